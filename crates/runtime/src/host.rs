@@ -1,0 +1,12 @@
+//! The real world behind the traits. What is in here the simulation replaces,
+//! so here alone the operating system is called.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "these are the adapters that the simulation replaces"
+)]
+
+pub mod disk;
+pub mod http;
+pub mod signals;
+pub mod system;

@@ -1,0 +1,266 @@
+//! [`Transport`] over HTTP/1.1.
+//!
+//! A call is `POST {path}` with the content type [`CALL_TYPE`] and the
+//! cluster's credential as bearer token. Its body, and that of the answer, is
+//! the head's length (4 bytes, big-endian), the head, then the stream.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
+use http::{HeaderMap, Response, StatusCode, header};
+use http_body_util::{BodyExt, StreamBody};
+
+use crate::transport::{Address, Body, Call, Handler, Reply, Transport, TransportError};
+
+/// The content type of calls and their answers.
+pub const CALL_TYPE: &str = "application/vnd.holdfast.call";
+/// The header that carries a client's request id through all services.
+pub const REQUEST_ID: &str = "x-request-id";
+/// The longest head: a full metadata command with its inline data and chunk lists, and a batch of
+/// Raft messages, stay well below.
+pub const MAX_HEAD_BYTES: usize = 32 << 20;
+/// How long a stream may give nothing before it counts as broken.
+const PIECE_DEADLINE: Duration = Duration::from_secs(10);
+/// A dead machine is silent; a connection attempt on a local network is not slow.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(1);
+/// Idle connections are closed before common middleboxes forget them.
+const IDLE_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Calls storage nodes over HTTP.
+#[derive(Clone)]
+pub struct HttpTransport {
+    client: reqwest::Client,
+    credential: Arc<str>,
+}
+
+impl HttpTransport {
+    /// A transport that shows `credential` with every call.
+    ///
+    /// # Errors
+    /// When the HTTP client cannot be made.
+    pub fn new(credential: &str) -> Result<Self, reqwest::Error> {
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .http1_only()
+            .tcp_nodelay(true)
+            .connect_timeout(CONNECT_DEADLINE)
+            .pool_idle_timeout(IDLE_DEADLINE)
+            .tcp_keepalive(IDLE_DEADLINE / 2)
+            .build()?;
+        Ok(Self {
+            client,
+            credential: credential.into(),
+        })
+    }
+
+    async fn send(self, to: Address, call: Call) -> Result<Reply, TransportError> {
+        let mut request = self
+            .client
+            .post(format!("http://{to}{}", call.path))
+            .bearer_auth(&self.credential)
+            .header(header::CONTENT_TYPE, CALL_TYPE);
+        if let Some(id) = call.request_id {
+            request = request.header(REQUEST_ID, id);
+        }
+        let request = match (framed_head(&call.head), call.body) {
+            (head, Body::Empty) => request.body(head),
+            (head, body) => {
+                let pieces = stream::once(async { Ok(head) }).chain(body.into_stream());
+                request.body(reqwest::Body::wrap_stream(pieces))
+            }
+        };
+        let limit = call.deadline;
+        let deadline = TransportError::Deadline { limit };
+        let response = tokio::time::timeout(limit, request.send())
+            .await
+            .map_err(|_| deadline)?
+            .map_err(|error| from_reqwest(&to, &error))?;
+        match response.status() {
+            StatusCode::OK => {}
+            StatusCode::UNAUTHORIZED => return Err(TransportError::Unauthorized { to }),
+            status => {
+                return Err(TransportError::Malformed {
+                    reason: format!("{to} answers {status}"),
+                });
+            }
+        }
+        let pieces = response
+            .bytes_stream()
+            .map_err(move |error| from_reqwest(&to, &error))
+            .boxed();
+        let (head, body) = split_head(pieces).await?;
+        Ok(Reply { head, body })
+    }
+}
+
+impl Transport for HttpTransport {
+    fn call(&self, to: &Address, call: Call) -> BoxFuture<'static, Result<Reply, TransportError>> {
+        self.clone().send(to.clone(), call).boxed()
+    }
+}
+
+fn from_reqwest(to: &Address, error: &reqwest::Error) -> TransportError {
+    let mut reason = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        reason = inner.to_string();
+        source = inner.source();
+    }
+    if error.is_connect() {
+        TransportError::Connect {
+            to: to.clone(),
+            reason,
+        }
+    } else {
+        TransportError::Broken { reason }
+    }
+}
+
+fn framed_head(head: &Bytes) -> Bytes {
+    let mut framed = BytesMut::with_capacity(4 + head.len());
+    framed.put_u32(head.len() as u32);
+    framed.put_slice(head);
+    framed.freeze()
+}
+
+type Pieces = BoxStream<'static, Result<Bytes, TransportError>>;
+
+/// Takes the head off the front of a stream.
+async fn split_head(mut pieces: Pieces) -> Result<(Bytes, Body), TransportError> {
+    let mut buffer = BytesMut::new();
+    let malformed = |reason: &str| TransportError::Malformed {
+        reason: reason.into(),
+    };
+    loop {
+        if buffer.len() >= 4 {
+            let len = buffer.as_ref().get_u32() as usize;
+            if len > MAX_HEAD_BYTES {
+                return Err(malformed("its head is too long"));
+            }
+            if buffer.len() >= 4 + len {
+                buffer.advance(4);
+                let head = buffer.split_to(len).freeze();
+                let rest = buffer.freeze();
+                let body = with_deadline(
+                    stream::iter((!rest.is_empty()).then_some(Ok(rest)))
+                        .chain(pieces)
+                        .boxed(),
+                );
+                return Ok((head, Body::Stream(body)));
+            }
+        }
+        match tokio::time::timeout(PIECE_DEADLINE, pieces.next()).await {
+            Ok(Some(piece)) => buffer.extend_from_slice(&piece?),
+            Ok(None) => return Err(malformed("it ends before its head does")),
+            Err(_) => {
+                return Err(TransportError::Deadline {
+                    limit: PIECE_DEADLINE,
+                });
+            }
+        }
+    }
+}
+
+/// Ends a stream with an error when it gives nothing for [`PIECE_DEADLINE`].
+fn with_deadline(pieces: Pieces) -> Pieces {
+    stream::unfold(Some(pieces), |state| async {
+        let mut pieces = state?;
+        match tokio::time::timeout(PIECE_DEADLINE, pieces.next()).await {
+            Ok(Some(Ok(piece))) => Some((Ok(piece), Some(pieces))),
+            Ok(Some(Err(error))) => Some((Err(error), None)),
+            Ok(None) => None,
+            Err(_) => Some((
+                Err(TransportError::Deadline {
+                    limit: PIECE_DEADLINE,
+                }),
+                None,
+            )),
+        }
+    })
+    .boxed()
+}
+
+/// A response body of this module.
+pub type ResponseBody = http_body_util::combinators::UnsyncBoxBody<Bytes, BoxError>;
+/// Any error that ends a body.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Answers one HTTP request that is a call; the caller has checked the
+/// credential. `None` when `handler` does not know the path.
+pub async fn answer_call<B>(
+    handler: &dyn Handler,
+    path: &str,
+    headers: &HeaderMap,
+    body: B,
+) -> Option<Response<ResponseBody>>
+where
+    B: http_body_util::BodyExt<Data = Bytes> + Send + 'static,
+    B::Error: std::fmt::Display,
+{
+    let path = handler
+        .paths()
+        .iter()
+        .copied()
+        .find(|known| *known == path)?;
+    let request_id = headers
+        .get(REQUEST_ID)
+        .and_then(|v| v.to_str().ok())
+        .map(str::to_owned);
+    let pieces = body
+        .into_data_stream()
+        .map_err(|error| TransportError::Broken {
+            reason: error.to_string(),
+        })
+        .boxed();
+    let (head, body) = match split_head(pieces).await {
+        Ok(parts) => parts,
+        Err(error) => return Some(plain(StatusCode::BAD_REQUEST, &error.to_string())),
+    };
+    let deadline = Duration::MAX;
+    let reply = handler
+        .handle(Call {
+            path,
+            head,
+            body,
+            deadline,
+            request_id,
+        })
+        .await;
+    let head = framed_head(&reply.head);
+    let body = match reply.body {
+        Body::Empty => http_body_util::Full::new(head)
+            .map_err(infallible)
+            .boxed_unsync(),
+        body => {
+            let pieces = stream::once(async { Ok(head) })
+                .chain(
+                    body.into_stream()
+                        .map_err(|error| BoxError::from(error.to_string())),
+                )
+                .map_ok(http_body::Frame::data);
+            StreamBody::new(pieces).boxed_unsync()
+        }
+    };
+    let mut response = Response::new(body);
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        header::HeaderValue::from_static(CALL_TYPE),
+    );
+    Some(response)
+}
+
+fn infallible(never: Infallible) -> BoxError {
+    match never {}
+}
+
+fn plain(status: StatusCode, text: &str) -> Response<ResponseBody> {
+    let body = http_body_util::Full::new(Bytes::copy_from_slice(text.as_bytes()));
+    let mut response = Response::new(body.map_err(infallible).boxed_unsync());
+    *response.status_mut() = status;
+    response
+}
