@@ -8,5 +8,6 @@
 
 pub mod disk;
 pub mod http;
+pub mod operations;
 pub mod signals;
 pub mod system;

@@ -1,0 +1,150 @@
+//! The port of the one on call, the same on every service: `/metrics`,
+//! `/healthz` (the process is alive), `/readyz` (it can do its work), `/debug`
+//! (what its background work is doing). It is not for the public.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use metrics_exporter_prometheus::PrometheusHandle;
+
+use crate::Shutdown;
+
+/// How often histograms are folded; without it they grow with every request.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Whether the process can do its work, and if not, why.
+pub type ReadyCheck = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+
+/// What the process is doing.
+pub type DebugView = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
+
+/// What is shown.
+#[derive(Clone)]
+pub struct OperationsParts {
+    /// The metrics; none where another part of the process shows them.
+    pub metrics: Option<PrometheusHandle>,
+    /// Answers `/readyz`. It must not wait for anything.
+    pub ready: ReadyCheck,
+    /// Answers `/debug`. It must not wait for anything.
+    pub debug: DebugView,
+}
+
+/// Serves the port of operations in the background and returns where it
+/// listens. It ends when the process does, and not when `shutdown` begins:
+/// while a service drains it must be seen, as alive and not ready.
+///
+/// # Errors
+/// When the address cannot be listened on.
+pub async fn serve_operations(
+    addr: SocketAddr,
+    parts: OperationsParts,
+    shutdown: Shutdown,
+) -> io::Result<SocketAddr> {
+    let listener = tokio::net::TcpListener::bind(addr).await?;
+    let listening = listener.local_addr()?;
+    if let Some(metrics) = parts.metrics.clone() {
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(UPKEEP_INTERVAL).await;
+                metrics.run_upkeep();
+            }
+        });
+    }
+    let app = operations_router(parts, shutdown);
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, app).await {
+            tracing::error!(%error, "the port of operations is no longer served");
+        }
+    });
+    Ok(listening)
+}
+
+/// The routes, for a service that serves them beside its own.
+pub fn operations_router(parts: OperationsParts, shutdown: Shutdown) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(|| async { "alive\n" }))
+        .route("/readyz", get(ready))
+        .route("/debug", get(debug))
+        .with_state((parts, shutdown))
+}
+
+type Shared = State<(OperationsParts, Shutdown)>;
+
+async fn metrics(State((parts, _)): Shared) -> Response {
+    // The version of the text format, as Prometheus asks for it.
+    const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+    match parts.metrics {
+        Some(metrics) => {
+            ([(header::CONTENT_TYPE, PROMETHEUS_TEXT)], metrics.render()).into_response()
+        }
+        None => (StatusCode::NOT_FOUND, "metrics are not collected here\n").into_response(),
+    }
+}
+
+async fn ready(State((parts, shutdown)): Shared) -> Response {
+    let verdict = if shutdown.has_begun() {
+        Err("shutting down".to_owned())
+    } else {
+        (parts.ready)()
+    };
+    match verdict {
+        Ok(()) => "ready\n".into_response(),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+    }
+}
+
+async fn debug(State((parts, _)): Shared) -> Response {
+    Json((parts.debug)()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    async fn fetch(at: SocketAddr, path: &str) -> (u16, String) {
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let answer = client
+            .get(format!("http://{at}{path}"))
+            .send()
+            .await
+            .unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_service_is_ready_while_it_says_so_and_is_not_shutting_down() {
+        let able = Arc::new(AtomicBool::new(false));
+        let seen = able.clone();
+        let shutdown = Shutdown::default();
+        let parts = OperationsParts {
+            metrics: None,
+            ready: Arc::new(move || match seen.load(Ordering::SeqCst) {
+                true => Ok(()),
+                false => Err("no leader".into()),
+            }),
+            debug: Arc::new(|| serde_json::json!({"busy": 3})),
+        };
+        let at = serve_operations(([127, 0, 0, 1], 0).into(), parts, shutdown.clone())
+            .await
+            .unwrap();
+
+        assert_eq!(fetch(at, "/readyz").await, (503, "no leader\n".into()));
+        able.store(true, Ordering::SeqCst);
+        assert_eq!(fetch(at, "/readyz").await, (200, "ready\n".into()));
+        shutdown.begin();
+        assert_eq!(fetch(at, "/readyz").await, (503, "shutting down\n".into()));
+        assert_eq!(fetch(at, "/healthz").await, (200, "alive\n".into()));
+        assert_eq!(fetch(at, "/debug").await, (200, r#"{"busy":3}"#.into()));
+        assert_eq!(fetch(at, "/metrics").await.0, 404);
+    }
+}
