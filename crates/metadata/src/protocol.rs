@@ -1,7 +1,8 @@
 //! How storage nodes are called: the paths, and the types of their heads.
 //!
 //! Every answer's head is a [`Result`] of the path's answer type and a
-//! [`NodeError`], encoded with [`encode`].
+//! [`NodeError`], encoded with [`encode_result`]; every request's is encoded
+//! with [`encode`].
 
 use std::collections::BTreeMap;
 
@@ -51,6 +52,34 @@ pub fn encode<T: Encode<()>>(value: &T) -> Bytes {
     // Writing to memory cannot fail.
     let _ = minicbor::encode(value, &mut buffer);
     buffer.into()
+}
+
+/// Reads a head. Strict: bytes after it are an error.
+///
+/// # Errors
+/// When the bytes are not exactly one `T`.
+pub fn decode<'b, T: Decode<'b, ()>>(head: &'b [u8]) -> Result<T, minicbor::decode::Error> {
+    let mut decoder = minicbor::Decoder::new(head);
+    let value = decoder.decode()?;
+    if decoder.position() != head.len() {
+        return Err(minicbor::decode::Error::message("bytes after the head"));
+    }
+    Ok(value)
+}
+
+/// Encodes an answer's head: an array of 0 and the answer, or of 1 and the error.
+pub fn encode_result<T: Encode<()>>(result: &Result<T, NodeError>) -> Bytes {
+    encode(result)
+}
+
+/// Reads an answer's head, as [`encode_result`] writes it.
+///
+/// # Errors
+/// When the bytes are no such head.
+pub fn decode_result<'b, T: Decode<'b, ()>>(
+    head: &'b [u8],
+) -> Result<Result<T, NodeError>, minicbor::decode::Error> {
+    decode(head)
 }
 
 /// Why a node did not do what it was asked.
@@ -512,4 +541,29 @@ pub struct BackupHead {
     /// The term of that index.
     #[n(2)]
     pub term: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answers_head_is_read_back() {
+        let good: Result<Uploaded, NodeError> = Ok(Uploaded { bytes: 7 });
+        let bad: Result<Uploaded, NodeError> = Err(NodeError::Busy {
+            retry_after_millis: 5,
+        });
+        for head in [good, bad] {
+            assert_eq!(decode_result(&encode_result(&head)).unwrap(), head);
+        }
+        let nothing: Result<(), NodeError> = Ok(());
+        assert_eq!(decode_result(&encode_result(&nothing)).unwrap(), nothing);
+    }
+
+    #[test]
+    fn bytes_after_a_head_are_refused() {
+        let mut head = encode(&Uploaded { bytes: 7 }).to_vec();
+        head.push(0);
+        assert!(decode::<Uploaded>(&head).is_err());
+    }
 }
