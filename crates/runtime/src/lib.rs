@@ -9,6 +9,7 @@ pub mod clock;
 pub mod disk;
 pub mod entropy;
 pub mod host;
+pub mod memory_disk;
 pub mod secrets;
 pub mod shutdown;
 pub mod tasks;

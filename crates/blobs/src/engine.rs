@@ -1,0 +1,380 @@
+//! The engine: what the node calls. Reading, writing and deleting are in
+//! modules of their own; here are the state they share and room for extents.
+//!
+//! Invariants:
+//! 1. Extents are given out, and their headers written, in order under one
+//!    lock: a sync covers every header before those that its callers wrote.
+//! 2. A segment is sealed (chained to its end, and synced) before the next one
+//!    takes its first extent.
+//! 3. An offset of a segment is given out once.
+//! 4. The index names a fragment only after it is durable, and its extent is
+//!    overwritten only after the index does not.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::ops::Bound;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use holdfast_model::{FragmentHeader, FragmentId, Generation};
+use holdfast_runtime::disk::Space;
+use holdfast_runtime::{Disk, Entropy, Tasks, TasksExt};
+
+use crate::fatal::Fatal;
+use crate::format::{ALIGN, FreePayload, HeaderPayload, extent_bytes, kind, padded_record};
+use crate::index::{Extent, Index, Location};
+use crate::scan::ScanReport;
+use crate::segment::{Segment, is_full};
+use crate::writer::WriteError;
+
+/// The largest segment: offsets in the index have 32 bits.
+pub const MAX_SEGMENT_BYTES: u64 = 2 << 30;
+
+/// What is asked of the engine.
+#[derive(Clone, Copy, Debug)]
+pub struct EngineSettings {
+    /// Bytes of a segment: large, so that there are few files, small, so that
+    /// the last one does not hold much of a small disk.
+    pub segment_bytes: u64,
+    /// Bytes that only the metadata log, deletes and compaction may use;
+    /// [`standard_reserve`] without it.
+    pub reserve_bytes: Option<u64>,
+}
+
+impl Default for EngineSettings {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 256 << 20,
+            reserve_bytes: None,
+        }
+    }
+}
+
+/// The larger of 1 GiB and 2 % of the disk, at most an eighth of it.
+pub fn standard_reserve(total: u64) -> u64 {
+    (1 << 30).max(total / 50).min(total / 8)
+}
+
+/// Whether a fragment can be read, as far as is known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FragmentState {
+    /// Nothing bad was found.
+    Whole,
+    /// Something of it did not match its checksum; it must be written anew.
+    Corrupt,
+}
+
+/// A fragment in a list.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FragmentEntry {
+    /// Its name.
+    pub id: FragmentId,
+    /// The clean-up generation it was written under.
+    pub generation: Generation,
+    /// Bytes of data.
+    pub bytes: u64,
+    /// Whether it can be read.
+    pub state: FragmentState,
+}
+
+/// What the engine holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct EngineStats {
+    /// Bytes of the disk.
+    pub total: u64,
+    /// Bytes free on it, without what segments have reserved.
+    pub free: u64,
+    /// Bytes kept back from fragments.
+    pub reserve: u64,
+    /// Fragments.
+    pub fragments: u64,
+    /// Bytes of their data.
+    pub bytes: u64,
+    /// Fragments known to be corrupt.
+    pub corrupt: u64,
+    /// Segment files.
+    pub segments: u64,
+    /// Whether a new fragment of 1 MiB would be refused.
+    pub full: bool,
+}
+
+/// The disk engine. Copies are the same engine.
+#[derive(Clone)]
+pub struct Engine {
+    pub(crate) shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    pub disk: Arc<dyn Disk>,
+    pub tasks: Arc<dyn Tasks>,
+    pub entropy: Arc<dyn Entropy>,
+    pub settings: EngineSettings,
+    pub fatal: Arc<Fatal>,
+    /// Held only briefly: never across IO.
+    pub index: Mutex<Index>,
+    /// Held only briefly: never across IO.
+    pub segments: Mutex<BTreeMap<u32, Arc<Segment>>>,
+    /// Held across IO, so locked in blocking work alone.
+    pub allocator: Mutex<Allocator>,
+    pub sequence: AtomicU64,
+    pub report: ScanReport,
+}
+
+/// Who gives out extents.
+pub(crate) struct Allocator {
+    /// The segment that takes extents.
+    pub active: Option<Arc<Segment>>,
+    pub next_segment: u32,
+}
+
+impl Engine {
+    /// What the scan at the start found.
+    pub fn report(&self) -> &ScanReport {
+        &self.shared.report
+    }
+
+    /// Up to `limit` fragments after `after`, sorted.
+    pub fn list(&self, after: Option<FragmentId>, limit: usize) -> Vec<FragmentEntry> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let index = self.shared.index();
+        let entries = index.fragments.range((from, Bound::Unbounded)).take(limit);
+        entries.map(|(id, at)| entry(*id, at)).collect()
+    }
+
+    /// What is known of one fragment.
+    pub fn find(&self, id: &FragmentId) -> Option<FragmentEntry> {
+        let index = self.shared.index();
+        index.fragments.get(id).map(|at| entry(*id, at))
+    }
+
+    /// What the engine holds, and how much room there is.
+    ///
+    /// # Errors
+    /// When the file system does not say.
+    pub async fn stats(&self) -> io::Result<EngineStats> {
+        let shared = self.shared.clone();
+        let work = move || -> io::Result<EngineStats> {
+            let space = shared.disk.space()?;
+            let reserve = shared.reserve(space);
+            let room = shared.allocator().active.as_ref().map_or(0, |s| s.room());
+            let usable = space.free.saturating_sub(reserve) + room;
+            let segments = shared.segments().len() as u64;
+            let index = shared.index();
+            Ok(EngineStats {
+                total: space.total,
+                free: space.free,
+                reserve,
+                fragments: index.fragments.len() as u64,
+                bytes: index.bytes,
+                corrupt: index.fragments.values().filter(|at| at.corrupt).count() as u64,
+                segments,
+                full: space.free < reserve || usable < extent_bytes(1 << 20),
+            })
+        };
+        let done = self.shared.tasks.blocking(work).await;
+        done.unwrap_or_else(|| Err(io::Error::other("the process is ending")))
+    }
+}
+
+fn entry(id: FragmentId, at: &Location) -> FragmentEntry {
+    FragmentEntry {
+        id,
+        generation: at.generation,
+        bytes: u64::from(at.bytes),
+        state: if at.corrupt {
+            FragmentState::Corrupt
+        } else {
+            FragmentState::Whole
+        },
+    }
+}
+
+/// Holds an extent for a writer; given up when dropped, unless it was kept.
+pub(crate) struct Held {
+    pub shared: Arc<Shared>,
+    pub id: FragmentId,
+    pub extent: Extent,
+    pub kept: bool,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if !self.kept {
+            let mut index = self.shared.index();
+            let place = self.extent.place();
+            index.freeing.insert(place, (self.id, self.extent.clone()));
+        }
+    }
+}
+
+impl Segment {
+    /// Bytes that no extent has yet.
+    pub(crate) fn room(&self) -> u64 {
+        self.bytes - self.headers_end.load(Ordering::SeqCst)
+    }
+}
+
+impl Shared {
+    // A panic ends the process (see runtime::telemetry), so a poisoned lock is
+    // seen in tests alone.
+    pub(crate) fn index(&self) -> MutexGuard<'_, Index> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn segments(&self) -> MutexGuard<'_, BTreeMap<u32, Arc<Segment>>> {
+        self.segments.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn allocator(&self) -> MutexGuard<'_, Allocator> {
+        self.allocator
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn next_sequence(&self) -> u64 {
+        self.sequence.fetch_add(1, Ordering::SeqCst)
+    }
+
+    pub(crate) fn reserve(&self, space: Space) -> u64 {
+        self.settings
+            .reserve_bytes
+            .unwrap_or_else(|| standard_reserve(space.total))
+    }
+
+    /// The extent at a location, while its segment is there.
+    pub(crate) fn extent(&self, at: &Location) -> Option<Extent> {
+        Some(Extent {
+            segment: self.segments().get(&at.segment)?.clone(),
+            offset: u64::from(at.offset),
+            max_bytes: u64::from(at.max_bytes),
+        })
+    }
+
+    /// Gives out an extent and writes its header. Blocks.
+    pub(crate) fn allocate(
+        self: &Arc<Self>,
+        header: &FragmentHeader,
+        max_bytes: u64,
+    ) -> Result<Held, WriteError> {
+        let bytes = extent_bytes(max_bytes);
+        let largest = self.settings.segment_bytes - ALIGN;
+        if bytes > largest {
+            return Err(WriteError::TooLarge { max_bytes });
+        }
+        let mut allocator = self.allocator();
+        self.fatal.check()?;
+        let space = self.disk.space().map_err(WriteError::Io)?;
+        let usable = space
+            .free
+            .checked_sub(self.reserve(space))
+            .ok_or(WriteError::Full)?;
+        let segment = self.segment_with_room(&mut allocator, bytes, usable)?;
+        let offset = segment.headers_end.load(Ordering::SeqCst);
+        let payload = HeaderPayload {
+            offset,
+            max_bytes,
+            durable_end: segment.durable_end.load(Ordering::SeqCst),
+            fragment: header.clone(),
+        };
+        let block = padded_record(kind::HEADER, segment.id, self.next_sequence(), &payload);
+        // A failed write leaves the offset to the next one, which writes over it.
+        let written = segment.file.write_all_at(&block, offset);
+        written.map_err(WriteError::from_io)?;
+        segment.live.fetch_add(1, Ordering::SeqCst);
+        segment.headers_end.store(offset + bytes, Ordering::SeqCst);
+        Ok(Held {
+            shared: self.clone(),
+            id: header.id,
+            extent: Extent {
+                segment,
+                offset,
+                max_bytes,
+            },
+            kept: false,
+        })
+    }
+
+    /// The active segment if it has room, else a new one.
+    fn segment_with_room(
+        &self,
+        allocator: &mut Allocator,
+        bytes: u64,
+        usable: u64,
+    ) -> Result<Arc<Segment>, WriteError> {
+        if let Some(active) = &allocator.active
+            && active.room() >= bytes
+        {
+            return Ok(active.clone());
+        }
+        // Near the end of the disk segments get smaller, so that all of it is used.
+        let whole = self.settings.segment_bytes;
+        let room = (usable - usable % ALIGN).min(whole);
+        if room < ALIGN + bytes {
+            return Err(WriteError::Full);
+        }
+        if let Some(active) = &allocator.active {
+            self.seal(active)?;
+        }
+        if let Some(sealed) = allocator.active.take() {
+            self.remove_if_dead(&sealed);
+        }
+        let number = allocator.next_segment;
+        allocator.next_segment += 1;
+        // Zero names no file, so that a frame of zeros can never match.
+        let id = self.entropy.number().max(1);
+        let segment = Segment::create(&*self.disk, &self.fatal, number, id, room)?;
+        let segment = Arc::new(segment);
+        self.segments().insert(number, segment.clone());
+        allocator.active = Some(segment.clone());
+        Ok(segment)
+    }
+
+    /// Chains a segment to its end and syncs it.
+    pub(crate) fn seal(&self, segment: &Segment) -> Result<(), WriteError> {
+        let room = segment.room();
+        if room > 0 {
+            let offset = segment.bytes - room;
+            let payload = FreePayload {
+                offset,
+                bytes: room,
+            };
+            let block = padded_record(kind::FREE, segment.id, self.next_sequence(), &payload);
+            let written = segment.file.write_all_at(&block, offset);
+            written.map_err(WriteError::from_io)?;
+            segment.headers_end.store(segment.bytes, Ordering::SeqCst);
+            segment.sync_now(&self.fatal)?;
+            segment.give_back(offset + ALIGN, room - ALIGN);
+        } else {
+            segment.sync_now(&self.fatal)?;
+        }
+        segment.sealed.store(true, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Removes a segment that holds nothing and takes nothing. Blocks. After a
+    /// crash its name may be back; then it is removed again.
+    pub(crate) fn remove_if_dead(&self, segment: &Segment) {
+        let dead = segment.sealed.load(Ordering::SeqCst)
+            && segment.live.load(Ordering::SeqCst) == 0
+            && !segment.damaged;
+        if !dead || self.segments().remove(&segment.number).is_none() {
+            return;
+        }
+        let name = crate::segment::segment_name(segment.number);
+        if let Err(error) = self.disk.remove(&name) {
+            tracing::warn!(%error, name, "cannot remove an empty segment");
+        } else if let Err(error) = self.disk.sync_dir(crate::segment::DIRECTORY) {
+            self.fatal.fail(format!("removing {name}: {error}"));
+        }
+    }
+}
+
+impl WriteError {
+    pub(crate) fn from_io(error: io::Error) -> Self {
+        if is_full(&error) {
+            Self::Full
+        } else {
+            Self::Io(error)
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Deleting, and giving back what writers gave up: both put an extent on the
+//! list of those to be freed, write a free record over its header, sync, and
+//! only then give the room back.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use holdfast_model::FragmentId;
+use holdfast_runtime::TasksExt;
+
+use crate::engine::{Engine, Shared};
+use crate::fatal::Failed;
+use crate::format::{ALIGN, FreePayload, kind, padded_record};
+use crate::index::Extent;
+
+/// Why something may not have been deleted.
+#[derive(Debug, thiserror::Error)]
+pub enum DeleteError {
+    /// The disk has failed.
+    #[error(transparent)]
+    Failed(#[from] Failed),
+    /// The operating system refused.
+    #[error("deleting a fragment")]
+    Io(#[source] io::Error),
+    /// The process is ending.
+    #[error("the process is ending")]
+    Ending,
+}
+
+impl Engine {
+    /// Deletes a fragment, durably when this returns. One that does not exist
+    /// is no error. From the call on it is neither read nor listed.
+    ///
+    /// # Errors
+    /// When it may come back at the next start.
+    pub async fn delete(&self, id: FragmentId) -> Result<(), DeleteError> {
+        self.shared.fatal.check()?;
+        self.shared.begin_to_free(id);
+        self.free(Some(id)).await
+    }
+
+    /// Frees everything that is to be freed. Called in passing; a node may call
+    /// it now and then while it is idle.
+    ///
+    /// # Errors
+    /// As for [`Engine::delete`].
+    pub async fn reclaim(&self) -> Result<(), DeleteError> {
+        self.free(None).await
+    }
+
+    pub(crate) fn reclaim_in_background(&self) {
+        if self.shared.index().freeing.is_empty() {
+            return;
+        }
+        let engine = self.clone();
+        self.shared.tasks.spawn(
+            "reclaim extents",
+            Box::pin(async move {
+                if let Err(error) = engine.reclaim().await {
+                    tracing::warn!(%error, "cannot free extents; they stay on the list");
+                }
+            }),
+        );
+    }
+
+    /// Frees the extents of one fragment, or all that are to be freed.
+    async fn free(&self, only: Option<FragmentId>) -> Result<(), DeleteError> {
+        let mut by_segment: BTreeMap<u32, Vec<Extent>> = BTreeMap::new();
+        for (id, extent) in self.shared.index().freeing.values() {
+            if only.is_none_or(|only| only == *id) {
+                let list = by_segment.entry(extent.segment.number).or_default();
+                list.push(extent.clone());
+            }
+        }
+        for extents in by_segment.into_values() {
+            self.free_in_segment(extents).await?;
+        }
+        Ok(())
+    }
+
+    async fn free_in_segment(&self, extents: Vec<Extent>) -> Result<(), DeleteError> {
+        let Some(segment) = extents.first().map(|extent| extent.segment.clone()) else {
+            return Ok(());
+        };
+        let extents = Arc::new(extents);
+        let (shared, list) = (self.shared.clone(), extents.clone());
+        let work = move || {
+            shared.fatal.check()?;
+            list.iter()
+                .try_for_each(|extent| shared.write_free(extent))
+                .map_err(DeleteError::Io)
+        };
+        let done = self.shared.tasks.blocking(work).await;
+        done.unwrap_or(Err(DeleteError::Ending))?;
+        segment
+            .commit(&self.shared.tasks, &self.shared.fatal)
+            .await?;
+        let shared = self.shared.clone();
+        let work = move || {
+            for extent in extents.iter() {
+                shared.release(extent);
+            }
+        };
+        let done = self.shared.tasks.blocking(work).await;
+        done.ok_or(DeleteError::Ending)
+    }
+}
+
+impl Shared {
+    /// Moves a fragment from the index to the list of what is to be freed.
+    fn begin_to_free(&self, id: FragmentId) {
+        let mut index = self.index();
+        let Some(old) = index.fragments.get(&id).copied() else {
+            return;
+        };
+        // The segment of a listed fragment is there: it has a live extent.
+        if let Some(extent) = self.extent(&old) {
+            index.freeing.insert(extent.place(), (id, extent));
+        }
+        index.remove(&id);
+    }
+
+    /// Writes a free record over an extent's header; it fits in one sector, so
+    /// after a crash one or the other is there. Not durable yet.
+    pub(crate) fn write_free(&self, extent: &Extent) -> io::Result<()> {
+        let payload = FreePayload {
+            offset: extent.offset,
+            bytes: extent.bytes(),
+        };
+        let segment = &extent.segment;
+        let block = padded_record(kind::FREE, segment.id, self.next_sequence(), &payload);
+        segment.file.write_all_at(&block, extent.offset)
+    }
+
+    /// Gives back the room of an extent whose free record is durable. Blocks.
+    pub(crate) fn release(&self, extent: &Extent) {
+        if self.index().freeing.remove(&extent.place()).is_none() {
+            return;
+        }
+        let segment = &extent.segment;
+        if !segment.give_back(extent.offset + ALIGN, extent.bytes() - ALIGN) {
+            // Without holes at least the closing record goes, or it would speak
+            // for the fragment again if the free record were damaged one day.
+            let blank = [0; ALIGN as usize];
+            if let Err(error) = segment.file.write_all_at(&blank, extent.closing_at()) {
+                tracing::warn!(%error, "cannot blank a closing record");
+            }
+        }
+        segment.live.fetch_sub(1, Ordering::SeqCst);
+        self.remove_if_dead(segment);
+    }
+}

@@ -1,0 +1,357 @@
+//! Writing a fragment, in pieces or at once.
+//!
+//! Begun (header written) → data, stripe by stripe → finishing (the id is
+//! claimed, the closing record written, a sync shared) → durable, in the index.
+//! A writer that is dropped on the way gives its extent up.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use holdfast_model::{FragmentHeader, FragmentId, ObjectKey, Timestamp};
+use holdfast_runtime::TasksExt;
+
+use crate::engine::{Engine, Held, Shared};
+use crate::fatal::Failed;
+use crate::format::{BLOCK_BYTES, ClosingPayload, STRIPE_BYTES, block_check, kind, padded_record};
+use crate::index::Location;
+
+/// Unused room below this is not worth a system call.
+const GIVE_BACK_AT_LEAST: u64 = 64 << 10;
+
+/// Why a fragment was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// No room above the reserve. Deleting something makes room.
+    #[error("the disk is full")]
+    Full,
+    /// Larger than a segment.
+    #[error("a fragment of up to {max_bytes} bytes is larger than a segment")]
+    TooLarge {
+        /// What was asked for.
+        max_bytes: u64,
+    },
+    /// More bytes than were announced.
+    #[error("more than the {max_bytes} bytes that were announced")]
+    TooLong {
+        /// What was announced.
+        max_bytes: u64,
+    },
+    /// The bytes are not those that the sender meant.
+    #[error("the bytes have crc32c {found:08x}, and {expected:08x} was announced")]
+    Checksum {
+        /// What was announced.
+        expected: u32,
+        /// What came.
+        found: u32,
+    },
+    /// Another fragment has this name.
+    #[error("fragment {0} exists with other bytes")]
+    Exists(FragmentId),
+    /// Another writer is finishing it: ask again.
+    #[error("fragment {0} is being written by somebody else")]
+    InProgress(FragmentId),
+    /// An earlier call was cancelled half-way, so that bytes are missing.
+    #[error("an earlier write was cancelled half-way")]
+    Interrupted,
+    /// The disk has failed.
+    #[error(transparent)]
+    Failed(#[from] Failed),
+    /// The operating system refused.
+    #[error("writing a fragment")]
+    Io(#[source] io::Error),
+    /// The process is ending.
+    #[error("the process is ending")]
+    Ending,
+}
+
+/// What is known of a fragment only at its end.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Closing {
+    /// The object's key.
+    pub key: Option<ObjectKey>,
+    /// When it expires.
+    pub expires: Option<Timestamp>,
+    /// crc32c of all the bytes, as the sender computed it.
+    pub checksum: Option<u32>,
+}
+
+/// A fragment is durable.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Written {
+    /// Bytes of data.
+    pub bytes: u64,
+    /// crc32c of them.
+    pub checksum: u32,
+    /// It was there before: this was a retry.
+    pub existed: bool,
+}
+
+/// Writes one fragment.
+pub struct FragmentWriter {
+    held: Held,
+    header: FragmentHeader,
+    progress: Progress,
+    pending: BytesMut,
+    /// A store has begun and not returned: cancelled, if seen from outside it.
+    storing: bool,
+}
+
+/// What has been stored so far.
+#[derive(Default)]
+struct Progress {
+    bytes: u64,
+    checksum: u32,
+    table: Vec<u8>,
+}
+
+impl Progress {
+    /// Adds whole blocks; only the last call may end in a shorter one.
+    fn add(&mut self, id: &FragmentId, data: &[u8]) {
+        for block in data.chunks(BLOCK_BYTES) {
+            let number = self.bytes / BLOCK_BYTES as u64;
+            let plain = crc32c::crc32c(block);
+            let check = block_check(plain, id, number);
+            self.table.extend_from_slice(&check.to_le_bytes());
+            self.checksum = crc32c::crc32c_combine(self.checksum, plain, block.len());
+            self.bytes += block.len() as u64;
+        }
+    }
+}
+
+/// The claim of a writer on the id that it finishes.
+struct Claim {
+    shared: Arc<Shared>,
+    id: FragmentId,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.shared.index().finishing.remove(&self.id);
+    }
+}
+
+impl Engine {
+    /// Begins a fragment of at most `max_bytes`.
+    ///
+    /// # Errors
+    /// [`WriteError::Full`] when there is no room above the reserve.
+    pub async fn begin(
+        &self,
+        header: FragmentHeader,
+        max_bytes: u64,
+    ) -> Result<FragmentWriter, WriteError> {
+        self.reclaim_in_background();
+        let held = match self.allocate(&header, max_bytes).await {
+            Err(WriteError::Full) => {
+                // What writers gave up may be room enough.
+                self.reclaim().await.map_err(|_| WriteError::Full)?;
+                self.allocate(&header, max_bytes).await?
+            }
+            other => other?,
+        };
+        Ok(FragmentWriter {
+            held,
+            header,
+            progress: Progress::default(),
+            pending: BytesMut::new(),
+            storing: false,
+        })
+    }
+
+    async fn allocate(&self, header: &FragmentHeader, max_bytes: u64) -> Result<Held, WriteError> {
+        let (shared, header) = (self.shared.clone(), header.clone());
+        let work = move || shared.allocate(&header, max_bytes);
+        let done = self.shared.tasks.blocking(work).await;
+        done.unwrap_or(Err(WriteError::Ending))
+    }
+
+    /// Writes a fragment that is in memory already.
+    ///
+    /// # Errors
+    /// As [`Engine::begin`] and [`FragmentWriter::finish`].
+    pub async fn put_small(
+        &self,
+        header: FragmentHeader,
+        data: Bytes,
+        closing: Closing,
+    ) -> Result<Written, WriteError> {
+        let mut writer = self.begin(header, data.len() as u64).await?;
+        writer.write(data).await?;
+        writer.finish(closing).await
+    }
+}
+
+impl FragmentWriter {
+    /// Adds bytes, in pieces of any size.
+    ///
+    /// # Errors
+    /// After one the writer is of no more use.
+    pub async fn write(&mut self, data: Bytes) -> Result<(), WriteError> {
+        let max_bytes = self.held.extent.max_bytes;
+        let sum = self.progress.bytes + (self.pending.len() + data.len()) as u64;
+        if sum > max_bytes {
+            return Err(WriteError::TooLong { max_bytes });
+        }
+        let mut data = data;
+        while self.pending.len() + data.len() >= STRIPE_BYTES {
+            let stripe = if self.pending.is_empty() {
+                data.split_to(STRIPE_BYTES)
+            } else {
+                let missing = data.split_to(STRIPE_BYTES - self.pending.len());
+                self.pending.extend_from_slice(&missing);
+                self.pending.split().freeze()
+            };
+            self.store(stripe).await?;
+        }
+        self.pending.extend_from_slice(&data);
+        Ok(())
+    }
+
+    /// Writes whole blocks, or the last ones.
+    async fn store(&mut self, data: Bytes) -> Result<(), WriteError> {
+        if std::mem::replace(&mut self.storing, true) {
+            return Err(WriteError::Interrupted);
+        }
+        let extent = self.held.extent.clone();
+        let (id, fatal) = (self.held.id, self.held.shared.fatal.clone());
+        let mut progress = std::mem::take(&mut self.progress);
+        let work = move || {
+            fatal.check()?;
+            let at = extent.data_at() + progress.bytes;
+            progress.add(&id, &data);
+            let written = extent.segment.file.write_all_at(&data, at);
+            written.map_err(WriteError::from_io)?;
+            Ok(progress)
+        };
+        let done = self.held.shared.tasks.blocking(work).await;
+        self.progress = done.unwrap_or(Err(WriteError::Ending))?;
+        self.storing = false;
+        Ok(())
+    }
+
+    /// Ends the fragment and returns when it is durable. An identical fragment
+    /// that is there already is success; one that is known to be corrupt, or of
+    /// an older generation, is replaced.
+    ///
+    /// # Errors
+    /// After one, nothing is kept.
+    pub async fn finish(mut self, closing: Closing) -> Result<Written, WriteError> {
+        if !self.pending.is_empty() {
+            let rest = self.pending.split().freeze();
+            self.store(rest).await?;
+        }
+        if self.storing {
+            return Err(WriteError::Interrupted);
+        }
+        let found = self.progress.checksum;
+        match closing.checksum {
+            Some(expected) if expected != found => {
+                return Err(WriteError::Checksum { expected, found });
+            }
+            _ => {}
+        }
+        let mut written = Written {
+            bytes: self.progress.bytes,
+            checksum: found,
+            existed: false,
+        };
+        let Some(_claim) = self.claim(&written)? else {
+            written.existed = true;
+            return Ok(written);
+        };
+        self.close(closing).await?;
+        let shared = self.held.shared.clone();
+        let commit = self
+            .held
+            .extent
+            .segment
+            .commit(&shared.tasks, &shared.fatal);
+        commit.await?;
+        self.publish(&written);
+        Ok(written)
+    }
+
+    /// Claims the id; `None` when the same fragment is there already.
+    fn claim(&self, written: &Written) -> Result<Option<Claim>, WriteError> {
+        let shared = &self.held.shared;
+        shared.fatal.check()?;
+        let id = self.held.id;
+        let mut index = shared.index();
+        if index.finishing.contains(&id) {
+            return Err(WriteError::InProgress(id));
+        }
+        if let Some(old) = index.fragments.get(&id).filter(|old| !old.corrupt) {
+            if (u64::from(old.bytes), old.checksum) != (written.bytes, written.checksum) {
+                return Err(WriteError::Exists(id));
+            }
+            // One of an older generation may be cleaned up at any time, so it
+            // cannot stand for the newer.
+            if old.generation >= self.header.generation {
+                return Ok(None);
+            }
+        }
+        index.finishing.insert(id);
+        Ok(Some(Claim {
+            shared: shared.clone(),
+            id,
+        }))
+    }
+
+    async fn close(&mut self, closing: Closing) -> Result<(), WriteError> {
+        let shared = self.held.shared.clone();
+        let extent = self.held.extent.clone();
+        let progress = std::mem::take(&mut self.progress);
+        let fragment = self.header.clone();
+        let work = move || {
+            let payload = ClosingPayload {
+                offset: extent.offset,
+                max_bytes: extent.max_bytes,
+                durable_end: extent
+                    .segment
+                    .durable_end
+                    .load(std::sync::atomic::Ordering::SeqCst),
+                fragment,
+                bytes: progress.bytes,
+                checksum: progress.checksum,
+                key: closing.key,
+                expires: closing.expires,
+                table: progress.table,
+            };
+            // Its own number, later than that of any fragment of this name
+            // that was finished before: at the start the latest one counts.
+            let sequence = shared.next_sequence();
+            let record = padded_record(kind::CLOSING, extent.segment.id, sequence, &payload);
+            let (unused, len) = extent.unused(payload.bytes);
+            if len >= GIVE_BACK_AT_LEAST {
+                extent.segment.give_back(unused, len);
+            }
+            let at = extent.closing_at();
+            let done = extent.segment.file.write_all_at(&record, at);
+            done.map_err(WriteError::from_io)
+        };
+        let done = self.held.shared.tasks.blocking(work).await;
+        done.unwrap_or(Err(WriteError::Ending))
+    }
+
+    /// Puts the durable fragment into the index, and what it replaces out.
+    fn publish(&mut self, written: &Written) {
+        let extent = &self.held.extent;
+        let location = Location {
+            segment: extent.segment.number,
+            offset: extent.offset as u32,
+            max_bytes: extent.max_bytes as u32,
+            bytes: written.bytes as u32,
+            checksum: written.checksum,
+            corrupt: false,
+            generation: self.header.generation,
+        };
+        let shared = self.held.shared.clone();
+        let replaced = shared.index().insert(self.held.id, location);
+        self.held.kept = true;
+        if let Some(extent) = replaced.and_then(|old| shared.extent(&old)) {
+            let freeing = (self.held.id, extent.clone());
+            shared.index().freeing.insert(extent.place(), freeing);
+        }
+    }
+}
