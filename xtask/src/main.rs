@@ -1,2 +1,151 @@
-//! xtask
-fn main() {}
+//! What building and testing need beyond cargo: `cargo xtask test`, `e2e`,
+//! `check-manifests`.
+//!
+//! Promises: it installs nothing but the two servers that tests talk to, and
+//! those only where they are missing; whatever it starts it ends, by its own
+//! process id; it says how long each step took and how long it may take.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a tool that runs other programs; the simulation has no part in it"
+)]
+
+mod budget;
+mod e2e;
+mod manifests;
+mod servers;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+
+use crate::budget::Budget;
+
+#[derive(Parser)]
+#[command(about = "What building and testing need beyond cargo")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Runs all tests that need no containers, with a real RabbitMQ and a real Redis.
+    Test {
+        /// Goes to `cargo test`: `-- -p holdfast-queue`, say. Without it, the whole workspace.
+        #[arg(last = true)]
+        cargo: Vec<String>,
+    },
+    /// Runs the suite against running stacks of containers.
+    E2e {
+        /// How much of it.
+        #[arg(value_enum, default_value = "core")]
+        level: e2e::Level,
+        /// Only what runs under docker compose.
+        #[arg(long)]
+        compose_only: bool,
+        /// Only tests whose names contain this.
+        #[arg(long)]
+        only: Option<String>,
+    },
+    /// Runs seeded simulations, or one seed again.
+    Sim {
+        /// The first seed.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// How many seeds, from the first on.
+        #[arg(long, default_value_t = 1)]
+        count: u64,
+    },
+    /// Measures this machine, and Holdfast against it.
+    Bench,
+    /// Checks which crate may depend on which.
+    CheckManifests,
+}
+
+fn main() -> ExitCode {
+    let mut budget = Budget::default();
+    let result = run(&mut budget);
+    budget.report();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(budget: &mut Budget) -> Result<()> {
+    match Arguments::parse().task {
+        Task::Test { cargo } => test(budget, &cargo),
+        Task::E2e {
+            level,
+            compose_only,
+            only,
+        } => e2e::run(budget, level, compose_only, only.as_deref()),
+        Task::Sim { seed, count } => budget.step("simulation", 600, || {
+            execute(
+                cargo()
+                    .args(["run", "--release", "-p", "holdfast-sim", "--"])
+                    .args(["--seed", &seed.to_string(), "--count", &count.to_string()]),
+            )
+        }),
+        Task::Bench => budget.step("bench", 1800, || {
+            execute(cargo().args(["run", "--release", "-p", "holdfast-bench"]))
+        }),
+        Task::CheckManifests => manifests::check(),
+    }
+}
+
+fn test(budget: &mut Budget, chosen: &[String]) -> Result<()> {
+    let whole = ["--workspace".to_owned()];
+    let chosen = if chosen.is_empty() {
+        &whole[..]
+    } else {
+        chosen
+    };
+    // Compiling first: the servers then do not wait for it, and a failure to
+    // compile is known sooner.
+    budget.step("compile the tests", 1500, || {
+        execute(cargo().args(["test", "--no-run"]).args(chosen))
+    })?;
+    let servers = budget.step("start RabbitMQ and Redis", 120, servers::Servers::start)?;
+    budget.step("tests", 900, || {
+        execute(
+            cargo()
+                .arg("test")
+                .args(chosen)
+                .env(servers::RABBITMQ_VARIABLE, servers.rabbitmq_url())
+                .env(servers::REDIS_VARIABLE, servers.redis_url()),
+        )
+    })
+}
+
+/// The cargo that runs this.
+fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    command
+}
+
+/// The repository.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap_or(Path::new("."))
+        .to_owned()
+}
+
+/// Runs a program to its end.
+fn execute(command: &mut Command) -> Result<()> {
+    let status = command
+        .status()
+        .with_context(|| format!("cannot run {:?}", command.get_program()))?;
+    if !status.success() {
+        bail!("{command:?} ended with {status}");
+    }
+    Ok(())
+}
