@@ -1,5 +1,8 @@
 //! The engine on a disk in memory that is cut, filled, damaged and replaced
 //! behind its back.
 
+mod crash;
+mod damage;
 mod everyday;
+mod model;
 mod world;
