@@ -1,0 +1,113 @@
+//! The background task: statuses each second, the state's confirmation every
+//! few.
+
+use std::time::Duration;
+
+use futures_util::future::{join, join_all};
+use holdfast_metadata::query::{Answer, Query};
+use holdfast_model::GroupId;
+use holdfast_runtime::Shutdown;
+use holdfast_runtime::clock::within;
+
+use super::Cluster;
+use crate::error::ClusterError;
+use crate::node::{STATUS_DEADLINE, StorageNodeClient};
+
+/// How often group 0's leader is asked to confirm the state: a revoked
+/// credential must be refused everywhere within 10 s.
+pub const CONFIRM_EVERY: Duration = Duration::from_secs(3);
+/// How soon it is asked again when it did not.
+const CONFIRM_AGAIN: Duration = Duration::from_secs(1);
+/// How long it may take.
+const CONFIRM_DEADLINE: Duration = Duration::from_secs(3);
+/// The least time between two polls, however often one is asked for.
+const POLL_AT_MOST_EVERY: Duration = Duration::from_millis(100);
+
+impl Cluster {
+    pub(super) async fn watch(self, shutdown: Shutdown) {
+        tokio::select! {
+            biased;
+            () = shutdown.begun() => {}
+            _ = join(self.poll_for_ever(), self.confirm_for_ever()) => {}
+        }
+    }
+
+    /// Asks for a poll at once: something is not as it was.
+    pub fn kick(&self) {
+        self.shared.kick.notify_one();
+    }
+
+    async fn poll_for_ever(&self) {
+        let clock = &self.env().clock;
+        loop {
+            let started = self.now();
+            self.poll_once().await;
+            let next = started.saturating_add(self.settings().poll);
+            clock
+                .sleep(POLL_AT_MOST_EVERY.min(self.settings().poll))
+                .await;
+            tokio::select! {
+                biased;
+                () = self.shared.kick.notified() => {}
+                () = clock.sleep(next.saturating_sub(self.now())) => {}
+            }
+        }
+    }
+
+    /// Asks everybody at once; each answer counts as soon as it is there.
+    async fn poll_once(&self) {
+        let addresses = self.manager().addresses(&self.settings().seeds);
+        join_all(addresses.into_iter().map(|address| async move {
+            let transport = std::sync::Arc::clone(&self.env().transport);
+            let node = StorageNodeClient::new(transport, address.clone());
+            match within(&*self.env().clock, STATUS_DEADLINE, node.status()).await {
+                Some(Ok(status)) => {
+                    self.manager().observe(&address, status);
+                    self.note_state();
+                }
+                Some(Err(error)) => tracing::debug!(%address, %error, "no status"),
+                None => tracing::debug!(%address, "no status in time"),
+            }
+        }))
+        .await;
+        self.view().polled = self.now();
+    }
+
+    fn note_state(&self) {
+        if self.state().is_some() {
+            let now = self.now();
+            self.view().state_since.get_or_insert(now);
+        }
+    }
+
+    async fn confirm_for_ever(&self) {
+        loop {
+            let asked = self.now();
+            let pause = match self.confirm().await {
+                Ok(()) => {
+                    self.view().confirmed = Some(asked);
+                    CONFIRM_EVERY
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "the cluster's state is not confirmed");
+                    CONFIRM_AGAIN
+                }
+            };
+            self.env().clock.sleep(pause).await;
+        }
+    }
+
+    async fn confirm(&self) -> Result<(), ClusterError> {
+        let answer = self
+            .query(GroupId::CLUSTER, Query::Cluster, CONFIRM_DEADLINE, None)
+            .await?;
+        match answer {
+            Answer::Cluster(state) => {
+                self.manager().adopt(*state);
+                self.note_state();
+                Ok(())
+            }
+            other => Err(super::unexpected(&other)),
+        }
+    }
+}
