@@ -1,0 +1,154 @@
+//! What can be written behind `holdfast`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Holdfast: a self-healing store for files and objects.
+#[derive(Parser)]
+#[command(name = "holdfast", version)]
+pub struct Arguments {
+    /// The gateway.
+    #[arg(
+        long,
+        env = "HOLDFAST_URL",
+        default_value = "http://127.0.0.1:5000",
+        global = true
+    )]
+    pub url: String,
+    /// The access key. Without it, that of HOLDFAST_SECRETS_DIR or of the data
+    /// directory of `holdfast dev` is used.
+    #[arg(long, env = "HOLDFAST_KEY", hide_env_values = true, global = true)]
+    pub key: Option<String>,
+    /// The data directory of `holdfast dev`.
+    #[arg(long, default_value = "./holdfast-data", global = true)]
+    pub data: PathBuf,
+    /// Prints JSON, one value a line.
+    #[arg(long, global = true)]
+    pub json: bool,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Uploads files.
+    Put(Put),
+    /// Downloads a file; run again, it goes on where it stopped.
+    Get(Get),
+    /// Lists files, newest first.
+    Ls(Ls),
+    /// Deletes files.
+    Rm(Rm),
+    /// Shows nodes, room, and how many objects are below their redundancy.
+    Status,
+    /// Prints the admin key.
+    Key,
+    /// Asks a health address; the exit code is the answer.
+    Health {
+        /// Such as http://127.0.0.1:9090/readyz.
+        address: String,
+    },
+    /// Runs the cluster.
+    #[command(subcommand)]
+    Admin(Admin),
+}
+
+#[derive(Args)]
+pub struct Put {
+    /// The files.
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    /// Destroys them after this time: 90s, 15m, 24h, 7d.
+    #[arg(long)]
+    pub expires: Option<String>,
+    /// How often each may be downloaded; 0 is without limit. The gateway's default is 3.
+    #[arg(long)]
+    pub limit: Option<u32>,
+    /// Downloading then needs this password.
+    #[arg(long, env = "HOLDFAST_PASSWORD", hide_env_values = true)]
+    pub password: Option<String>,
+}
+
+#[derive(Args)]
+pub struct Get {
+    /// The file's id.
+    pub id: String,
+    /// Where to; `-` is standard output. Without it, the name it was uploaded under.
+    #[arg(short, long)]
+    pub output: Option<PathBuf>,
+    /// The file's password.
+    #[arg(long, env = "HOLDFAST_PASSWORD", hide_env_values = true)]
+    pub password: Option<String>,
+    /// Replaces what has that name.
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Args)]
+pub struct Ls {
+    /// At most so many; 0 is all.
+    #[arg(long, default_value_t = 100)]
+    pub limit: u64,
+}
+
+#[derive(Args)]
+pub struct Rm {
+    /// The files' ids.
+    #[arg(required = true)]
+    pub ids: Vec<String>,
+    /// The token that the upload answered, where the key is not the owner's.
+    #[arg(long)]
+    pub delete_token: Option<String>,
+}
+
+#[derive(Subcommand)]
+pub enum Admin {
+    /// Lists the storage nodes.
+    Nodes,
+    /// Empties a node, so that it can be taken away.
+    Drain {
+        /// The node's id.
+        node: String,
+    },
+    /// Gives a node up for lost: nothing on it counts any more.
+    Lost {
+        /// The node's id.
+        node: String,
+        /// Says that it is meant.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Lists, makes and revokes access keys.
+    #[command(subcommand)]
+    Keys(Keys),
+}
+
+#[derive(Subcommand)]
+pub enum Keys {
+    /// Lists them, without their tokens.
+    Ls,
+    /// Makes one and prints its token, which is shown this once.
+    Add {
+        /// What it is called.
+        name: String,
+        /// It may do everything.
+        #[arg(long)]
+        admin: bool,
+    },
+    /// Revokes one: gateways refuse it within 10 s.
+    Rm {
+        /// Its id.
+        id: String,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_do_not_contradict_each_other() {
+        super::Arguments::command().debug_assert();
+    }
+}

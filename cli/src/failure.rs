@@ -1,0 +1,123 @@
+//! Why a command failed, its exit code, and what to do about it.
+
+use std::io;
+use std::path::PathBuf;
+
+/// A failure. The exit codes are part of the command's interface.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Nobody answers.
+    #[error("cannot reach {url}: {reason}")]
+    Unreachable {
+        /// Where.
+        url: String,
+        /// What the system says.
+        reason: String,
+    },
+    /// The transfer broke, again and again.
+    #[error("the transfer broke: {0}")]
+    Broken(String),
+    /// The gateway refused, with a problem document.
+    #[error("{detail}")]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// The stable code.
+        code: String,
+        /// The sentence.
+        detail: String,
+    },
+    /// There is no key.
+    #[error("this needs an access key, and there is none in {}", tried.join(" or in "))]
+    NoKey {
+        /// Where it was looked for.
+        tried: Vec<String>,
+    },
+    /// A file of this machine.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A file would be replaced.
+    #[error("{} exists", .0.display())]
+    Exists(PathBuf),
+    /// What was asked makes no sense.
+    #[error("{0}")]
+    Usage(String),
+    /// The answer is not one.
+    #[error("the answer of {url} cannot be understood: {reason}")]
+    Malformed {
+        /// Whose.
+        url: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Unhealthy.
+    #[error("{0}")]
+    Unhealthy(String),
+    /// Some of several things failed; each was told.
+    #[error("{failed} of {all} failed")]
+    Some {
+        /// How many failed.
+        failed: usize,
+        /// Of how many.
+        all: usize,
+    },
+}
+
+impl Failure {
+    /// 1 failed, 2 used wrongly, 3 not reached, 4 not allowed, 5 not there, 6 come again later.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) | Self::Exists(_) => 2,
+            Self::Unreachable { .. } | Self::Broken(_) => 3,
+            Self::NoKey { .. } => 4,
+            Self::Refused { status, .. } => match status {
+                400..=400 | 413 | 415 | 422 => 2,
+                401 | 403 => 4,
+                404 | 410 => 5,
+                429 | 503 => 6,
+                _ => 1,
+            },
+            _ => 1,
+        }
+    }
+
+    /// What to do about it.
+    pub fn advice(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Unreachable { .. } => {
+                "Is it running? `holdfast dev` starts one here; --url or HOLDFAST_URL names another."
+            }
+            Self::Broken(_) => "Run the same command again: it goes on where it stopped.",
+            Self::NoKey { .. } => {
+                "Give it with --key or HOLDFAST_KEY; `docker compose exec gateway holdfast key` prints it."
+            }
+            Self::Exists(_) => "Name another with -o, or replace it with --force.",
+            Self::Refused { status, code, .. } => match (*status, code.as_str()) {
+                (_, "password_needed" | "password_required" | "wrong_password") => {
+                    "Give the file's password with --password or HOLDFAST_PASSWORD."
+                }
+                (_, "ticket_ended") => {
+                    "Delete the .part file to begin anew; that counts as another download."
+                }
+                (401, _) => "Give another key with --key or HOLDFAST_KEY.",
+                (403, _) => "Use the key of the file's owner, or an admin key.",
+                (404, _) => "`holdfast ls` shows the files that this key sees.",
+                (429 | 503, _) => "Try again in a moment; `holdfast status` shows what is wrong.",
+                (507, _) => "The disks are full: delete files, or add a storage node.",
+                _ => return None,
+            },
+            _ => return None,
+        })
+    }
+
+    /// For `map_err` on calls about a file.
+    pub fn file(path: &std::path::Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::File { path, source }
+    }
+}
