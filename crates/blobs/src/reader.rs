@@ -272,6 +272,32 @@ impl Reading {
     }
 }
 
+/// Whether every block of a finished extent is what its closing record says.
+pub(crate) fn is_sound(extent: &Extent, id: &FragmentId) -> bool {
+    let Ok(Some((_, Found::Closing(closing)))) = extent.segment.record_at(extent.closing_at())
+    else {
+        return false;
+    };
+    let mut at = 0;
+    while at < closing.bytes {
+        let len = (closing.bytes - at).min(BLOCK_BYTES as u64);
+        let Ok(block) = extent
+            .segment
+            .file
+            .read_at(extent.data_at() + at, len as usize)
+        else {
+            return false;
+        };
+        let number = at / BLOCK_BYTES as u64;
+        let check = block_check(crc32c::crc32c(&block), id, number);
+        if closing.check(number) != Some(check) {
+            return false;
+        }
+        at += len;
+    }
+    closing.fragment.id == *id && closing.offset == extent.offset
+}
+
 impl Shared {
     fn located(&self, id: &FragmentId) -> Option<Extent> {
         let at = *self.index().fragments.get(id)?;

@@ -18,6 +18,7 @@ use crate::engine::{Allocator, Engine, EngineSettings, MAX_SEGMENT_BYTES, Shared
 use crate::fatal::{Failed, Fatal, OnFatal};
 use crate::format::{ALIGN, FreePayload, SegmentPayload, kind, padded_record};
 use crate::index::{Extent, Index, Location};
+use crate::reader::is_sound;
 use crate::record::{RecordError, decode_record};
 use crate::segment::{DIRECTORY, Segment, is_full, is_unsupported, segment_name};
 
@@ -126,11 +127,17 @@ impl Shared {
             let index = self.index();
             index.freeing.values().map(|(_, e)| e.clone()).collect()
         };
+        let segments: Vec<_> = self.segments().values().cloned().collect();
+        // First what stays, in every segment; only then may anything go.
+        for segment in &segments {
+            segment.sync_now(&self.fatal)?;
+        }
+        let mut touched = BTreeMap::new();
         for extent in &freeing {
             self.write_free(extent)?;
+            touched.insert(extent.segment.number, extent.segment.clone());
         }
-        let segments: Vec<_> = self.segments().values().cloned().collect();
-        for segment in &segments {
+        for segment in touched.values() {
             segment.sync_now(&self.fatal)?;
         }
         for extent in &freeing {
@@ -247,19 +254,6 @@ impl Scan {
             self.index.freeing.insert(extent.place(), (id, extent));
             return;
         }
-        // Of two, the one finished last was acknowledged last. A corrupt one
-        // never displaces one that can be read.
-        let rival = self.index.fragments.get(&id).copied();
-        let rank = |corrupt: bool, sequence: u64| (!corrupt, sequence);
-        let wins = rival.is_none_or(|old| {
-            let old_sequence = self.winners.get(&id).copied().unwrap_or(0);
-            rank(piece.corrupt, piece.sequence) > rank(old.corrupt, old_sequence)
-        });
-        if !wins {
-            self.index.freeing.insert(extent.place(), (id, extent));
-            return;
-        }
-        self.winners.insert(id, piece.sequence);
         let location = Location {
             segment: segment.number,
             offset: piece.offset as u32,
@@ -269,21 +263,40 @@ impl Scan {
             corrupt: piece.corrupt,
             generation: piece.fragment.generation,
         };
-        if let Some(old) = self.index.insert(id, location) {
-            let holder = if old.segment == segment.number {
-                Some(segment)
-            } else {
-                self.segments.get(&old.segment)
+        if let Some(old) = self.index.fragments.get(&id).copied() {
+            let Some(rival) = self.extent(&old, segment) else {
+                return;
             };
-            if let Some(holder) = holder {
-                let extent = Extent {
-                    segment: holder.clone(),
-                    offset: u64::from(old.offset),
-                    max_bytes: u64::from(old.max_bytes),
-                };
-                self.index.freeing.insert(extent.place(), (id, extent));
+            // Of two, the one finished last was acknowledged last, if it was
+            // acknowledged at all: a crash may have kept its closing record and
+            // lost its data. So both are read before one goes.
+            let rank = |at: &Location, extent: &Extent, sequence: u64| {
+                (is_sound(extent, &id), !at.corrupt, sequence)
+            };
+            let old_sequence = self.winners.get(&id).copied().unwrap_or(0);
+            let wins = rank(&location, &extent, piece.sequence) > rank(&old, &rival, old_sequence);
+            let loser = if wins { rival } else { extent };
+            self.index.freeing.insert(loser.place(), (id, loser));
+            if !wins {
+                return;
             }
         }
+        self.winners.insert(id, piece.sequence);
+        self.index.insert(id, location);
+    }
+
+    /// The extent at a location, in `current` or a segment before it.
+    fn extent(&self, at: &Location, current: &Arc<Segment>) -> Option<Extent> {
+        let segment = if at.segment == current.number {
+            current
+        } else {
+            self.segments.get(&at.segment)?
+        };
+        Some(Extent {
+            segment: segment.clone(),
+            offset: u64::from(at.offset),
+            max_bytes: u64::from(at.max_bytes),
+        })
     }
 }
 

@@ -15,6 +15,7 @@ use crate::engine::{Engine, Held, Shared};
 use crate::fatal::Failed;
 use crate::format::{BLOCK_BYTES, ClosingPayload, STRIPE_BYTES, block_check, kind, padded_record};
 use crate::index::Location;
+use crate::reader::ReadError;
 
 /// Unused room below this is not worth a system call.
 const GIVE_BACK_AT_LEAST: u64 = 64 << 10;
@@ -231,7 +232,7 @@ impl FragmentWriter {
     }
 
     /// Ends the fragment and returns when it is durable. An identical fragment
-    /// that is there already is success; one that is known to be corrupt, or of
+    /// that is there already is success, once it has been verified; one that is known to be corrupt, or of
     /// an older generation, is replaced.
     ///
     /// # Errors
@@ -256,9 +257,24 @@ impl FragmentWriter {
             checksum: found,
             existed: false,
         };
-        let Some(_claim) = self.claim(&written)? else {
-            written.existed = true;
-            return Ok(written);
+        let _claim = loop {
+            if let Some(claim) = self.claim(&written)? {
+                break claim;
+            }
+            // A crash may have kept the closing record of a fragment that was
+            // never acknowledged and lost its data: what is there is success
+            // only once it has been read.
+            let engine = Engine {
+                shared: self.held.shared.clone(),
+            };
+            match engine.verify(self.held.id).await {
+                Ok(_) => {
+                    written.existed = true;
+                    return Ok(written);
+                }
+                Err(ReadError::Ending) => return Err(WriteError::Ending),
+                Err(_) => {}
+            }
         };
         self.close(closing).await?;
         let shared = self.held.shared.clone();
