@@ -162,3 +162,106 @@ pub(crate) fn padded_record(
     record.resize(align(record.len() as u64) as usize, 0);
     record
 }
+
+#[cfg(test)]
+mod tests {
+    use holdfast_model::{
+        BucketId, ClusterId, Generation, GroupId, Redundancy, UploadId, VersionId,
+    };
+
+    use super::*;
+
+    fn fragment() -> FragmentHeader {
+        FragmentHeader {
+            id: FragmentId {
+                group: GroupId(3),
+                upload: UploadId::from_bytes([4; 16]),
+                chunk: 5,
+                index: 6,
+            },
+            cluster: ClusterId::from_bytes([7; 16]),
+            bucket: BucketId::from_bytes([8; 16]),
+            version: VersionId::from_bytes([9; 16]),
+            redundancy: Redundancy { data: 4, parity: 2 },
+            stripe_bytes: 262_144,
+            generation: Generation(10),
+            encryption_key: None,
+        }
+    }
+
+    fn shown(payload: &impl Encode<()>) -> String {
+        let bytes = minicbor::to_vec(payload).unwrap();
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    #[test]
+    fn payloads_are_what_earlier_releases_wrote() {
+        let segment = SegmentPayload {
+            number: 1,
+            file: 2,
+            bytes: 1 << 20,
+        };
+        assert_eq!(shown(&segment), "8301021a00100000");
+        let header = HeaderPayload {
+            offset: 4096,
+            max_bytes: 100_000,
+            durable_end: 4096,
+            fragment: fragment(),
+        };
+        assert_eq!(
+            shown(&header),
+            "841910001a000186a0191000878403500404040404040404040404040404040405065007070707070707070707070707070707500808080808080808080808080808080850090909090909090909090909090909098204021a000400000a"
+        );
+        let closing = ClosingPayload {
+            offset: 4096,
+            max_bytes: 100_000,
+            durable_end: 4096,
+            fragment: fragment(),
+            bytes: 70_000,
+            checksum: 0x0102_0304,
+            key: ObjectKey::new("a/b").ok(),
+            expires: Some(Timestamp(11)),
+            table: vec![1, 2, 3, 4, 5, 6, 7, 8],
+        };
+        assert_eq!(
+            shown(&closing),
+            "891910001a000186a0191000878403500404040404040404040404040404040405065007070707070707070707070707070707500808080808080808080808080808080850090909090909090909090909090909098204021a000400000a1a000111701a0102030463612f620b480102030405060708"
+        );
+        let free = FreePayload {
+            offset: 4096,
+            bytes: 8192,
+        };
+        assert_eq!(shown(&free), "82191000192000");
+    }
+
+    #[test]
+    fn places_and_checksums_are_what_earlier_releases_used() {
+        assert_eq!((closing_at(0), extent_bytes(0)), (4096, 8192));
+        assert_eq!((closing_at(1), extent_bytes(1)), (8192, 12_288));
+        let chunk = 8 << 20;
+        assert_eq!(extent_bytes(chunk), 4096 + chunk + 4096);
+        let plain = crc32c::crc32c(b"a block");
+        assert_eq!(
+            format!("{:08x}", block_check(plain, &fragment().id, 1)),
+            "265f79ad"
+        );
+    }
+
+    #[test]
+    fn a_header_and_a_free_record_fit_in_one_sector() {
+        let mut longest = fragment();
+        longest.id.group = GroupId(u16::MAX);
+        longest.id.chunk = u32::MAX;
+        longest.stripe_bytes = u32::MAX;
+        longest.generation = Generation(u64::MAX);
+        longest.encryption_key = Some(u64::MAX);
+        let header = HeaderPayload {
+            offset: u64::MAX,
+            max_bytes: u64::MAX,
+            durable_end: u64::MAX,
+            fragment: longest,
+        };
+        let bytes = HEAD_BYTES + minicbor::to_vec(&header).unwrap().len();
+        assert!(bytes <= 512, "{bytes}");
+    }
+}

@@ -270,3 +270,48 @@ async fn a_writer_joins_only_a_sync_that_begins_after_its_writes() {
     engine.verify(id(1)).await.unwrap();
     engine.verify(id(2)).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_replacement_cut_short_leaves_what_it_was_to_replace() {
+    for seed in 0..100 {
+        for changes in 0..6 {
+            let disk = MemoryDisk::new(32 << 20, seed);
+            let engine = open(&disk).await;
+            put(&engine, 1, 100_000).await.unwrap();
+            let mut newer = header(id(1));
+            newer.generation = Generation(6);
+            disk.cut_after(changes);
+            let replace = engine.put_small(newer, data(1, 100_000), Closing::default());
+            let _ = replace.await;
+            disk.power_cut();
+            let engine = open(&disk).await;
+            assert_eq!(get_all(&engine, 1).await.unwrap(), data(1, 100_000));
+            drop(engine);
+            open(&disk).await.verify(id(1)).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_delete_cut_short_leaves_all_of_the_fragment_or_none() {
+    let (mut kept, mut gone) = (0, 0);
+    for seed in 0..100 {
+        for changes in 0..4 {
+            let disk = MemoryDisk::new(32 << 20, seed);
+            let engine = open(&disk).await;
+            put(&engine, 1, 100_000).await.unwrap();
+            disk.cut_after(changes);
+            let deleted = engine.delete(id(1)).await.is_ok();
+            disk.power_cut();
+            let engine = open(&disk).await;
+            if engine.find(&id(1)).is_some() {
+                assert!(!deleted);
+                engine.verify(id(1)).await.unwrap();
+                kept += 1;
+            } else {
+                gone += 1;
+            }
+        }
+    }
+    assert!(kept > 100 && gone > 100, "{kept} kept, {gone} gone");
+}
