@@ -166,7 +166,7 @@ impl Engine {
                 reserve,
                 fragments: index.fragments.len() as u64,
                 bytes: index.bytes,
-                corrupt: index.fragments.values().filter(|at| at.corrupt).count() as u64,
+                corrupt: index.corrupt,
                 segments,
                 full: space.free < reserve || usable < extent_bytes(1 << 20),
             })

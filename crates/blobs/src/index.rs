@@ -75,19 +75,39 @@ pub(crate) struct Index {
     pub freeing: BTreeMap<Place, (FragmentId, Extent)>,
     /// Bytes of all fragments.
     pub bytes: u64,
+    /// How many are corrupt.
+    pub corrupt: u64,
 }
 
 impl Index {
     pub(crate) fn insert(&mut self, id: FragmentId, location: Location) -> Option<Location> {
         self.bytes += u64::from(location.bytes);
+        self.corrupt += u64::from(location.corrupt);
         let old = self.fragments.insert(id, location);
-        self.bytes -= old.map_or(0, |old| u64::from(old.bytes));
+        self.uncount(old);
         old
     }
 
     pub(crate) fn remove(&mut self, id: &FragmentId) -> Option<Location> {
-        let old = self.fragments.remove(id)?;
-        self.bytes -= u64::from(old.bytes);
-        Some(old)
+        let old = self.fragments.remove(id);
+        self.uncount(old);
+        old
+    }
+
+    /// Marks a fragment as corrupt; false when it is no longer at that place.
+    pub(crate) fn mark_corrupt(&mut self, id: &FragmentId, place: Place) -> bool {
+        match self.fragments.get_mut(id) {
+            Some(at) if at.place() == place => {
+                self.corrupt += u64::from(!at.corrupt);
+                at.corrupt = true;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn uncount(&mut self, old: Option<Location>) {
+        self.bytes -= old.map_or(0, |old| u64::from(old.bytes));
+        self.corrupt -= old.map_or(0, |old| u64::from(old.corrupt));
     }
 }

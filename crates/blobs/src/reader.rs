@@ -307,15 +307,11 @@ impl Shared {
     /// Marks a fragment as corrupt; one that was deleted or replaced meanwhile
     /// has only been overtaken.
     fn corrupt(&self, id: FragmentId, extent: &Extent, what: String) -> ReadError {
-        let mut index = self.index();
-        match index.fragments.get_mut(&id) {
-            Some(at) if at.place() == extent.place() => {
-                at.corrupt = true;
-                tracing::warn!(fragment = %id, what, "a fragment is corrupt");
-                ReadError::Corrupt { id, what }
-            }
-            _ => ReadError::NotFound(id),
+        if !self.index().mark_corrupt(&id, extent.place()) {
+            return ReadError::NotFound(id);
         }
+        tracing::warn!(fragment = %id, what, "a fragment is corrupt");
+        ReadError::Corrupt { id, what }
     }
 
     /// What the disk cannot read is as lost as what it reads wrongly.

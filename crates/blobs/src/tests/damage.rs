@@ -47,6 +47,7 @@ async fn a_flipped_bit_of_data_is_never_served() {
         assert_eq!(state(&engine, 1), Some(FragmentState::Corrupt));
         disk.flip_bit(FILE, bit).unwrap();
     }
+    assert_eq!(engine.stats().await.unwrap().corrupt, 1);
     // A range beside the bad block can still be read.
     disk.flip_bit(FILE, (start(1) + 4096) * 8).unwrap();
     let rest = get(&engine, id(1), 65_536..LEN as u64).await.unwrap();
@@ -55,6 +56,7 @@ async fn a_flipped_bit_of_data_is_never_served() {
     // Written anew it is whole, now and after a restart.
     put(&engine, 1, LEN).await.unwrap();
     assert_eq!(state(&engine, 1), Some(FragmentState::Whole));
+    assert_eq!(engine.stats().await.unwrap().corrupt, 0);
     drop(engine);
     let engine = open(&disk).await;
     assert_eq!(get_all(&engine, 1).await.unwrap(), data(1, LEN));

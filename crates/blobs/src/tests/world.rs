@@ -1,5 +1,6 @@
 //! What the tests share: a world with nothing in it but a disk.
 
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use holdfast_model::{
     BucketId, ClusterId, FragmentHeader, FragmentId, Generation, GroupId, Redundancy, Timestamp,
     UploadId, VersionId,
 };
+use holdfast_runtime::disk::{File, Space};
 use holdfast_runtime::memory_disk::MemoryDisk;
 use holdfast_runtime::{
     Address, Call, Clock, Disk, Entropy, Env, Reply, Tasks, Transport, TransportError,
@@ -196,4 +198,64 @@ pub(super) async fn get(
 
 pub(super) async fn get_all(engine: &Engine, number: u64) -> Result<Vec<u8>, ReadError> {
     get(engine, id(number), 0..u64::MAX).await
+}
+
+/// A disk whose file system knows neither holes nor reservations.
+pub(super) struct Plain(pub MemoryDisk);
+
+struct PlainFile(Arc<dyn File>);
+
+fn unsupported<T>() -> io::Result<T> {
+    Err(io::Error::from(io::ErrorKind::Unsupported))
+}
+
+impl Disk for Plain {
+    fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        Ok(Arc::new(PlainFile(self.0.open(name)?)))
+    }
+    fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        Ok(Arc::new(PlainFile(self.0.create(name)?)))
+    }
+    fn create_dir(&self, name: &str) -> io::Result<()> {
+        self.0.create_dir(name)
+    }
+    fn list(&self, dir: &str) -> io::Result<Vec<String>> {
+        self.0.list(dir)
+    }
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.0.rename(from, to)
+    }
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.0.remove(name)
+    }
+    fn sync_dir(&self, dir: &str) -> io::Result<()> {
+        self.0.sync_dir(dir)
+    }
+    fn space(&self) -> io::Result<Space> {
+        self.0.space()
+    }
+}
+
+impl File for PlainFile {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.0.read_exact_at(buffer, offset)
+    }
+    fn write_all_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_all_at(data, offset)
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+    fn allocate(&self, _: u64, _: u64) -> io::Result<()> {
+        unsupported()
+    }
+    fn punch_hole(&self, _: u64, _: u64) -> io::Result<()> {
+        unsupported()
+    }
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync()
+    }
 }
