@@ -310,7 +310,7 @@ pub struct PutObject {
     /// The object. `created` and `revision` are set by the group; `downloads.left` too.
     #[n(0)]
     pub record: ObjectRecord,
-    /// Chunks that were not appended before.
+    /// Chunks that were not appended before; they are the last part's.
     #[n(1)]
     pub chunks: Vec<Chunk>,
     /// The generation its fragments carry; `None` when it has none (inline).

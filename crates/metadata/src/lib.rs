@@ -8,3 +8,5 @@
 pub mod command;
 pub mod protocol;
 pub mod query;
+pub mod state;
+pub mod store;

@@ -8,7 +8,7 @@ use holdfast_model::ids::{
 use holdfast_model::{Chunk, ClusterState, ObjectKey, ObjectRecord, Task, TaskState};
 use minicbor::{Decode, Encode};
 
-use crate::command::GarbageId;
+use crate::command::{GarbageId, Refusal};
 
 /// The most rows of a page.
 pub const MAX_PAGE: u32 = 1_000;
@@ -86,7 +86,8 @@ pub enum Query {
     /// The cluster's state; of group 0 alone. Answers [`Answer::Cluster`].
     #[n(7)]
     Cluster,
-    /// Chunks below their redundancy, fewest fragments left first. Answers [`Answer::Degraded`].
+    /// Chunks below their redundancy, fewest to spare first, those that are lost
+    /// last. Answers [`Answer::Degraded`].
     #[n(8)]
     Degraded {
         /// At most so many.
@@ -195,6 +196,9 @@ pub enum Answer {
     /// Whether the ticket is good, and until when.
     #[n(10)]
     Ticket(#[n(0)] Option<Timestamp>),
+    /// Not this group's to answer: the slot, or the cluster's state, is another's.
+    #[n(11)]
+    Refused(#[n(0)] Refusal),
 }
 
 /// Chunks of one upload.

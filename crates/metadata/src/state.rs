@@ -1,0 +1,246 @@
+//! The state machine of a group: what each command does to the group's rows,
+//! and how queries are answered from them.
+//!
+//! Promises:
+//! 1. Determinism: rows after a batch follow from the rows before and the
+//!    batch. There is no clock and no randomness; the group's time is the
+//!    highest that a batch has carried, and never goes back.
+//! 2. A command is done whole or refused without effect: each checks first and
+//!    writes then.
+//! 3. A repeated request gets the first outcome, refusals included: else a
+//!    late copy of a command could take effect after its sender was told that
+//!    it had none. See [`requests`].
+//! 4. [`Totals`](crate::query::Totals) and all indexes change with the rows
+//!    that they count; [`check_invariants`] says where they do not.
+//!
+//! Group 0 is the same machine with cluster commands alone; other groups
+//! refuse those.
+
+mod answers;
+mod cluster;
+mod downloads;
+mod invariants;
+mod keys;
+mod listing;
+mod objects;
+mod requests;
+mod rows;
+mod spans;
+mod stored;
+mod tasks;
+mod tick;
+mod upkeep;
+mod uploads;
+
+#[cfg(test)]
+mod tests;
+
+use holdfast_model::layout::{SlotRange, slot_of};
+use holdfast_model::{BucketId, ClusterState, Generation, GroupId, ObjectKey, Timestamp};
+use minicbor::Encode;
+
+pub use answers::{answer, read_cluster, tasks_due, time, totals};
+pub use invariants::check_invariants;
+pub use tick::next_due;
+
+use crate::command::{Batch, Command, Outcome, Refusal, Request};
+use crate::store::{GroupTxn, Row, Rows, StoreError};
+use rows::Head;
+
+/// The generation of a new group's uploads.
+const FIRST_GENERATION: Generation = Generation(1);
+
+/// Applies an entry of the group's log. An error leaves the transaction good
+/// for nothing but to be dropped.
+pub fn apply(txn: &mut GroupTxn<'_>, batch: &Batch) -> Result<Vec<Outcome>, StoreError> {
+    let mut machine = Machine::load(txn, batch.time)?;
+    let mut outcomes = Vec::with_capacity(batch.commands.len());
+    for request in &batch.commands {
+        outcomes.push(machine.request(request)?);
+    }
+    // Twice as many as came, so that old outcomes are forgotten without ticks.
+    machine.forget_outcomes(batch.commands.len() * 2 + 1)?;
+    machine.save()?;
+    Ok(outcomes)
+}
+
+/// The rows of a group at its birth.
+pub fn initial_rows(group: GroupId, state: &ClusterState) -> Vec<Row> {
+    let head = Head {
+        current: FIRST_GENERATION,
+        floor: FIRST_GENERATION,
+        ..Head::default()
+    };
+    let mut rows = vec![(keys::head(), rows::encode(&head))];
+    if group == GroupId::CLUSTER {
+        rows.push((keys::cluster(), rows::encode(state)));
+    } else {
+        let owned: Vec<SlotRange> = state
+            .layout
+            .slots
+            .iter()
+            .filter(|range| range.group == group)
+            .copied()
+            .collect();
+        rows.push((keys::owned_slots(), rows::encode(&owned)));
+    }
+    rows
+}
+
+/// Why a command was not done.
+enum Stop {
+    /// It is refused; nothing was changed.
+    Refused(Refusal),
+    /// The store failed; the batch is lost.
+    Store(StoreError),
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<StoreError> for Stop {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// What a command comes to.
+type Applied = Result<Outcome, Stop>;
+
+fn invalid(why: impl Into<String>) -> Stop {
+    Stop::Refused(Refusal::Invalid(why.into()))
+}
+
+/// A group's rows while a batch is applied.
+struct Machine<'m, 'b> {
+    rows: &'m mut GroupTxn<'b>,
+    head: Head,
+    owned: Vec<SlotRange>,
+}
+
+impl<'m, 'b> Machine<'m, 'b> {
+    fn load(rows: &'m mut GroupTxn<'b>, time: Timestamp) -> Result<Self, StoreError> {
+        let mut head = rows::read_head(rows)?;
+        head.time = head.time.max(time);
+        let owned = rows::read(rows, &keys::owned_slots())?.unwrap_or_default();
+        Ok(Self { rows, head, owned })
+    }
+
+    fn save(self) -> Result<(), StoreError> {
+        self.rows.put(&keys::head(), &rows::encode(&self.head))
+    }
+
+    fn request(&mut self, request: &Request) -> Result<Outcome, StoreError> {
+        if let Some(outcome) = self.remembered(request)? {
+            return Ok(outcome);
+        }
+        let outcome = match self.command(&request.command) {
+            Ok(outcome) => outcome,
+            Err(Stop::Refused(refusal)) => Outcome::Refused(refusal),
+            Err(Stop::Store(error)) => return Err(error),
+        };
+        self.remember(request, &outcome)?;
+        Ok(outcome)
+    }
+
+    fn command(&mut self, command: &Command) -> Applied {
+        if self.rows.group() == GroupId::CLUSTER {
+            return match command {
+                Command::Cluster(change) => self.change_cluster(change),
+                Command::Tick => self.tick(),
+                _ => Err(Refusal::WrongGroup.into()),
+            };
+        }
+        match command {
+            Command::BeginUpload {
+                upload,
+                generation,
+                bucket,
+                key,
+            } => self.begin_upload(*upload, *generation, *bucket, key),
+            Command::AppendChunks { upload, chunks } => self.append_chunks(*upload, chunks),
+            Command::AbortUpload { upload } => self.abort_upload(*upload),
+            Command::PutObject(put) => self.put_object(put),
+            Command::DeleteObject {
+                bucket,
+                key,
+                version,
+                cause,
+            } => self.delete_object(*bucket, key, *version, *cause),
+            Command::SwapRepresentation { .. } | Command::AttachDerived { .. } => {
+                self.take_result(command)
+            }
+            Command::ReserveDownload {
+                bucket,
+                key,
+                version,
+                ticket,
+                range,
+            } => self.reserve_download(*bucket, key, *version, *ticket, *range),
+            Command::UseTicket {
+                bucket,
+                key,
+                ticket,
+                range,
+            } => self.use_ticket(*bucket, key, *ticket, *range),
+            Command::EndRequest {
+                bucket,
+                key,
+                ticket,
+                range,
+                end,
+            } => self.end_request(*bucket, key, *ticket, *range, *end),
+            Command::PublishTasks { limit } => self.publish_tasks(*limit),
+            Command::ClaimTask { task, worker } => self.claim_task(*task, worker),
+            Command::FinishTask { task, result } => self.finish_task(*task, result),
+            Command::Tick => self.tick(),
+            Command::ReportMissing { fragments } => self.report_missing(fragments),
+            Command::ReplaceFragments {
+                upload,
+                chunk,
+                seen,
+                now,
+                generation,
+            } => self.replace_fragments(*upload, *chunk, seen, now, *generation),
+            Command::CollectedGarbage { items } => self.collected_garbage(items),
+            Command::AdvanceGeneration => self.advance_generation(),
+            Command::RaiseFloor { to } => self.raise_floor(*to),
+            Command::Cluster(_) => Err(Refusal::WrongGroup.into()),
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.head.time
+    }
+
+    fn next_sequence(&mut self) -> u64 {
+        self.head.sequence += 1;
+        self.head.sequence
+    }
+
+    fn check_slot(&self, bucket: BucketId, key: &ObjectKey) -> Result<(), Stop> {
+        if owns(&self.owned, bucket, key) {
+            Ok(())
+        } else {
+            Err(Refusal::WrongGroup.into())
+        }
+    }
+
+    fn put<T: Encode<()>>(&mut self, key: &[u8], value: &T) -> Result<(), StoreError> {
+        self.rows.put(key, &rows::encode(value))
+    }
+
+    fn mark(&mut self, key: &[u8]) -> Result<(), StoreError> {
+        self.rows.put(key, &[])
+    }
+}
+
+fn owns(owned: &[SlotRange], bucket: BucketId, key: &ObjectKey) -> bool {
+    let slot = slot_of(bucket, key);
+    owned
+        .iter()
+        .any(|range| range.first <= slot && slot <= range.last)
+}

@@ -1,0 +1,139 @@
+//! Answers to queries, from a consistent view of the group.
+
+use holdfast_model::layout::SlotRange;
+use holdfast_model::{BucketId, ClusterState, ObjectKey, Representation, Timestamp};
+
+use super::{downloads, keys, listing, objects, owns, rows, tasks};
+use crate::command::{MAX_PUBLISHED_TASKS, Refusal};
+use crate::query::{Answer, MAX_PAGE, Query, Totals, UploadChunks};
+use crate::store::{Rows, StoreError};
+
+/// The most chunks that one answer carries: some MiB.
+const MAX_CHUNKS: u32 = 10_000;
+
+/// Answers a query. `leader_clock` is the clock of the leader that answers:
+/// what has expired by it is expired, though the group's time may lag.
+pub fn answer(
+    view: &impl Rows,
+    query: &Query,
+    leader_clock: Timestamp,
+) -> Result<Answer, StoreError> {
+    let head = rows::read_head(view)?;
+    let now = head.time.max(leader_clock);
+    Ok(match query {
+        Query::Object {
+            bucket,
+            key,
+            chunks,
+        } => object(view, *bucket, key, *chunks, now)?,
+        Query::Chunks {
+            upload,
+            from,
+            limit,
+        } => Answer::Chunks(listing::chunks(
+            view,
+            *upload,
+            *from,
+            (*limit).min(MAX_CHUNKS) as usize,
+        )?),
+        Query::List {
+            bucket,
+            owner,
+            after,
+            limit,
+        } => listing::list(view, *bucket, *owner, after.as_ref(), page(*limit), now)?,
+        Query::Tasks { state, limit } => {
+            Answer::Tasks(listing::list_tasks(view, *state, page(*limit))?)
+        }
+        Query::Task { task } => Answer::Tasks(
+            tasks::read_task(view, *task)?
+                .map(|row| row.task)
+                .into_iter()
+                .collect(),
+        ),
+        Query::Totals => Answer::Totals(head.totals),
+        Query::Generation => Answer::Generation {
+            current: head.current,
+            floor: head.floor,
+        },
+        Query::Cluster => match read_cluster(view)? {
+            Some(state) => Answer::Cluster(Box::new(state)),
+            None => Answer::Refused(Refusal::WrongGroup),
+        },
+        Query::Degraded { limit } => Answer::Degraded(listing::degraded(view, page(*limit))?),
+        Query::Garbage { limit } => Answer::Garbage(listing::garbage(view, now, page(*limit))?),
+        Query::Rows { after, limit } => {
+            Answer::Rows(listing::chunk_rows(view, *after, page(*limit))?)
+        }
+        Query::Ticket { ticket } => Answer::Ticket(
+            downloads::read_ticket(view, *ticket)?
+                .map(|row| row.deadline)
+                .filter(|deadline| *deadline > now),
+        ),
+    })
+}
+
+fn page(limit: u32) -> usize {
+    limit.min(MAX_PAGE) as usize
+}
+
+fn object(
+    view: &impl Rows,
+    bucket: BucketId,
+    key: &ObjectKey,
+    count: u32,
+    now: Timestamp,
+) -> Result<Answer, StoreError> {
+    let owned: Vec<SlotRange> = rows::read(view, &keys::owned_slots())?.unwrap_or_default();
+    if !owns(&owned, bucket, key) {
+        return Ok(Answer::Refused(Refusal::WrongGroup));
+    }
+    let Some(found) = objects::find(view, bucket, key)? else {
+        return Ok(Answer::Object {
+            record: None,
+            chunks: Vec::new(),
+            now,
+        });
+    };
+    let record = objects::with_inline_bytes(view, found)?;
+    let mut chunks = Vec::new();
+    let mut room = MAX_CHUNKS;
+    if let Representation::Chunked { parts, .. } = &record.representation {
+        for part in parts {
+            let wanted = count.min(part.chunks).min(room);
+            if wanted == 0 {
+                break;
+            }
+            room -= wanted;
+            chunks.push(UploadChunks {
+                upload: part.upload,
+                chunks: listing::chunks(view, part.upload, 0, wanted as usize)?,
+            });
+        }
+    }
+    Ok(Answer::Object {
+        record: Some(Box::new(record)),
+        chunks,
+        now,
+    })
+}
+
+/// The cluster's state; `None` in every group but 0.
+pub fn read_cluster(view: &impl Rows) -> Result<Option<ClusterState>, StoreError> {
+    rows::read(view, &keys::cluster())
+}
+
+/// The group's counts.
+pub fn totals(view: &impl Rows) -> Result<Totals, StoreError> {
+    Ok(rows::read_head(view)?.totals)
+}
+
+/// The group's time.
+pub fn time(view: &impl Rows) -> Result<Timestamp, StoreError> {
+    Ok(rows::read_head(view)?.time)
+}
+
+/// How many tasks should be published at `now`.
+pub fn tasks_due(view: &impl Rows, now: Timestamp) -> Result<u64, StoreError> {
+    Ok(tasks::publishable(view, now, MAX_PUBLISHED_TASKS as usize)?.len() as u64)
+}
