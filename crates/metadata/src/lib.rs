@@ -6,7 +6,10 @@
 //! runs all groups of a node in one loop over one log.
 
 pub mod command;
+pub mod log;
 pub mod protocol;
 pub mod query;
+pub mod raft;
 pub mod state;
 pub mod store;
+pub mod wire;

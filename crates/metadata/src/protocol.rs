@@ -388,6 +388,12 @@ pub struct Status {
     /// Where it wants to be called, as `host:port`.
     #[n(11)]
     pub address: String,
+    /// Its zone, when it was told.
+    #[n(12)]
+    pub zone: Option<String>,
+    /// Its machine, when it was told.
+    #[n(13)]
+    pub host: Option<String>,
 }
 
 /// A disk's room.

@@ -233,6 +233,9 @@ impl ReadView {
 /// A row's key, without its group, and its value.
 pub type Row = (Vec<u8>, Vec<u8>);
 
+/// Is shown rows, key and value, until it answers false.
+pub type Visit<'v> = dyn FnMut(&[u8], &[u8]) -> Result<bool, StoreError> + 'v;
+
 /// Rows of one group that can be read. Keys are without the group's prefix.
 pub trait Rows {
     /// The group.
@@ -243,12 +246,7 @@ pub trait Rows {
 
     /// Shows rows from `from` up to and without `to`, in order, until `visit`
     /// answers false.
-    fn scan(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool, StoreError>,
-    ) -> Result<(), StoreError>;
+    fn scan(&self, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<(), StoreError>;
 
     /// The index and term of the last applied entry; `None` for a group that
     /// is not here.
@@ -288,12 +286,7 @@ impl Rows for GroupView<'_> {
         get_row(self.table, self.group, key)
     }
 
-    fn scan(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool, StoreError>,
-    ) -> Result<(), StoreError> {
+    fn scan(&self, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<(), StoreError> {
         scan_rows(self.table, self.group, (from, to), visit)
     }
 }
@@ -307,12 +300,7 @@ impl Rows for GroupTxn<'_> {
         get_row(&self.table, self.group, key)
     }
 
-    fn scan(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool, StoreError>,
-    ) -> Result<(), StoreError> {
+    fn scan(&self, from: &[u8], to: &[u8], visit: &mut Visit<'_>) -> Result<(), StoreError> {
         scan_rows(&self.table, self.group, (from, to), visit)
     }
 }
@@ -359,7 +347,7 @@ fn scan_rows(
     table: &impl ReadableTable<&'static [u8], &'static [u8]>,
     group: GroupId,
     (from, to): (&[u8], &[u8]),
-    visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool, StoreError>,
+    visit: &mut Visit<'_>,
 ) -> Result<(), StoreError> {
     if from >= to {
         return Ok(());

@@ -2,20 +2,15 @@
 
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 /// Tells everybody who holds a copy that the process is to end.
-#[derive(Clone, Debug)]
+///
+/// Not a `tokio::sync::watch`: that one wakes its listeners in an order of its
+/// own randomness, and a seed would no longer replay a run.
+#[derive(Clone, Debug, Default)]
 pub struct Shutdown {
-    sender: watch::Sender<bool>,
-}
-
-impl Default for Shutdown {
-    fn default() -> Self {
-        Self {
-            sender: watch::Sender::new(false),
-        }
-    }
+    token: CancellationToken,
 }
 
 /// How long a process may take to finish what it has begun.
@@ -24,18 +19,16 @@ pub const DRAIN_DEADLINE: Duration = Duration::from_secs(25);
 impl Shutdown {
     /// Begins the end.
     pub fn begin(&self) {
-        self.sender.send_replace(true);
+        self.token.cancel();
     }
 
     /// Whether it has begun.
     pub fn has_begun(&self) -> bool {
-        *self.sender.borrow()
+        self.token.is_cancelled()
     }
 
     /// Resolves when it begins.
     pub async fn begun(&self) {
-        let mut receiver = self.sender.subscribe();
-        // The sender is part of self, so it cannot have been dropped.
-        let _ = receiver.wait_for(|begun| *begun).await;
+        self.token.cancelled().await;
     }
 }

@@ -114,7 +114,7 @@ mod tests {
                 model[bytes]
                     .iter_mut()
                     .for_each(|n| *n = n.saturating_sub(1));
-            } else if model[bytes.clone()].iter().any(|n| *n == 2) {
+            } else if model[bytes.clone()].contains(&2) {
                 assert_eq!(spans.add(span(first, end)), Err(SpanError::Used));
             } else {
                 assert_eq!(spans.add(span(first, end)), Ok(()));

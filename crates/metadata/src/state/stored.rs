@@ -201,6 +201,9 @@ impl Machine<'_, '_> {
             plan.new_chunks.push((part.upload, None, chunk.clone()));
         }
         check.finish()?;
+        for chunk in chunks {
+            self.check_new_places(part.upload, chunk)?;
+        }
         plan.uploads.push((part.upload, row));
         Ok(())
     }

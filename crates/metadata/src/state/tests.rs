@@ -2,6 +2,7 @@
 
 mod clusters;
 mod downloading;
+mod random;
 mod storing;
 mod working;
 

@@ -84,6 +84,20 @@ impl Machine<'_, '_> {
         Ok(Outcome::Done)
     }
 
+    /// Whether a chunk given by an upload takes no place that was its own
+    /// before and is being cleaned up.
+    pub(super) fn check_new_places(&self, upload: UploadId, chunk: &Chunk) -> Result<(), Stop> {
+        let old = self.read_chunk(upload, chunk.index)?;
+        let seen = old.map(|old| old.fragments).unwrap_or_default();
+        self.check_fences(
+            upload,
+            chunk.index,
+            &seen,
+            &chunk.fragments,
+            chunk.generation,
+        )
+    }
+
     fn check_fences(
         &self,
         upload: UploadId,

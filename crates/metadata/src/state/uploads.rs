@@ -68,6 +68,9 @@ impl Machine<'_, '_> {
         }
         self.check_chunks(chunks)?;
         for chunk in chunks {
+            self.check_new_places(upload, chunk)?;
+        }
+        for chunk in chunks {
             let old: Option<Chunk> = rows::read(self.rows, &keys::chunk(upload, chunk.index))?;
             self.write_chunk(upload, old.as_ref(), chunk)?;
         }

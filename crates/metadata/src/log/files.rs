@@ -1,0 +1,484 @@
+//! The log's files: written at one end, purged at the other, used again.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use holdfast_blobs::record::{HEAD_BYTES, RecordError, decode_record, encode_record};
+use holdfast_model::GroupId;
+use holdfast_runtime::{Disk, File};
+
+use super::group::{GroupLog, Place};
+use super::{CHECKPOINT_RECORD, Checkpoint, LogEnd, LogError, ROUND_RECORD, Round};
+
+/// Bytes of a file: zeroed ahead, so that a sync of written data changes no
+/// metadata of the file system.
+pub const LOG_FILE_BYTES: u64 = 32 << 20;
+/// Files kept for followers that lag; beyond them they get a snapshot.
+const KEPT_FILES: usize = 2;
+/// Purged files kept to be used again.
+const SPARE_FILES: usize = 1;
+/// The unit that a disk writes whole.
+const SECTOR_BYTES: u64 = 512;
+const DIR: &str = "raft";
+
+/// How the log is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct LogSettings {
+    /// Bytes of a file.
+    pub file_bytes: u64,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self {
+            file_bytes: LOG_FILE_BYTES,
+        }
+    }
+}
+
+/// The files of a disk's log. Cheap to share; one round is written at a time.
+pub struct LogFiles {
+    disk: Arc<dyn Disk>,
+    settings: LogSettings,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    /// Oldest first; the last is being written.
+    files: VecDeque<OpenFile>,
+    spares: Vec<String>,
+    /// Where the next record goes in the last file.
+    offset: u64,
+    /// The last round written.
+    sequence: u64,
+}
+
+#[derive(Clone)]
+struct OpenFile {
+    number: u64,
+    file: Arc<dyn File>,
+    /// How far each group's log went when the file was begun.
+    begun_at: BTreeMap<GroupId, LogEnd>,
+}
+
+/// A round is durable.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Written {
+    /// Where.
+    pub place: Place,
+    /// Its number.
+    pub sequence: u64,
+}
+
+/// What opening found.
+pub struct Recovered {
+    /// The files.
+    pub files: Arc<LogFiles>,
+    /// Each group's log.
+    pub groups: BTreeMap<GroupId, GroupLog>,
+}
+
+fn name(number: u64) -> String {
+    format!("{DIR}/{number:016x}")
+}
+
+fn lock(inner: &Mutex<Inner>) -> MutexGuard<'_, Inner> {
+    // A panic ends the process, so a poisoned lock is never seen.
+    inner.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl LogFiles {
+    /// Opens a disk's log, or begins one. `durable` is the last round that the
+    /// state store has seen durable.
+    ///
+    /// # Errors
+    /// [`LogError::Corrupt`] and [`LogError::Shortened`]: the disk has lost
+    /// what it promised, and must count as empty.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        settings: LogSettings,
+        durable: u64,
+    ) -> Result<Recovered, LogError> {
+        disk.create_dir(DIR)?;
+        let mut numbers = Vec::new();
+        let mut spares = Vec::new();
+        for file in disk.list(DIR)? {
+            match u64::from_str_radix(&file, 16) {
+                Ok(number) if file.len() == 16 => numbers.push(number),
+                _ => spares.push(format!("{DIR}/{file}")),
+            }
+        }
+        numbers.sort_unstable();
+        let inner = Inner {
+            files: VecDeque::new(),
+            spares,
+            offset: 0,
+            sequence: 0,
+        };
+        let files = Arc::new(Self {
+            disk,
+            settings,
+            inner: Mutex::new(inner),
+        });
+        let groups = files.scan(&numbers)?;
+        let found = lock(&files.inner).sequence;
+        if found < durable {
+            return Err(LogError::Shortened {
+                found,
+                known: durable,
+            });
+        }
+        Ok(Recovered { files, groups })
+    }
+
+    fn scan(self: &Arc<Self>, numbers: &[u64]) -> Result<BTreeMap<GroupId, GroupLog>, LogError> {
+        let mut groups = BTreeMap::new();
+        let mut inner = lock(&self.inner);
+        for (at, number) in numbers.iter().enumerate() {
+            let newest = at + 1 == numbers.len();
+            let file = self.disk.open(&name(*number))?;
+            let content = file.read_at(0, file.len()? as usize)?;
+            let mut scan = Scan {
+                log: self,
+                groups: &mut groups,
+                inner: &mut inner,
+                number: *number,
+            };
+            let begun_at = scan.file(&content, newest)?;
+            match begun_at {
+                Some(begun_at) => {
+                    inner.files.push_back(OpenFile {
+                        number: *number,
+                        file,
+                        begun_at,
+                    });
+                }
+                // Its checkpoint was never synced, so nothing in it was.
+                None if newest => self.disk.remove(&name(*number))?,
+                None => return Err(corrupt(*number, 0, "the file has no checkpoint")),
+            }
+        }
+        if let (Some(last), Some(number)) = (inner.files.back(), numbers.last())
+            && last.number != *number
+        {
+            // The newest was dropped: the one before it is written on from its end.
+            let content = last.file.read_at(0, last.file.len()? as usize)?;
+            inner.offset = end_of_records(last.number, &content);
+        }
+        Ok(groups)
+    }
+
+    /// Writes a round and syncs it. Blocks.
+    ///
+    /// # Errors
+    /// After [`LogError::Disk`] nothing on the disk can be trusted: the caller
+    /// ends the process.
+    pub fn write(&self, round: &Round, checkpoint: &Checkpoint) -> Result<Written, LogError> {
+        let payload = crate::protocol::encode(round);
+        let mut inner = lock(&self.inner);
+        let sequence = inner.sequence + 1;
+        let bytes = (HEAD_BYTES + payload.len()) as u64;
+        if bytes > self.settings.file_bytes / 2 {
+            return Err(LogError::TooLong {
+                bytes: bytes as usize,
+            });
+        }
+        if inner.files.is_empty() || inner.offset + bytes > self.settings.file_bytes {
+            self.begin_file(&mut inner, checkpoint)?;
+        }
+        let sequence = sequence.max(inner.sequence + 1);
+        let offset = inner.offset;
+        let Some(current) = inner.files.back() else {
+            return Err(LogError::Disk(std::io::Error::other("no log file")));
+        };
+        let number = current.number;
+        let record = encode_record(ROUND_RECORD, number, sequence, &payload);
+        current.file.write_all_at(&record, offset)?;
+        current.file.sync()?;
+        inner.offset = aligned(offset + bytes);
+        inner.sequence = sequence;
+        Ok(Written {
+            place: Place {
+                file: number,
+                offset,
+            },
+            sequence,
+        })
+    }
+
+    /// Begins the next file with a checkpoint, in a spare file if there is one.
+    fn begin_file(&self, inner: &mut Inner, checkpoint: &Checkpoint) -> Result<(), LogError> {
+        let number = inner.files.back().map_or(1, |last| last.number + 1);
+        let spare = format!("{DIR}/next");
+        match inner.spares.pop() {
+            Some(old) if old == spare => {}
+            Some(old) => self.disk.rename(&old, &spare)?,
+            None => {
+                let file = self.disk.create(&spare)?;
+                file.allocate(0, self.settings.file_bytes)?;
+                let zeros = vec![0; (1 << 20).min(self.settings.file_bytes as usize)];
+                let mut at = 0;
+                while at < self.settings.file_bytes {
+                    let len = zeros.len().min((self.settings.file_bytes - at) as usize);
+                    file.write_all_at(zeros.get(..len).unwrap_or_default(), at)?;
+                    at += len as u64;
+                }
+            }
+        }
+        let file = self.disk.open(&spare)?;
+        if file.len()? < self.settings.file_bytes {
+            // Left half-made by a crash, or by another setting.
+            file.allocate(0, self.settings.file_bytes)?;
+        }
+        let payload = crate::protocol::encode(checkpoint);
+        let sequence = inner.sequence + 1;
+        let record = encode_record(CHECKPOINT_RECORD, number, sequence, &payload);
+        file.write_all_at(&record, 0)?;
+        file.sync()?;
+        self.disk.rename(&spare, &name(number))?;
+        self.disk.sync_dir(DIR)?;
+        let begun_at = checkpoint
+            .groups
+            .iter()
+            .map(|(group, (_, end))| (*group, *end))
+            .collect();
+        inner.files.push_back(OpenFile {
+            number,
+            file,
+            begun_at,
+        });
+        inner.sequence = sequence;
+        inner.offset = aligned(record.len() as u64);
+        Ok(())
+    }
+
+    /// Frees the files of which every entry is durably applied, but for a few,
+    /// and says where each group's log begins now. Blocks.
+    pub fn purge(
+        &self,
+        applied: &BTreeMap<GroupId, u64>,
+    ) -> Result<BTreeMap<GroupId, LogEnd>, LogError> {
+        let mut inner = lock(&self.inner);
+        while inner.files.len() > KEPT_FILES {
+            let Some(second) = inner.files.get(1) else {
+                break;
+            };
+            let done = |(group, end): (&GroupId, &LogEnd)| {
+                applied.get(group).is_none_or(|index| *index >= end.index)
+            };
+            if !second.begun_at.iter().all(done) {
+                break;
+            }
+            let Some(old) = inner.files.pop_front() else {
+                break;
+            };
+            if inner.spares.len() < SPARE_FILES {
+                let spare = format!("{DIR}/spare-{:016x}", old.number);
+                self.disk.rename(&name(old.number), &spare)?;
+                inner.spares.push(spare);
+            } else {
+                self.disk.remove(&name(old.number))?;
+            }
+        }
+        Ok(inner
+            .files
+            .front()
+            .map(|first| first.begun_at.clone())
+            .unwrap_or_default())
+    }
+
+    /// Reads a round again, for an entry that has left memory.
+    pub fn read_round(&self, place: Place) -> Result<Round, LogError> {
+        let file = {
+            let inner = lock(&self.inner);
+            inner
+                .files
+                .iter()
+                .find(|file| file.number == place.file)
+                .map(|f| f.file.clone())
+        };
+        let file = file.ok_or_else(|| corrupt(place.file, place.offset, "the file is gone"))?;
+        let mut head = vec![0; HEAD_BYTES];
+        file.read_exact_at(&mut head, place.offset)?;
+        let len = head.get(8..12).map_or(0, |b| {
+            b.iter().rev().fold(0u32, |n, b| n << 8 | u32::from(*b))
+        });
+        if u64::from(len) > self.settings.file_bytes {
+            return Err(corrupt(place.file, place.offset, "a record is too long"));
+        }
+        let bytes = file.read_at(place.offset, HEAD_BYTES + len as usize)?;
+        let record = decode_record(&bytes)
+            .map_err(|error| corrupt(place.file, place.offset, &error.to_string()))?
+            .filter(|record| record.file == place.file && record.kind == ROUND_RECORD)
+            .ok_or_else(|| corrupt(place.file, place.offset, "another record is there"))?;
+        minicbor::decode(record.payload)
+            .map_err(|error| corrupt(place.file, place.offset, &error.to_string()))
+    }
+
+    /// The last round written.
+    pub fn sequence(&self) -> u64 {
+        lock(&self.inner).sequence
+    }
+}
+
+fn aligned(offset: u64) -> u64 {
+    offset.next_multiple_of(SECTOR_BYTES)
+}
+
+fn corrupt(file: u64, offset: u64, reason: &str) -> LogError {
+    LogError::Corrupt {
+        file,
+        offset,
+        reason: reason.into(),
+    }
+}
+
+/// Reads files into groups.
+struct Scan<'a> {
+    log: &'a Arc<LogFiles>,
+    groups: &'a mut BTreeMap<GroupId, GroupLog>,
+    inner: &'a mut Inner,
+    number: u64,
+}
+
+impl Scan<'_> {
+    /// Replays a file; `None` when it does not even hold its checkpoint.
+    fn file(
+        &mut self,
+        content: &[u8],
+        newest: bool,
+    ) -> Result<Option<BTreeMap<GroupId, LogEnd>>, LogError> {
+        let mut offset = 0;
+        let mut begun_at = None;
+        while let Some(rest) = content
+            .get(offset as usize..)
+            .filter(|rest| !rest.is_empty())
+        {
+            let record = match decode_record(rest) {
+                Ok(Some(record)) if record.file == self.number => record,
+                Err(error @ RecordError::Version(_)) => {
+                    return Err(corrupt(self.number, offset, &error.to_string()));
+                }
+                // Zeros, the file's earlier life, or a torn record: the end.
+                Ok(_) | Err(_) => break,
+            };
+            if begun_at.is_some() && record.sequence != self.inner.sequence + 1 {
+                return Err(corrupt(self.number, offset, "a round is missing before it"));
+            }
+            if begun_at.is_none() {
+                if self.inner.sequence != 0 && record.sequence != self.inner.sequence + 1 {
+                    return Err(corrupt(
+                        self.number,
+                        offset,
+                        "rounds are missing before the file",
+                    ));
+                }
+                begun_at = Some(self.checkpoint(record.payload, record.kind, offset)?);
+            } else {
+                self.round(record.payload, record.kind, offset)?;
+            }
+            self.inner.sequence = record.sequence;
+            offset = aligned(offset + record.bytes as u64);
+        }
+        if let Some(later) = later_record(self.number, content, offset, self.inner.sequence) {
+            return Err(corrupt(
+                self.number,
+                offset,
+                &format!("whole records follow at {later}"),
+            ));
+        }
+        let _ = newest;
+        self.inner.offset = offset;
+        Ok(begun_at)
+    }
+
+    fn checkpoint(
+        &mut self,
+        payload: &[u8],
+        kind: u16,
+        offset: u64,
+    ) -> Result<BTreeMap<GroupId, LogEnd>, LogError> {
+        if kind != CHECKPOINT_RECORD {
+            return Err(corrupt(
+                self.number,
+                offset,
+                "the file does not begin with a checkpoint",
+            ));
+        }
+        let checkpoint: Checkpoint = minicbor::decode(payload)
+            .map_err(|error| corrupt(self.number, offset, &error.to_string()))?;
+        let first_file = self.inner.files.is_empty();
+        for (group, (hard, end)) in &checkpoint.groups {
+            let files = self.log.clone();
+            let log = self
+                .groups
+                .entry(*group)
+                .or_insert_with(|| GroupLog::new(*group, files, *end));
+            if first_file {
+                log.set_hard(*hard);
+            }
+        }
+        // A group that is not named has left the disk before.
+        self.groups
+            .retain(|group, _| checkpoint.groups.contains_key(group));
+        Ok(checkpoint
+            .groups
+            .iter()
+            .map(|(group, (_, end))| (*group, *end))
+            .collect())
+    }
+
+    fn round(&mut self, payload: &[u8], kind: u16, offset: u64) -> Result<(), LogError> {
+        if kind != ROUND_RECORD {
+            return Err(corrupt(self.number, offset, "a checkpoint in the middle"));
+        }
+        let round: Round = minicbor::decode(payload)
+            .map_err(|error| corrupt(self.number, offset, &error.to_string()))?;
+        let place = Place {
+            file: self.number,
+            offset,
+        };
+        for part in &round.groups {
+            if part.removed {
+                self.groups.remove(&part.group);
+                continue;
+            }
+            let files = self.log.clone();
+            self.groups
+                .entry(part.group)
+                .or_insert_with(|| GroupLog::new(part.group, files, LogEnd::default()))
+                .replay(part, place);
+        }
+        Ok(())
+    }
+}
+
+/// Where a file's whole records end.
+fn end_of_records(number: u64, content: &[u8]) -> u64 {
+    let mut offset = 0;
+    while let Some(rest) = content.get(offset as usize..) {
+        match decode_record(rest) {
+            Ok(Some(record)) if record.file == number => {
+                offset = aligned(offset + record.bytes as u64);
+            }
+            _ => break,
+        }
+    }
+    offset
+}
+
+/// Whether a whole record of this file lies beyond `offset`: then what is bad
+/// there is no torn end.
+fn later_record(number: u64, content: &[u8], offset: u64, sequence: u64) -> Option<u64> {
+    let mut at = aligned(offset + 1);
+    while let Some(rest) = content.get(at as usize..).filter(|rest| !rest.is_empty()) {
+        if let Ok(Some(record)) = decode_record(rest)
+            && record.file == number
+            && record.sequence > sequence
+        {
+            return Some(at);
+        }
+        at += SECTOR_BYTES;
+    }
+    None
+}

@@ -1,0 +1,186 @@
+//! All metadata groups of a node, run by one loop.
+//!
+//! Three parts, each the only owner of what it keeps:
+//! - the [`driver`] owns the Raft state of every group. It never waits for a
+//!   disk: rounds of the log are written while it goes on, one at a time, and
+//!   what waited meanwhile goes into the next (group commit);
+//! - the [`applier`] owns writing to the state store, so that a long commit
+//!   there delays no heartbeat;
+//! - a [`peers`] task for each other disk carries the messages of all groups
+//!   over one connection.
+//!
+//! Invariants, beyond Raft's own:
+//! 1. An entry counts as persisted, a vote is answered, only after its round
+//!    is synced.
+//! 2. A command is answered only after it is applied; a query only from a
+//!    state at least as new as the read index that a majority confirmed after
+//!    the query came.
+//! 3. The log is purged only up to what the state store has durably applied.
+
+pub mod applier;
+pub mod driver;
+mod group;
+pub mod peers;
+mod rounds;
+pub mod snapshot;
+mod timing;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use holdfast_model::{ClusterState, DiskId, GroupId};
+use holdfast_runtime::Address;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::command::Outcome;
+use crate::protocol::{
+    GroupStatus, MemberStep, NodeError, ProposeRequest, QueryRequest, RaftBatch,
+};
+use crate::query::Answer;
+
+pub use driver::{Groups, GroupsParts, StartError};
+
+/// The most commands and queries that wait in a node; beyond it is `Busy`.
+pub const MAX_WAITING: usize = 8_192;
+/// The most events in the driver's inbox.
+pub const MAX_INBOX: usize = 16_384;
+
+/// What ends a process whose disk has failed.
+pub type OnFatal = Arc<dyn Fn(String) + Send + Sync>;
+
+/// Where a query's or command's answer goes.
+pub(crate) type Answerer<T> = oneshot::Sender<Result<T, NodeError>>;
+
+/// What the driver is told.
+pub(crate) enum Event {
+    Messages(Vec<(GroupId, raft::eraftpb::Message)>),
+    Propose(ProposeRequest, Answerer<Outcome>),
+    Query(QueryRequest, Answerer<Answer>),
+    Members(GroupId, MemberStep, Answerer<()>),
+    Transfer(GroupId, Option<DiskId>, Answerer<()>),
+    Unreachable(u64),
+    SnapshotSent {
+        group: GroupId,
+        to: u64,
+        done: bool,
+    },
+    SnapshotStaged {
+        message: Box<raft::eraftpb::Message>,
+        group: GroupId,
+        answer: Answerer<()>,
+    },
+    Create(Vec<GroupId>, Answerer<()>),
+    HandOver(Answerer<()>),
+    ClockOff(bool),
+}
+
+/// Who is where: how Raft's numbers lead to disks and addresses.
+#[derive(Default)]
+pub struct AddressBook {
+    entries: Mutex<BTreeMap<u64, Entry>>,
+}
+
+#[derive(Clone)]
+struct Entry {
+    disk: DiskId,
+    address: Address,
+    incarnation: u64,
+}
+
+impl AddressBook {
+    /// Takes what the cluster's state says; entries that it does not name stay.
+    pub fn learn(&self, state: &ClusterState) {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        for node in state.layout.nodes.values() {
+            let known = entries
+                .get(&node.disk.raft_id())
+                .map_or(0, |entry| entry.incarnation);
+            entries.insert(
+                node.disk.raft_id(),
+                Entry {
+                    disk: node.disk,
+                    address: Address(node.address.clone()),
+                    incarnation: node.incarnation.max(known),
+                },
+            );
+        }
+    }
+
+    /// Where a member listens.
+    pub fn address(&self, raft_id: u64) -> Option<(DiskId, Address)> {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries
+            .get(&raft_id)
+            .map(|entry| (entry.disk, entry.address.clone()))
+    }
+
+    /// The disk of a Raft number.
+    pub fn disk(&self, raft_id: u64) -> Option<DiskId> {
+        self.address(raft_id).map(|(disk, _)| disk)
+    }
+
+    /// Checks the sender of a batch: a disk that is known, in a start that is
+    /// not older than the newest one seen, which is remembered.
+    ///
+    /// # Errors
+    /// [`NodeError::Mistaken`]: it is an older copy of the disk, or another.
+    pub fn admit(&self, batch: &RaftBatch) -> Result<(), NodeError> {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        match entries.get_mut(&batch.from.raft_id()) {
+            // Not in the layout that is known here yet: the group's own
+            // membership decides.
+            None => Ok(()),
+            Some(entry) if entry.disk != batch.from => Err(NodeError::Mistaken(format!(
+                "disk {} is not a member",
+                batch.from
+            ))),
+            Some(entry) if batch.incarnation < entry.incarnation => {
+                Err(NodeError::Mistaken(format!(
+                    "start {} of disk {} comes after start {}: it is an older copy, replace it as if it were empty",
+                    batch.incarnation, batch.from, entry.incarnation
+                )))
+            }
+            Some(entry) => {
+                entry.incarnation = batch.incarnation;
+                Ok(())
+            }
+        }
+    }
+}
+
+/// What others may look at without asking the driver.
+#[derive(Default)]
+pub struct Shared {
+    pub(crate) statuses: Mutex<BTreeMap<GroupId, GroupStatus>>,
+    state: Mutex<Option<Arc<ClusterState>>>,
+    /// Wakes who waits for a newer cluster state.
+    pub changed: tokio::sync::Notify,
+}
+
+impl Shared {
+    /// Each group as it stands.
+    pub fn statuses(&self) -> Vec<GroupStatus> {
+        let statuses = self.statuses.lock().unwrap_or_else(PoisonError::into_inner);
+        statuses.values().cloned().collect()
+    }
+
+    /// The newest cluster state that is known here.
+    pub fn state(&self) -> Option<Arc<ClusterState>> {
+        self.state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Takes a cluster state if it is newer.
+    pub fn learn(&self, new: Arc<ClusterState>) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.as_ref().is_none_or(|old| old.revision < new.revision) {
+            *state = Some(new);
+            drop(state);
+            self.changed.notify_waiters();
+        }
+    }
+}
+
+pub(crate) type Inbox = mpsc::Sender<Event>;

@@ -1,0 +1,172 @@
+//! Orders from outside the log: members, leadership, new groups.
+
+use holdfast_model::{DiskId, GroupId};
+use raft::StateRole;
+
+use super::Driver;
+use crate::protocol::{MemberStep, NodeError};
+use crate::raft::Answerer;
+use crate::wire::{MemberChange, conf_change};
+
+const ADD_VOTER: u8 = 0;
+const REMOVE: u8 = 1;
+const ADD_LEARNER: u8 = 2;
+/// How far behind a learner may be when it gets its vote.
+const MAX_LEARNER_LAG: u64 = 1_000;
+
+impl Driver {
+    /// Proposes a step of a change of members. Answered when it is proposed;
+    /// the controller sees in the group's status when it has taken effect.
+    pub(super) fn on_members(&mut self, id: GroupId, step: MemberStep, answer: Answerer<()>) {
+        let result = self.change_members(id, step);
+        let _ = answer.send(result);
+    }
+
+    fn change_members(&mut self, id: GroupId, step: MemberStep) -> Result<(), NodeError> {
+        let leader = self.leader_disk(id);
+        let own = self.identity.disk;
+        let group = self.groups.get_mut(&id).ok_or(NodeError::NoSuchGroup)?;
+        if !group.leads() {
+            return Err(NodeError::NotLeader { leader });
+        }
+        let invalid = |text: &str| Err(NodeError::Invalid(text.to_owned()));
+        if group.node.raft.has_pending_conf() {
+            return Err(NodeError::Busy {
+                retry_after_millis: 200,
+            });
+        }
+        let end = group.node.raft.raft_log.last_index();
+        let progress = |disk: DiskId| group.node.raft.prs().get(disk.raft_id());
+        let changes = match step {
+            MemberStep::AddLearner(disk) => {
+                if progress(disk).is_some() {
+                    return Ok(());
+                }
+                vec![(ADD_LEARNER, disk.raft_id())]
+            }
+            MemberStep::Swap { add, remove } => {
+                if remove == Some(own) {
+                    return invalid("the leader itself is to go: transfer leadership first");
+                }
+                match progress(add) {
+                    None => return invalid("it must be a learner first"),
+                    Some(learner) if learner.matched + MAX_LEARNER_LAG < end => {
+                        return Err(NodeError::Busy {
+                            retry_after_millis: 500,
+                        });
+                    }
+                    Some(_) => {}
+                }
+                let mut changes = vec![(ADD_VOTER, add.raft_id())];
+                changes.extend(remove.map(|disk| (REMOVE, disk.raft_id())));
+                changes
+            }
+            MemberStep::Remove(disk) if disk == own => {
+                return invalid("the leader itself is to go: transfer leadership first");
+            }
+            MemberStep::Remove(disk) => {
+                if progress(disk).is_none() {
+                    return Ok(());
+                }
+                vec![(REMOVE, disk.raft_id())]
+            }
+        };
+        let change = conf_change(&MemberChange { changes })
+            .map_err(|error| NodeError::Invalid(error.to_string()))?;
+        group
+            .node
+            .propose_conf_change(Vec::new(), change)
+            .map_err(|_| NodeError::Busy {
+                retry_after_millis: 200,
+            })
+    }
+
+    /// Hands leadership of a group over.
+    pub(super) fn on_transfer(&mut self, id: GroupId, to: Option<DiskId>, answer: Answerer<()>) {
+        let result = match self.groups.get(&id) {
+            None => Err(NodeError::NoSuchGroup),
+            Some(group) if !group.leads() => Err(NodeError::NotLeader {
+                leader: self.leader_disk(id),
+            }),
+            Some(_) => {
+                self.transfer(id, to.map(|disk| disk.raft_id()));
+                Ok(())
+            }
+        };
+        let _ = answer.send(result);
+    }
+
+    fn transfer(&mut self, id: GroupId, to: Option<u64>) {
+        let own = self.identity.disk.raft_id();
+        let Some(group) = self.groups.get_mut(&id) else {
+            return;
+        };
+        let raft = &group.node.raft;
+        let best = raft
+            .prs()
+            .iter()
+            .filter(|(peer, progress)| {
+                **peer != own
+                    && progress.recent_active
+                    && raft.prs().conf().voters().contains(**peer)
+            })
+            .max_by_key(|(peer, progress)| (progress.matched, **peer))
+            .map(|(peer, _)| *peer);
+        if let Some(to) = to.or(best) {
+            group.node.transfer_leader(to);
+        }
+    }
+
+    /// Makes groups of rows that were written to the store at a birth.
+    pub(super) fn on_create(&mut self, ids: &[GroupId], answer: Answerer<()>) {
+        let mut result = Ok(());
+        for id in ids {
+            if self.groups.contains_key(id) {
+                continue;
+            }
+            if let Err(error) = self.open_group(*id, None) {
+                result = Err(NodeError::Invalid(error.to_string()));
+                break;
+            }
+            self.note_new(*id);
+        }
+        // Members that prefer a group stand at once.
+        self.ticks = 0;
+        let _ = answer.send(result);
+    }
+
+    /// Hands all leadership over before an orderly end.
+    pub(super) fn on_hand_over(&mut self, answer: Answerer<()>) {
+        self.handing_over = Some(answer);
+        self.give_leadership_away();
+        self.check_hand_over();
+    }
+
+    pub(super) fn give_leadership_away(&mut self) {
+        let led: Vec<_> = self
+            .groups
+            .iter()
+            .filter(|(_, group)| group.leads() && group.node.raft.lead_transferee.is_none())
+            .map(|(id, _)| *id)
+            .collect();
+        for id in led {
+            self.transfer(id, None);
+        }
+    }
+
+    /// Answers when nothing is led here any more, by anybody who could lead it instead.
+    pub(super) fn check_hand_over(&mut self) {
+        if self.handing_over.is_none() {
+            return;
+        }
+        let led = self.groups.values().any(|group| {
+            group.node.raft.state == StateRole::Leader
+                && group.node.raft.prs().conf().voters().ids().len() > 1
+        });
+        if led {
+            self.give_leadership_away();
+        } else if let Some(answer) = self.handing_over.take() {
+            let _ = answer.send(Ok(()));
+        }
+    }
+}

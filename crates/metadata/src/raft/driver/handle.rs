@@ -1,0 +1,230 @@
+//! The handle to the loop.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use holdfast_model::{DiskId, GroupId, Timestamp};
+use holdfast_runtime::{Body, Env};
+use tokio::sync::{mpsc, oneshot};
+
+use super::*;
+use crate::protocol::{MembersRequest, RaftAnswer, RaftBatch, TransferRequest};
+
+/// The groups of a node. Cheap to copy; the loop ends with the last copy.
+#[derive(Clone)]
+pub struct Groups {
+    env: Env,
+    identity: Identity,
+    store: Arc<Store>,
+    book: Arc<AddressBook>,
+    shared: Arc<Shared>,
+    inbox: Inbox,
+    /// Groups whose staged rows are in use: one snapshot at a time.
+    staging: Arc<Mutex<BTreeSet<GroupId>>>,
+}
+
+/// A group's staged rows, for as long as this lives.
+struct Staging<'a> {
+    all: &'a Mutex<BTreeSet<GroupId>>,
+    group: GroupId,
+}
+
+impl Drop for Staging<'_> {
+    fn drop(&mut self) {
+        self.all
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.group);
+    }
+}
+
+impl Groups {
+    /// Opens the groups that the disk holds and starts to run them. Blocks
+    /// while the log is read.
+    ///
+    /// # Errors
+    /// [`StartError`]: the disk has lost what it promised, or cannot be read.
+    pub fn start(parts: GroupsParts) -> Result<Self, StartError> {
+        let (inbox, events) = mpsc::channel(MAX_INBOX);
+        let (work, work_receiver) = mpsc::unbounded_channel();
+        let (applied_sender, applied) = mpsc::unbounded_channel();
+        let env = parts.env.clone();
+        let handle = Self {
+            env: env.clone(),
+            identity: parts.identity,
+            store: parts.store.clone(),
+            book: parts.book.clone(),
+            shared: parts.shared.clone(),
+            inbox: inbox.clone(),
+            staging: Arc::default(),
+        };
+        {
+            let view = parts.store.snapshot()?;
+            if let Some(state) = state::read_cluster(&view.group(GroupId::CLUSTER))? {
+                parts.book.learn(&state);
+                parts.shared.learn(Arc::new(state));
+            }
+        }
+        let (store, on_fatal) = (parts.store.clone(), parts.on_fatal.clone());
+        let shutdown = parts.shutdown.clone();
+        let driver = Driver::open(parts, inbox, work)?;
+        let applier = Applier {
+            env: env.clone(),
+            store,
+            files: driver.files.clone(),
+            work: work_receiver,
+            applied: applied_sender,
+            on_fatal,
+        };
+        env.tasks.spawn("applier", Box::pin(applier.run()));
+        env.tasks.spawn(
+            "raft",
+            Box::pin(async move {
+                tokio::select! {
+                    biased;
+                    () = shutdown.begun() => {}
+                    () = driver.run(events, applied) => {}
+                }
+            }),
+        );
+        Ok(handle)
+    }
+
+    async fn ask<T>(&self, event: impl FnOnce(Answerer<T>) -> Event) -> Result<T, NodeError> {
+        let (answer, receiver) = oneshot::channel();
+        self.inbox
+            .send(event(answer))
+            .await
+            .map_err(|_| NodeError::ShuttingDown)?;
+        // The loop drops an answer only when it ends: then nobody knows.
+        receiver.await.unwrap_or(Err(NodeError::NoQuorum))
+    }
+
+    /// Proposes a command and waits until it is applied.
+    pub async fn propose(&self, request: ProposeRequest) -> Result<Outcome, NodeError> {
+        self.ask(|answer| Event::Propose(request, answer)).await
+    }
+
+    /// Answers a query, linearizably.
+    pub async fn query(&self, request: QueryRequest) -> Result<Answer, NodeError> {
+        self.ask(|answer| Event::Query(request, answer)).await
+    }
+
+    /// Takes a peer's messages in.
+    pub async fn deliver(&self, batch: RaftBatch) -> Result<RaftAnswer, NodeError> {
+        if batch.cluster != self.identity.cluster || batch.to != self.identity.disk {
+            return Err(NodeError::Mistaken(format!(
+                "this is disk {} of cluster {}",
+                self.identity.disk, self.identity.cluster
+            )));
+        }
+        self.book.admit(&batch)?;
+        let from = batch.from.raft_id();
+        let mut messages = Vec::with_capacity(batch.messages.len());
+        for one in batch.messages {
+            let message = wire::decode_message(&one.message)
+                .map_err(|error| NodeError::Invalid(error.to_string()))?;
+            if message.from != from {
+                return Err(NodeError::Mistaken("a message of another disk".into()));
+            }
+            messages.push((one.group, message));
+        }
+        self.inbox
+            .send(Event::Messages(messages))
+            .await
+            .map_err(|_| NodeError::ShuttingDown)?;
+        Ok(RaftAnswer {
+            received: self.env.clock.wall(),
+        })
+    }
+
+    /// Takes the rows of a snapshot in.
+    pub async fn receive_snapshot(&self, head: &[u8], body: Body) -> Result<(), NodeError> {
+        let (group, message) = snapshot::read_head(&self.identity, &self.book, head)?;
+        let free = self
+            .staging
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(group);
+        if !free {
+            return Err(NodeError::Busy {
+                retry_after_millis: 1_000,
+            });
+        }
+        let _staging = Staging {
+            all: &self.staging,
+            group,
+        };
+        snapshot::stage(&self.env, &self.store, group, body).await?;
+        let message = Box::new(message);
+        self.ask(|answer| Event::SnapshotStaged {
+            message,
+            group,
+            answer,
+        })
+        .await
+    }
+
+    /// Proposes a step of a change of members.
+    pub async fn change_members(&self, request: MembersRequest) -> Result<(), NodeError> {
+        self.ask(|answer| Event::Members(request.group, request.step, answer))
+            .await
+    }
+
+    /// Hands a group's leadership over.
+    pub async fn transfer(&self, request: TransferRequest) -> Result<(), NodeError> {
+        self.ask(|answer| Event::Transfer(request.group, request.to, answer))
+            .await
+    }
+
+    /// Begins groups whose first rows are in the store.
+    pub async fn create(&self, groups: Vec<GroupId>) -> Result<(), NodeError> {
+        self.ask(|answer| Event::Create(groups, answer)).await
+    }
+
+    /// Hands all leadership over; returns when it is done.
+    pub async fn hand_over(&self) -> Result<(), NodeError> {
+        self.ask(Event::HandOver).await
+    }
+
+    /// Says whether this machine's clock can be trusted to lead.
+    pub async fn set_clock_off(&self, off: bool) {
+        // The loop has ended: nothing is led any more.
+        let _ = self.inbox.send(Event::ClockOff(off)).await;
+    }
+
+    /// Who we are.
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// How the groups stand.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// The state store, for reading.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// Takes a newer cluster state that another node has shown.
+    pub fn learn(&self, state: Arc<holdfast_model::ClusterState>) {
+        self.book.learn(&state);
+        self.shared.learn(state);
+    }
+
+    /// The leader of a group as far as it is known here.
+    pub fn leader(&self, group: GroupId) -> Option<DiskId> {
+        self.shared
+            .statuses()
+            .into_iter()
+            .find(|status| status.group == group)?
+            .leader
+    }
+
+    /// The wall clock that commands are stamped with.
+    pub fn now(&self) -> Timestamp {
+        self.env.clock.wall()
+    }
+}
