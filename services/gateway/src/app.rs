@@ -1,0 +1,217 @@
+//! What all handlers share. Each piece of it has one owner: the cluster's view
+//! its own task, the limits a semaphore each.
+
+use std::sync::Arc;
+
+use holdfast_cache::Cache;
+use holdfast_client::{Cluster, MemoryBudget};
+use holdfast_model::cluster::FILES_BUCKET;
+use holdfast_model::{BucketId, ClusterState, GroupId, ObjectKey};
+use holdfast_queue::Queue;
+use holdfast_runtime::{Env, Shutdown};
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::dispatch::Dispatcher;
+use crate::download::settle::Settlements;
+use crate::error::ApiError;
+use crate::password::Passwords;
+use crate::secret::Secret;
+use crate::settings::GatewaySettings;
+
+/// The unit in which the memory budget is given out to transfers, in bytes.
+const SLOT_BYTES: u64 = 64 << 10;
+/// The most that one upload holds at a time: a stripe on its way in, the same
+/// for each node it goes to, and what the connection buffers.
+const UPLOAD_BYTES: u64 = 1 << 20;
+/// The most that one download holds at a time: the stripe that is being sent
+/// and the one that is being read.
+const DOWNLOAD_BYTES: u64 = 512 << 10;
+/// Requests that ask every group at once (lists, totals), at a time.
+const MAX_FAN_OUTS: usize = 64;
+
+/// What a gateway works with; the binary makes it from settings, `holdfast dev`
+/// from its own process.
+#[derive(Clone)]
+pub struct GatewayParts {
+    /// The cluster.
+    pub cluster: Cluster,
+    /// Where hints of tasks go.
+    pub queue: Arc<dyn Queue>,
+    /// Heat and rate limits.
+    pub cache: Arc<dyn Cache>,
+    /// What `/metrics` shows; none where another part of the process shows it.
+    pub metrics: Option<PrometheusHandle>,
+}
+
+/// A transfer that is to begin.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Transfer {
+    /// Bytes come in; how many, where it is known.
+    Upload(Option<u64>),
+    /// So many bytes go out.
+    Download(u64),
+}
+
+/// The shared state of handlers.
+pub struct App {
+    /// What was set.
+    pub settings: GatewaySettings,
+    /// The cluster.
+    pub cluster: Cluster,
+    /// The world.
+    pub env: Env,
+    /// Heat and rate limits.
+    pub cache: Arc<dyn Cache>,
+    /// Puts tasks into the queue.
+    pub dispatcher: Arc<Dispatcher>,
+    /// Checks passwords, few at a time.
+    pub passwords: Passwords,
+    /// What only this cluster's gateways can derive.
+    pub secret: Secret,
+    /// Bounds what transfers hold in the client crate.
+    pub budget: Arc<MemoryBudget>,
+    /// The end of the process.
+    pub shutdown: Shutdown,
+    /// Reports of downloads that are under way.
+    pub settlements: Settlements,
+    transfers: Arc<Semaphore>,
+    fan_outs: Arc<Semaphore>,
+}
+
+impl App {
+    /// Makes the state; nothing runs yet.
+    pub fn new(settings: GatewaySettings, parts: &GatewayParts, shutdown: Shutdown) -> Arc<Self> {
+        let env = parts.cluster.env().clone();
+        let slots = (settings.memory_budget / SLOT_BYTES).max(1) as usize;
+        Arc::new(Self {
+            cluster: parts.cluster.clone(),
+            cache: parts.cache.clone(),
+            dispatcher: Dispatcher::new(parts.cluster.clone(), parts.queue.clone()),
+            passwords: Passwords::new(env.clone(), parts.cache.clone()),
+            secret: Secret::new(&settings.cluster_secret),
+            budget: MemoryBudget::new(settings.memory_budget),
+            shutdown,
+            settlements: Settlements::default(),
+            transfers: Arc::new(Semaphore::new(slots)),
+            fan_outs: Arc::new(Semaphore::new(MAX_FAN_OUTS)),
+            env,
+            settings,
+        })
+    }
+
+    /// Takes room for a transfer out of the memory budget, until the permit is
+    /// dropped. Does not wait: who finds none is told to come again, so that
+    /// waiting clients do not pile up.
+    pub fn admit(&self, transfer: Transfer) -> Result<OwnedSemaphorePermit, ApiError> {
+        let bytes = match transfer {
+            Transfer::Upload(size) => size.unwrap_or(UPLOAD_BYTES).min(UPLOAD_BYTES),
+            Transfer::Download(size) => size.min(DOWNLOAD_BYTES),
+        };
+        let slots = bytes.div_ceil(SLOT_BYTES).max(1) as u32;
+        self.transfers
+            .clone()
+            .try_acquire_many_owned(slots)
+            .map_err(|_| ApiError::Busy)
+    }
+
+    /// What the memory budget has left for transfers, in bytes.
+    pub fn transfer_bytes_free(&self) -> u64 {
+        self.transfers.available_permits() as u64 * SLOT_BYTES
+    }
+
+    /// Takes the right to ask every group at once.
+    pub fn admit_fan_out(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        self.fan_outs
+            .clone()
+            .try_acquire_owned()
+            .map_err(|_| ApiError::Busy)
+    }
+
+    /// The cluster's state, unless it has not been confirmed for too long.
+    pub fn state(&self) -> Result<Arc<ClusterState>, ApiError> {
+        let state = self
+            .cluster
+            .state()
+            .ok_or_else(|| ApiError::NotReady("no node has answered yet".into()))?;
+        let age = self.cluster.freshness();
+        if age > self.settings.stale_limit {
+            return Err(ApiError::NotReady(format!(
+                "its state was last confirmed {} s ago, so a revoked key could still be taken",
+                age.as_secs()
+            )));
+        }
+        Ok(state)
+    }
+
+    /// The bucket of files.
+    pub fn files_bucket(&self) -> Result<BucketId, ApiError> {
+        self.state()?
+            .bucket(FILES_BUCKET)
+            .map(|bucket| bucket.id)
+            .ok_or_else(|| ApiError::NotReady("it has no bucket of files".into()))
+    }
+
+    /// Bucket, key and group of a file.
+    pub fn locate(&self, id: &str) -> Result<FileAddress, ApiError> {
+        let bucket = self.files_bucket()?;
+        let key = file_key(id)?;
+        let group = self.cluster.group_of(bucket, &key)?;
+        Ok(FileAddress { bucket, key, group })
+    }
+
+    /// Whether requests can be served, and if not, why.
+    pub fn ready(&self) -> Result<(), String> {
+        if self.shutdown.has_begun() {
+            return Err("shutting down".into());
+        }
+        let state = self.state().map_err(|error| error.to_string())?;
+        let leaders = self.cluster.leaders();
+        let led = |group: &GroupId| leaders.get(group).is_some_and(|view| view.leader.is_some());
+        // One group without a leader is no reason to take every gateway away.
+        if state.layout.data_groups().iter().any(led) {
+            Ok(())
+        } else {
+            Err("no metadata group has a leader".into())
+        }
+    }
+}
+
+/// Where a file lies.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FileAddress {
+    /// The bucket of files.
+    pub bucket: BucketId,
+    /// The file's id.
+    pub key: ObjectKey,
+    /// Its group.
+    pub group: GroupId,
+}
+
+/// A file's id as an object key: 32 lower-case hexadecimal digits; anything
+/// else is no file.
+fn file_key(id: &str) -> Result<ObjectKey, ApiError> {
+    let digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    if id.len() != 32 || !id.bytes().all(digit) {
+        return Err(ApiError::NoSuchFile);
+    }
+    ObjectKey::new(id).map_err(|_| ApiError::NoSuchFile)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_id_has_one_spelling() {
+        assert!(file_key("0123456789abcdef0123456789abcdef").is_ok());
+        for bad in [
+            "",
+            "..",
+            "0123456789ABCDEF0123456789ABCDEF",
+            &"0".repeat(33),
+        ] {
+            assert!(file_key(bad).is_err(), "{bad:?} was taken");
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Finding a file, and whether its password was shown.
+
+use std::time::Duration;
+
+use axum::http::HeaderMap;
+use holdfast_metadata::query::{Answer, Query, UploadChunks};
+use holdfast_model::{ObjectRecord, Timestamp};
+
+use crate::app::{App, FileAddress};
+use crate::error::ApiError;
+use crate::upload::parameters::password_header;
+
+/// How long a group may take to answer.
+pub const QUERY_DEADLINE: Duration = Duration::from_secs(5);
+
+/// A file that was found. It may have expired: who asks refuses that.
+pub struct Found {
+    /// Where it lies.
+    pub address: FileAddress,
+    /// Its record.
+    pub record: ObjectRecord,
+    /// Its first chunks.
+    pub chunks: Vec<UploadChunks>,
+    /// Its group's time.
+    pub now: Timestamp,
+}
+
+/// Finds a file.
+pub async fn find(
+    app: &App,
+    id: &str,
+    chunks: u32,
+    trace: Option<&str>,
+) -> Result<Found, ApiError> {
+    let address = app.locate(id)?;
+    let query = Query::Object {
+        bucket: address.bucket,
+        key: address.key.clone(),
+        chunks,
+    };
+    let answer = app
+        .cluster
+        .query(address.group, query, QUERY_DEADLINE, trace)
+        .await?;
+    match answer {
+        Answer::Object {
+            record: Some(record),
+            chunks,
+            now,
+        } => Ok(Found {
+            address,
+            record: *record,
+            chunks,
+            now,
+        }),
+        Answer::Object { record: None, .. } => Err(ApiError::NoSuchFile),
+        _ => Err(ApiError::Internal(
+            "a look-up answers something else".into(),
+        )),
+    }
+}
+
+/// Checks the password of a file that has one.
+pub async fn check_open(app: &App, found: &Found, headers: &HeaderMap) -> Result<(), ApiError> {
+    let Some(stored) = &found.record.password else {
+        return Ok(());
+    };
+    let shown = password_header(headers)?.ok_or(ApiError::PasswordNeeded)?;
+    app.passwords
+        .verify(found.address.key.as_str(), stored, &shown)
+        .await
+}

@@ -1,0 +1,54 @@
+//! The gateway's process: settings, parts, signals.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::Parser;
+use holdfast_cache::RedisCache;
+use holdfast_client::{Cluster, ClusterSettings};
+use holdfast_gateway::settings::{Args, FoundSecrets};
+use holdfast_gateway::{GatewayParts, run};
+use holdfast_queue::RabbitQueue;
+use holdfast_runtime::host::http::HttpTransport;
+use holdfast_runtime::host::signals::end_on_signal;
+use holdfast_runtime::host::system::{SystemClock, SystemEntropy, TokioTasks};
+use holdfast_runtime::telemetry::{install_metrics, start_logging};
+use holdfast_runtime::{Env, Shutdown};
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    start_logging(args.log_format, "info");
+    let secrets = FoundSecrets::read(&args).await?;
+    let (settings, connections) = args.resolve(secrets)?;
+    let shutdown = Shutdown::default();
+    end_on_signal(shutdown.clone()).context("cannot listen for signals")?;
+    let metrics = install_metrics().map_err(anyhow::Error::msg)?;
+    let transport = HttpTransport::new(&settings.cluster_secret).context("no HTTP client")?;
+    let env = Env {
+        clock: Arc::new(SystemClock::default()),
+        entropy: Arc::new(SystemEntropy),
+        tasks: Arc::new(TokioTasks),
+        transport: Arc::new(transport),
+    };
+    // The parts outlive the gateway's own drain, which still needs them.
+    let parts_shutdown = Shutdown::default();
+    let mut cluster_settings = ClusterSettings::new(connections.nodes);
+    cluster_settings.stale_limit = settings.stale_limit;
+    let cluster = Cluster::start(env.clone(), cluster_settings, parts_shutdown.clone());
+    let queue = RabbitQueue::start(
+        env.clone(),
+        connections.rabbitmq_url,
+        parts_shutdown.clone(),
+    );
+    let cache = RedisCache::start(env, connections.redis_url, parts_shutdown.clone());
+    let parts = GatewayParts {
+        cluster,
+        queue,
+        cache,
+        metrics: Some(metrics),
+    };
+    run(settings, parts, shutdown).await?;
+    parts_shutdown.begin();
+    Ok(())
+}

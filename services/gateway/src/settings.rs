@@ -1,0 +1,470 @@
+//! Settings of a gateway: parsed, resolved and validated once, at the edge.
+//! Flags and environment alike; what contradicts itself stops the program with
+//! a sentence that says what to change.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+use holdfast_model::duration::parse_duration;
+use holdfast_runtime::Address;
+use holdfast_runtime::secrets::{Secrets, read_secret};
+use holdfast_runtime::telemetry::LogFormat;
+
+use crate::client_address::AddressRange;
+
+/// The largest file unless set: 5 GiB.
+pub const DEFAULT_MAX_FILE_BYTES: u64 = 5 << 30;
+/// The largest that can be set: 5 TiB, as S3 has it.
+const MAX_MAX_FILE_BYTES: u64 = 5 << 40;
+/// Memory for transfers unless set.
+pub const DEFAULT_MEMORY_BUDGET: u64 = 192 << 20;
+/// With less a single upload does not fit.
+const MIN_MEMORY_BUDGET: u64 = 8 << 20;
+/// Downloads of a file unless its uploader says otherwise.
+pub const DEFAULT_DOWNLOAD_LIMIT: u32 = 3;
+/// The longest expiry unless set.
+const DEFAULT_MAX_EXPIRY: Duration = Duration::from_secs(365 * 86_400);
+/// The longest that can be set: a hundred years.
+const MAX_MAX_EXPIRY: Duration = Duration::from_secs(100 * 365 * 86_400);
+/// How long the cluster's state is believed without being confirmed.
+const DEFAULT_STALE_LIMIT: Duration = Duration::from_secs(15 * 60);
+/// Requests a second of one key, unless set.
+const DEFAULT_KEY_RATE: u32 = 2_000;
+/// Requests a second of one address, unless set: an office behind one address is no attack.
+const DEFAULT_ADDRESS_RATE: u32 = 2_000;
+/// How long another process may take to make the secrets.
+const SECRETS_WAIT: Duration = Duration::from_secs(60);
+/// Shorter cluster secrets can be guessed.
+const MIN_SECRET_BYTES: usize = 16;
+
+/// What a running gateway knows of its settings.
+#[derive(Clone)]
+pub struct GatewaySettings {
+    /// Where the HTTP API listens.
+    pub listen: SocketAddr,
+    /// Where `/metrics` and `/debug` listen; none where another part of the
+    /// process shows them.
+    pub operations: Option<SocketAddr>,
+    /// The cluster's credential; what the gateways alone can derive comes from it.
+    pub cluster_secret: String,
+    /// The largest file, in bytes.
+    pub max_file_bytes: u64,
+    /// The longest expiry.
+    pub max_expiry: Duration,
+    /// The expiry of files that name none.
+    pub default_expiry: Option<Duration>,
+    /// Memory for transfers, in bytes.
+    pub memory_budget: u64,
+    /// Requests a second of one access key; 0 is without limit.
+    pub key_rate: u32,
+    /// Requests a second of one address; 0 is without limit.
+    pub address_rate: u32,
+    /// Whose X-Forwarded-For is believed.
+    pub trusted_proxies: Vec<AddressRange>,
+    /// How clients reach this API, without a slash at the end; without it the
+    /// request's Host is used.
+    pub public_url: Option<String>,
+    /// How long the cluster's state is believed without being confirmed.
+    pub stale_limit: Duration,
+}
+
+impl GatewaySettings {
+    /// The defaults, with the cluster's credential.
+    pub fn new(listen: SocketAddr, cluster_secret: String) -> Self {
+        Self {
+            listen,
+            operations: None,
+            cluster_secret,
+            max_file_bytes: DEFAULT_MAX_FILE_BYTES,
+            max_expiry: DEFAULT_MAX_EXPIRY,
+            default_expiry: None,
+            memory_budget: DEFAULT_MEMORY_BUDGET,
+            key_rate: DEFAULT_KEY_RATE,
+            address_rate: DEFAULT_ADDRESS_RATE,
+            trusted_proxies: Vec::new(),
+            public_url: None,
+            stale_limit: DEFAULT_STALE_LIMIT,
+        }
+    }
+}
+
+/// The gateway of Holdfast: the HTTP API of files.
+#[derive(Parser, Clone, Debug)]
+#[command(name = "holdfast-gateway", version)]
+pub struct Args {
+    /// Where the HTTP API listens.
+    #[arg(long, env = "HOLDFAST_LISTEN", default_value = "0.0.0.0:5000")]
+    pub listen: SocketAddr,
+    /// Where metrics and health are shown; not for the public.
+    #[arg(long, env = "HOLDFAST_METRICS_ADDR", default_value = "0.0.0.0:9090")]
+    pub metrics_addr: SocketAddr,
+    /// Storage nodes, as host:port separated by commas.
+    #[arg(long, env = "HOLDFAST_NODES", value_delimiter = ',')]
+    pub nodes: Vec<String>,
+    /// The first storage node, as http://host:port.
+    #[arg(long, env = "NODE1_URL")]
+    pub node1_url: Option<String>,
+    /// The second storage node.
+    #[arg(long, env = "NODE2_URL")]
+    pub node2_url: Option<String>,
+    /// The third storage node.
+    #[arg(long, env = "NODE3_URL")]
+    pub node3_url: Option<String>,
+    /// A directory with the secrets that the services of a cluster share.
+    #[arg(long, env = "HOLDFAST_SECRETS_DIR")]
+    pub secrets_dir: Option<PathBuf>,
+    /// The largest file: bytes, or with K, M, G or T (powers of 1,024).
+    #[arg(long, env = "HOLDFAST_MAX_FILE_SIZE", default_value = "5G")]
+    pub max_file_size: String,
+    /// The longest expiry of a file.
+    #[arg(long, env = "HOLDFAST_MAX_EXPIRY", default_value = "365d")]
+    pub max_expiry: String,
+    /// The expiry of files that name none; without it they stay.
+    #[arg(long, env = "HOLDFAST_DEFAULT_EXPIRY")]
+    pub default_expiry: Option<String>,
+    /// Memory for transfers: bytes, or with K, M or G.
+    #[arg(long, env = "HOLDFAST_MEMORY_BUDGET", default_value = "192M")]
+    pub memory_budget: String,
+    /// Requests a second of one access key; 0 is without limit.
+    #[arg(long, env = "HOLDFAST_KEY_RATE", default_value_t = DEFAULT_KEY_RATE)]
+    pub key_rate: u32,
+    /// Requests a second of one address; 0 is without limit.
+    #[arg(long, env = "HOLDFAST_ADDRESS_RATE", default_value_t = DEFAULT_ADDRESS_RATE)]
+    pub address_rate: u32,
+    /// Proxies whose X-Forwarded-For is believed: 10.0.0.0/8,fd00::/8.
+    #[arg(long, env = "HOLDFAST_TRUSTED_PROXIES", value_delimiter = ',')]
+    pub trusted_proxies: Vec<AddressRange>,
+    /// How clients reach this API: https://files.example.org.
+    #[arg(long, env = "HOLDFAST_PUBLIC_URL")]
+    pub public_url: Option<String>,
+    /// How long the cluster's state is believed without being confirmed.
+    #[arg(long, env = "HOLDFAST_STALE_LIMIT", default_value = "15m")]
+    pub stale_limit: String,
+    /// How logs are written: human or json.
+    #[arg(long, env = "HOLDFAST_LOG_FORMAT", default_value_t = LogFormat::Human)]
+    pub log_format: LogFormat,
+}
+
+/// What the binary connects to.
+#[derive(Clone)]
+pub struct Connections {
+    /// Storage nodes to ask first.
+    pub nodes: Vec<Address>,
+    /// RabbitMQ.
+    pub rabbitmq_url: String,
+    /// Redis.
+    pub redis_url: String,
+}
+
+/// A setting that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct SettingsError(pub String);
+
+/// Secrets as they were found, wherever they came from.
+#[derive(Clone, Default)]
+pub struct FoundSecrets {
+    /// `HOLDFAST_CLUSTER_SECRET`.
+    pub cluster: Option<String>,
+    /// `RABBITMQ_URL`.
+    pub rabbitmq_url: Option<String>,
+    /// `REDIS_URL`.
+    pub redis_url: Option<String>,
+    /// What the secrets directory holds.
+    pub shared: Option<Secrets>,
+}
+
+impl FoundSecrets {
+    /// Reads the environment, secret files and the secrets directory, for
+    /// which it waits.
+    pub async fn read(args: &Args) -> Result<Self, SettingsError> {
+        let secret = |name: &str| {
+            read_secret(name).map_err(|error| SettingsError(format!("{name}: {error}")))
+        };
+        let shared = match &args.secrets_dir {
+            Some(dir) => Some(Secrets::wait(dir, SECRETS_WAIT).await.map_err(|error| {
+                SettingsError(format!("HOLDFAST_SECRETS_DIR {}: {error}", dir.display()))
+            })?),
+            None => None,
+        };
+        Ok(Self {
+            cluster: secret("HOLDFAST_CLUSTER_SECRET")?,
+            rabbitmq_url: secret("RABBITMQ_URL")?,
+            redis_url: secret("REDIS_URL")?,
+            shared,
+        })
+    }
+}
+
+impl Args {
+    /// Resolves everything, or says what to change.
+    ///
+    /// # Errors
+    /// When a setting is missing, unreadable or contradicts another.
+    pub fn resolve(
+        &self,
+        secrets: FoundSecrets,
+    ) -> Result<(GatewaySettings, Connections), SettingsError> {
+        let refuse = |message: &str| Err(SettingsError(message.into()));
+        let shared = secrets.shared.as_ref();
+        let cluster_secret = match (secrets.cluster, shared) {
+            (Some(_), Some(_)) => {
+                return refuse(
+                    "HOLDFAST_CLUSTER_SECRET and HOLDFAST_SECRETS_DIR both name the cluster's secret: set one of them",
+                );
+            }
+            (Some(secret), None) => secret,
+            (None, Some(shared)) => shared.cluster.clone(),
+            (None, None) => {
+                return refuse(
+                    "the cluster's secret is missing: set HOLDFAST_CLUSTER_SECRET, HOLDFAST_CLUSTER_SECRET_FILE or HOLDFAST_SECRETS_DIR, the same as on the storage nodes",
+                );
+            }
+        };
+        if cluster_secret.len() < MIN_SECRET_BYTES {
+            return refuse("HOLDFAST_CLUSTER_SECRET is too short: use at least 16 characters");
+        }
+        let rabbitmq_url = secrets.rabbitmq_url.ok_or_else(|| {
+            SettingsError("RABBITMQ_URL is missing: set it to amqp://user@host:5672/%2f".into())
+        })?;
+        let redis_url = secrets.redis_url.ok_or_else(|| {
+            SettingsError("REDIS_URL is missing: set it to redis://host:6379".into())
+        })?;
+        let connections = Connections {
+            nodes: self.node_addresses()?,
+            rabbitmq_url: with_password(
+                &rabbitmq_url,
+                "holdfast",
+                shared.map(|all| all.rabbitmq_password.as_str()),
+            ),
+            redis_url: with_password(
+                &redis_url,
+                "",
+                shared.map(|all| all.redis_password.as_str()),
+            ),
+        };
+        Ok((self.gateway_settings(cluster_secret)?, connections))
+    }
+
+    fn gateway_settings(&self, cluster_secret: String) -> Result<GatewaySettings, SettingsError> {
+        let refuse = |message: String| Err(SettingsError(message));
+        let max_file_bytes = parse_size("HOLDFAST_MAX_FILE_SIZE", &self.max_file_size)?;
+        if max_file_bytes == 0 || max_file_bytes > MAX_MAX_FILE_BYTES {
+            return refuse("HOLDFAST_MAX_FILE_SIZE must lie between 1 byte and 5T".into());
+        }
+        let memory_budget = parse_size("HOLDFAST_MEMORY_BUDGET", &self.memory_budget)?;
+        if memory_budget < MIN_MEMORY_BUDGET {
+            return refuse("HOLDFAST_MEMORY_BUDGET must be at least 8M".into());
+        }
+        let duration = |name: &str, text: &str, max: Duration| {
+            parse_duration(text, max).map_err(|error| SettingsError(format!("{name}: {error}")))
+        };
+        let max_expiry = duration("HOLDFAST_MAX_EXPIRY", &self.max_expiry, MAX_MAX_EXPIRY)?;
+        let default_expiry = match &self.default_expiry {
+            Some(text) => Some(
+                duration("HOLDFAST_DEFAULT_EXPIRY", text, max_expiry).map_err(|error| {
+                    SettingsError(format!("{error} (HOLDFAST_MAX_EXPIRY is the maximum)"))
+                })?,
+            ),
+            None => None,
+        };
+        if self.listen == self.metrics_addr && self.listen.port() != 0 {
+            return refuse(
+                "HOLDFAST_LISTEN and HOLDFAST_METRICS_ADDR are the same: metrics are not for the public, give them another port".into(),
+            );
+        }
+        let public_url = match self
+            .public_url
+            .as_deref()
+            .map(|url| url.trim_end_matches('/'))
+        {
+            Some(url) if !(url.starts_with("http://") || url.starts_with("https://")) => {
+                return refuse("HOLDFAST_PUBLIC_URL must begin with http:// or https://".into());
+            }
+            other => other.map(str::to_owned),
+        };
+        Ok(GatewaySettings {
+            listen: self.listen,
+            operations: Some(self.metrics_addr),
+            cluster_secret,
+            max_file_bytes,
+            max_expiry,
+            default_expiry,
+            memory_budget,
+            key_rate: self.key_rate,
+            address_rate: self.address_rate,
+            trusted_proxies: self.trusted_proxies.clone(),
+            public_url,
+            stale_limit: duration("HOLDFAST_STALE_LIMIT", &self.stale_limit, MAX_MAX_EXPIRY)?,
+        })
+    }
+
+    fn node_addresses(&self) -> Result<Vec<Address>, SettingsError> {
+        let listed = self.nodes.iter().filter(|node| !node.trim().is_empty());
+        let named = [&self.node1_url, &self.node2_url, &self.node3_url];
+        let named = named
+            .into_iter()
+            .flatten()
+            .filter(|url| !url.trim().is_empty());
+        let all: Vec<&String> = match (listed.clone().count(), named.clone().count()) {
+            (0, 0) => {
+                return Err(SettingsError(
+                    "no storage node is named: set HOLDFAST_NODES, or NODE1_URL, NODE2_URL and NODE3_URL".into(),
+                ));
+            }
+            (0, _) => named.collect(),
+            (_, 0) => listed.collect(),
+            _ => {
+                return Err(SettingsError(
+                    "HOLDFAST_NODES and NODE1_URL.. both name the storage nodes: set one of them"
+                        .into(),
+                ));
+            }
+        };
+        all.into_iter().map(|text| node_address(text)).collect()
+    }
+}
+
+/// `host:port` of `http://host:port/` or of itself.
+fn node_address(text: &str) -> Result<Address, SettingsError> {
+    let trimmed = text.trim();
+    let bare = trimmed
+        .strip_prefix("http://")
+        .unwrap_or(trimmed)
+        .trim_end_matches('/');
+    let good = bare.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok()
+    });
+    if !good {
+        return Err(SettingsError(format!(
+            "{text:?} is no storage node: write host:port or http://host:port"
+        )));
+    }
+    Ok(Address(bare.into()))
+}
+
+/// Puts the shared password into a URL that has none.
+fn with_password(url: &str, user: &str, password: Option<&str>) -> String {
+    let (Some(password), Some((scheme, rest))) = (password, url.split_once("://")) else {
+        return url.into();
+    };
+    let authority = rest.split('/').next().unwrap_or(rest);
+    match authority.rsplit_once('@') {
+        Some((who, _)) if who.contains(':') => url.into(),
+        Some((who, _)) => {
+            let after = rest.get(who.len() + 1..).unwrap_or_default();
+            format!("{scheme}://{who}:{password}@{after}")
+        }
+        None => format!("{scheme}://{user}:{password}@{rest}"),
+    }
+}
+
+/// Bytes: a number, or one with K, M, G or T behind it (powers of 1,024).
+fn parse_size(name: &str, text: &str) -> Result<u64, SettingsError> {
+    let text = text.trim();
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match text.get(digits.len()..).unwrap_or_default() {
+        "" | "B" => 0,
+        "K" | "KiB" | "Ki" => 10,
+        "M" | "MiB" | "Mi" => 20,
+        "G" | "GiB" | "Gi" => 30,
+        "T" | "TiB" | "Ti" => 40,
+        _ => u32::MAX,
+    };
+    digits
+        .parse::<u64>()
+        .ok()
+        .filter(|_| shift <= 40)
+        .and_then(|number| number.checked_mul(1 << shift))
+        .ok_or_else(|| {
+            SettingsError(format!(
+                "{name} is {text:?}, which is no size: write bytes, or a number with K, M, G or T"
+            ))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BASE: &[&str] = &["gateway"];
+
+    fn secrets() -> FoundSecrets {
+        FoundSecrets {
+            cluster: Some("0123456789abcdef".into()),
+            rabbitmq_url: Some("amqp://holdfast@mq:5672".into()),
+            redis_url: Some("redis://cache:6379".into()),
+            shared: None,
+        }
+    }
+
+    fn resolve(more: &[&str]) -> Result<(GatewaySettings, Connections), String> {
+        Args::try_parse_from(BASE.iter().chain(more))
+            .unwrap()
+            .resolve(secrets())
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_original_names_of_nodes_work() {
+        let (_, found) = resolve(&[
+            "--node1-url",
+            "http://storage-node1:8000",
+            "--node2-url",
+            "storage-node2:8000/",
+        ])
+        .unwrap();
+        let nodes: Vec<String> = found.nodes.iter().map(|node| node.0.clone()).collect();
+        assert_eq!(nodes, ["storage-node1:8000", "storage-node2:8000"]);
+    }
+
+    #[test]
+    fn contradictions_say_what_to_change() {
+        let refused = |more: &[&str]| match resolve(more) {
+            Ok(_) => panic!("{more:?} was taken"),
+            Err(message) => message,
+        };
+        assert!(refused(&[]).contains("HOLDFAST_NODES"));
+        assert!(refused(&["--nodes", "a:1", "--node1-url", "http://b:1"]).contains("set one"));
+        assert!(refused(&["--nodes", "nonsense"]).contains("host:port"));
+        assert!(refused(&["--nodes", "a:1", "--max-file-size", "5X"]).contains("MAX_FILE_SIZE"));
+        assert!(
+            refused(&[
+                "--nodes",
+                "a:1",
+                "--max-expiry",
+                "1d",
+                "--default-expiry",
+                "2d"
+            ])
+            .contains("at most 1d")
+        );
+        assert!(
+            refused(&["--nodes", "a:1", "--metrics-addr", "0.0.0.0:5000"]).contains("another port")
+        );
+        assert!(refused(&["--nodes", "a:1", "--public-url", "files"]).contains("http://"));
+    }
+
+    #[test]
+    fn the_shared_password_goes_where_there_is_none() {
+        let with = |url| with_password(url, "holdfast", Some("pw"));
+        assert_eq!(with("amqp://mq:5672/%2f"), "amqp://holdfast:pw@mq:5672/%2f");
+        assert_eq!(with("amqp://u@mq:5672"), "amqp://u:pw@mq:5672");
+        assert_eq!(with("amqp://u:x@mq:5672"), "amqp://u:x@mq:5672");
+        assert_eq!(
+            with_password("redis://c:6379", "", Some("pw")),
+            "redis://:pw@c:6379"
+        );
+    }
+
+    #[test]
+    fn sizes_are_powers_of_1024() {
+        assert_eq!(parse_size("x", "5G").unwrap(), 5 << 30);
+        assert_eq!(parse_size("x", "123").unwrap(), 123);
+        for bad in ["", "G", "-1", "1.5G", "99999999999T"] {
+            assert!(parse_size("x", bad).is_err(), "{bad:?} was taken");
+        }
+    }
+}
