@@ -24,6 +24,7 @@ mod keys;
 mod listing;
 mod objects;
 mod requests;
+mod results;
 mod rows;
 mod spans;
 mod stored;
@@ -45,6 +46,7 @@ pub use tick::next_due;
 
 use crate::command::{Batch, Command, Outcome, Refusal, Request};
 use crate::store::{GroupTxn, Row, Rows, StoreError};
+use results::{Made, WorkerResult};
 use rows::Head;
 
 /// The generation of a new group's uploads.
@@ -170,9 +172,40 @@ impl<'m, 'b> Machine<'m, 'b> {
                 version,
                 cause,
             } => self.delete_object(*bucket, key, *version, *cause),
-            Command::SwapRepresentation { .. } | Command::AttachDerived { .. } => {
-                self.take_result(command)
-            }
+            Command::SwapRepresentation {
+                bucket,
+                key,
+                version,
+                representation,
+                chunks,
+                task,
+                generation,
+            } => self.take_result(&WorkerResult {
+                bucket: *bucket,
+                key,
+                version: *version,
+                made: Made::Representation(representation),
+                chunks,
+                task: *task,
+                generation: *generation,
+            }),
+            Command::AttachDerived {
+                bucket,
+                key,
+                version,
+                derived,
+                chunks,
+                task,
+                generation,
+            } => self.take_result(&WorkerResult {
+                bucket: *bucket,
+                key,
+                version: *version,
+                made: Made::Derived(derived),
+                chunks,
+                task: *task,
+                generation: *generation,
+            }),
             Command::ReserveDownload {
                 bucket,
                 key,

@@ -12,9 +12,7 @@ use holdfast_model::{
 use super::rows::{self, UploadState};
 use super::stored::{Proposed, REPLACED_GRACE_MILLIS};
 use super::{Applied, Machine, Stop, invalid, keys};
-use crate::command::{
-    Command, Condition, DeleteCause, EXPIRY_GRACE_MILLIS, Outcome, PutObject, Refusal,
-};
+use crate::command::{Condition, DeleteCause, EXPIRY_GRACE_MILLIS, Outcome, PutObject, Refusal};
 use crate::store::{Rows, StoreError};
 
 /// The most tasks that one commit asks for.
@@ -276,7 +274,7 @@ impl Machine<'_, '_> {
         Ok(())
     }
 
-    fn discard_bytes(
+    pub(super) fn discard_bytes(
         &mut self,
         sequence: u64,
         what: u8,
@@ -321,110 +319,4 @@ impl Machine<'_, '_> {
         self.remove_object(&found, self.now())?;
         Ok(Outcome::Deleted(found.record.version))
     }
-
-    /// Takes a worker's result: another representation, or something derived.
-    pub(super) fn take_result(&mut self, command: &Command) -> Applied {
-        let (bucket, key, version, attempt, chunks, generation, representation, kind) =
-            match command {
-                Command::SwapRepresentation {
-                    bucket,
-                    key,
-                    version,
-                    representation,
-                    chunks,
-                    task,
-                    generation,
-                } => (
-                    bucket,
-                    key,
-                    version,
-                    task,
-                    chunks,
-                    generation,
-                    representation,
-                    None,
-                ),
-                Command::AttachDerived {
-                    bucket,
-                    key,
-                    version,
-                    derived,
-                    chunks,
-                    task,
-                    generation,
-                } => (
-                    bucket,
-                    key,
-                    version,
-                    task,
-                    chunks,
-                    generation,
-                    &derived.representation,
-                    Some(derived),
-                ),
-                _ => return Err(invalid("no worker's result")),
-            };
-        self.check_slot(*bucket, key)?;
-        let task = self.current_attempt(*attempt)?;
-        let about = (task.task.bucket, &task.task.key, task.task.version);
-        if about != (*bucket, key, *version) {
-            return Err(invalid("the task is about another object"));
-        }
-        let found = self.find_object(*bucket, key)?;
-        let Some(mut found) = found.filter(|found| found.record.version == *version) else {
-            self.drop_task(&task)?;
-            return Err(Refusal::Fenced.into());
-        };
-        let plan = self.plan_commit(&Proposed {
-            bucket: *bucket,
-            key,
-            representation,
-            chunks,
-            generation: Some(*generation),
-            size: kind.map_or(found.record.content.size, |derived| derived.content.size),
-        })?;
-        self.commit_plan(plan)?;
-        let due = self.now().plus(REPLACED_GRACE_MILLIS);
-        let mut inline = None;
-        match kind {
-            None => {
-                let new = stripped(representation, 0, &mut inline);
-                let old = std::mem::replace(&mut found.record.representation, new);
-                self.discard_bytes(found.sequence, 0, &old, due)?;
-            }
-            Some(derived) => {
-                let what = 1 + derived.kind as u8;
-                let mut new = (**derived).clone();
-                new.representation = stripped(representation, what, &mut inline);
-                let list = &mut found.record.derived;
-                match list.iter_mut().find(|old| old.kind == new.kind) {
-                    Some(slot) => {
-                        let old = std::mem::replace(slot, new);
-                        self.discard_bytes(found.sequence, what, &old.representation, due)?;
-                    }
-                    None => list.push(new),
-                }
-            }
-        }
-        if let Some((what, bytes)) = inline {
-            self.rows.put(&keys::inline(found.sequence, what), &bytes)?;
-        }
-        found.record.revision += 1;
-        self.write_record(&found)?;
-        self.task_done(task)?;
-        Ok(Outcome::Done)
-    }
-}
-
-/// A representation without its inline bytes, which go to `inline`.
-fn stripped(
-    representation: &Representation,
-    what: u8,
-    inline: &mut Option<(u8, Bytes)>,
-) -> Representation {
-    let mut new = representation.clone();
-    if let Representation::Inline { bytes, .. } = &mut new {
-        *inline = Some((what, std::mem::take(bytes)));
-    }
-    new
 }
