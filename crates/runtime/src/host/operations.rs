@@ -12,7 +12,8 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use metrics_exporter_prometheus::PrometheusHandle;
+
+pub use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::Shutdown;
 

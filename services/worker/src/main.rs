@@ -1,0 +1,50 @@
+//! The worker's binary: settings, connections, and the end on a signal.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::Parser;
+use holdfast_cache::RedisCache;
+use holdfast_client::{Cluster, ClusterSettings};
+use holdfast_queue::RabbitQueue;
+use holdfast_runtime::host::http::HttpTransport;
+use holdfast_runtime::host::signals::end_on_signal;
+use holdfast_runtime::host::system::{SystemClock, SystemEntropy, TokioTasks};
+use holdfast_runtime::{Env, Shutdown, telemetry};
+use holdfast_worker::settings::{Args, FoundSecrets};
+use holdfast_worker::{WorkerParts, run};
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    telemetry::start_logging(args.log_format, "info");
+    let metrics = telemetry::install_metrics()
+        .map_err(anyhow::Error::msg)
+        .context("installing metrics")?;
+    let secrets = FoundSecrets::read(&args).await?;
+    let (settings, connections) = args.resolve(secrets)?;
+    let shutdown = Shutdown::default();
+    end_on_signal(shutdown.clone()).context("listening for signals")?;
+    let transport = HttpTransport::new(&connections.cluster_secret).context("making a client")?;
+    let env = Env {
+        clock: Arc::new(SystemClock::default()),
+        entropy: Arc::new(SystemEntropy),
+        tasks: Arc::new(TokioTasks),
+        transport: Arc::new(transport),
+    };
+    // The view of the cluster and the queue are used until all is settled:
+    // they end with the process, not when the drain begins.
+    let cluster = Cluster::start(
+        env.clone(),
+        ClusterSettings::new(connections.nodes),
+        Shutdown::default(),
+    );
+    let parts = WorkerParts {
+        cluster,
+        queue: RabbitQueue::start(env.clone(), connections.rabbitmq_url, shutdown.clone()),
+        cache: RedisCache::start(env, connections.redis_url, shutdown.clone()),
+        metrics: Some(metrics),
+    };
+    run(settings, parts, shutdown).await?;
+    Ok(())
+}
