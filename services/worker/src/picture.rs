@@ -89,6 +89,9 @@ fn open(source: &[u8]) -> Result<impl ImageDecoder + '_, PictureError> {
         Some(ImageFormat::Jpeg | ImageFormat::Png | ImageFormat::WebP | ImageFormat::Gif) => {}
         _ => return Err(PictureError::NotSupported),
     }
+    if reader.format() == Some(ImageFormat::Jpeg) && !jpeg_ends(source) {
+        return Err(PictureError::Damaged("it has no end".into()));
+    }
     let mut limits = Limits::default();
     limits.max_alloc = Some(MAX_DECODED_BYTES);
     reader.limits(limits);
@@ -104,6 +107,28 @@ fn open(source: &[u8]) -> Result<impl ImageDecoder + '_, PictureError> {
         return Err(PictureError::TooLarge);
     }
     Ok(decoder)
+}
+
+/// Whether a JPEG has an end-of-image marker behind its pixels: the decoder
+/// fills what is missing with grey, which is no thumbnail of anything. Other
+/// JPEGs may lie in the segments before, so those are stepped over (ITU T.81,
+/// B.1); among the pixels 0xff 0xd9 is nothing else.
+fn jpeg_ends(source: &[u8]) -> bool {
+    const START_OF_SCAN: u8 = 0xda;
+    let mut rest = source.get(2..).unwrap_or_default();
+    while let [0xff, marker, after @ ..] = rest {
+        match (marker, after) {
+            // A fill byte.
+            (0xff, _) => rest = rest.get(1..).unwrap_or_default(),
+            (&START_OF_SCAN, _) => return after.windows(2).any(|pair| pair == [0xff, 0xd9]),
+            (_, [high, low, ..]) => {
+                let length = usize::from(u16::from_be_bytes([*high, *low]));
+                rest = after.get(length..).unwrap_or_default();
+            }
+            _ => return false,
+        }
+    }
+    false
 }
 
 fn refuse(error: ImageError) -> PictureError {

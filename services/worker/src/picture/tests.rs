@@ -39,6 +39,17 @@ fn with_orientation(jpeg: &[u8], orientation: u8) -> Vec<u8> {
     out
 }
 
+/// A JPEG that carries another, whole one in a segment, as cameras make them.
+fn with_embedded(jpeg: &[u8]) -> Vec<u8> {
+    let inner = encoded(&corners(16, 16).into(), ImageFormat::Jpeg);
+    let mut out = jpeg[..2].to_vec();
+    out.extend_from_slice(&[0xff, 0xe5]);
+    out.extend_from_slice(&(inner.len() as u16 + 2).to_be_bytes());
+    out.extend_from_slice(&inner);
+    out.extend_from_slice(&jpeg[2..]);
+    out
+}
+
 fn decode(picture: &Picture) -> DynamicImage {
     image::load_from_memory(&picture.bytes).unwrap()
 }
@@ -215,7 +226,25 @@ fn a_bomb_costs_its_header() {
 fn what_is_cut_off_or_no_image_is_refused_in_a_sentence() {
     let jpeg = encoded(&corners(800, 600).into(), ImageFormat::Jpeg);
     let png = encoded(&corners(800, 600).into(), ImageFormat::Png);
-    for cut in [&jpeg[..100], &png[..png.len() / 2], &png[..30], &jpeg[..3]] {
+    let (webp, gif) = {
+        let image: DynamicImage = corners(800, 600).into();
+        (
+            encoded(&image, ImageFormat::WebP),
+            encoded(&image, ImageFormat::Gif),
+        )
+    };
+    let thumbnailed = with_embedded(&jpeg);
+    assert!(make_thumbnail(&thumbnailed).is_ok());
+    for cut in [
+        &jpeg[..100],
+        &jpeg[..jpeg.len() / 2],
+        &thumbnailed[..thumbnailed.len() - 500],
+        &png[..png.len() / 2],
+        &png[..30],
+        &jpeg[..3],
+        &webp[..webp.len() / 2],
+        &gif[..gif.len() / 2],
+    ] {
         let error = make_thumbnail(cut).unwrap_err();
         assert!(matches!(error, PictureError::Damaged(_)), "{error}");
     }
