@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::api::{Api, path_component};
 use crate::arguments::{Admin, Keys};
+use crate::backup;
 use crate::failure::Failure;
 use crate::show::{Output, cell};
 use crate::status;
@@ -40,6 +41,7 @@ pub async fn run(api: &Api, admin: Admin, output: Output) -> Result<(), Failure>
             }
             Ok(())
         }
+        Admin::Backup { file } => backup::run(api, &file, output).await,
         Admin::Keys(keys) => manage_keys(api, keys, output).await,
     }
 }

@@ -32,6 +32,8 @@ pub struct Arguments {
 
 #[derive(Subcommand)]
 pub enum Command {
+    /// Runs a whole cluster in this process, for development.
+    Dev(Dev),
     /// Uploads files.
     Put(Put),
     /// Downloads a file; run again, it goes on where it stopped.
@@ -52,6 +54,19 @@ pub enum Command {
     /// Runs the cluster.
     #[command(subcommand)]
     Admin(Admin),
+}
+
+#[derive(Args)]
+pub struct Dev {
+    /// The gateway's port.
+    #[arg(long, default_value_t = 5000)]
+    pub port: u16,
+    /// How many storage nodes; 3 for new data, else as many as there are.
+    #[arg(long)]
+    pub nodes: Option<usize>,
+    /// Shows metrics on this port; without it they are not shown.
+    #[arg(long)]
+    pub metrics_port: Option<u16>,
 }
 
 #[derive(Args)]
@@ -118,6 +133,11 @@ pub enum Admin {
         /// Says that it is meant.
         #[arg(long)]
         yes: bool,
+    },
+    /// Writes all metadata into a file, while the cluster runs.
+    Backup {
+        /// Where to; it must not exist.
+        file: PathBuf,
     },
     /// Lists, makes and revokes access keys.
     #[command(subcommand)]

@@ -58,6 +58,9 @@ pub enum Failure {
     /// Unhealthy.
     #[error("{0}")]
     Unhealthy(String),
+    /// The cluster in this process cannot run; the sentence says what to change.
+    #[error("{0}")]
+    Dev(String),
     /// Some of several things failed; each was told.
     #[error("{failed} of {all} failed")]
     Some {

@@ -14,6 +14,8 @@ mod access;
 mod admin;
 mod api;
 mod arguments;
+mod backup;
+mod dev;
 mod failure;
 mod get;
 mod health;
@@ -58,6 +60,9 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     let output = Output {
         json: arguments.json,
     };
+    if let Command::Dev(dev) = &arguments.command {
+        return dev::run(dev, &arguments.data).await;
+    }
     let access = Access {
         url: arguments.url,
         key: arguments.key,
@@ -65,6 +70,8 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     };
     let api = || Api::new(&access);
     match arguments.command {
+        // It was told apart above: it needs no gateway.
+        Command::Dev(_) => Ok(()),
         Command::Put(put) => put::run(&api()?, &put, output).await,
         Command::Get(get) => get::run(&api()?, &get, output).await,
         Command::Ls(ls) => listing::list(&api()?, &ls, output).await,

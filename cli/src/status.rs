@@ -34,8 +34,8 @@ pub fn print_nodes(nodes: &Value, output: Output) {
                 cell(node, "zone"),
                 cell(node, "state"),
                 cell(node, "health"),
-                size_cell(node, "used"),
-                size_cell(node, "capacity"),
+                size_cell(node, "used_bytes"),
+                size_cell(node, "capacity_bytes"),
             ]
         })
         .collect();
