@@ -383,7 +383,11 @@ fn repeat_something(bench: &mut Bench, model: &Model, dice: &mut Dice) {
     if model.told.is_empty() {
         return;
     }
-    let (request, outcome, sent) = &model.told[dice.below(model.told.len() as u64) as usize];
+    // Mostly recent ones, whose outcomes are still known.
+    let reach = 1 + dice.below(model.told.len() as u64);
+    let back = dice.below(reach) as usize;
+    let recent = model.told.len() - 1 - back;
+    let (request, outcome, sent) = &model.told[recent];
     let again = bench.send(request);
     if bench.now.since(*sent) > REMEMBER_OUTCOME_MILLIS {
         assert_eq!(again, Outcome::Refused(Refusal::OutcomeUnknown));

@@ -48,6 +48,23 @@ fn a_repeated_request_gets_the_first_outcome_until_it_is_unknown() {
 }
 
 #[test]
+fn a_refused_request_stays_refused_when_it_could_be_done_later() {
+    let mut bench = Bench::new();
+    bench.run(commit(put("a", 1)));
+    let mut absent = put("a", 2);
+    absent.condition = Condition::Absent;
+    let request = bench.request(commit(absent));
+    let refused = bench.send(&request);
+    assert!(matches!(
+        refused,
+        Outcome::Refused(Refusal::ConditionFailed(_))
+    ));
+    bench.delete("a", DeleteCause::Wish);
+    assert_eq!(bench.send(&request), refused);
+    assert_eq!(bench.object("a"), None);
+}
+
+#[test]
 fn conditions_hold() {
     let mut bench = Bench::new();
     let with = |number, condition| {
