@@ -1,1 +1,16 @@
-//! crates/sim
+//! Whole clusters in one thread: the real nodes over a simulated clock,
+//! network and disks, all drawn from one seed, so that a failed run is
+//! replayed by its number.
+//!
+//! tokio's `current_thread` runtime with paused time is the executor: nothing
+//! in it runs in parallel, and time goes on only when everybody waits.
+
+pub mod machine;
+pub mod network;
+pub mod trace;
+pub mod world;
+
+pub use machine::{Machine, MachineTasks};
+pub use network::Network;
+pub use trace::Trace;
+pub use world::{World, run};

@@ -1,1 +1,18 @@
-//! services/node
+//! The storage node: fragments on a disk, and the metadata groups on it.
+//!
+//! [`Node`] is the whole of it over [`holdfast_runtime::Env`] and a disk, so
+//! that the simulation runs the very same code; [`run`] puts it behind HTTP on
+//! a machine.
+
+pub mod birth;
+pub mod fragments;
+pub mod identity;
+pub mod node;
+mod run;
+mod server;
+pub mod settings;
+
+pub use birth::{BirthError, FirstKey, found_cluster};
+pub use node::{Node, NodeParts, StartError};
+pub use run::{RunError, RunParts, Running, host_env, run, start};
+pub use settings::NodeSettings;

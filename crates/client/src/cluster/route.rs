@@ -35,8 +35,9 @@ const BUSY_PAUSE: Duration = Duration::from_secs(1);
 /// How many hints are followed without a pause: two members that point at each
 /// other must not make a tight loop.
 const HINTS_IN_A_ROW: u32 = 3;
-/// A member that was silent for so long does not count towards a quorum.
-const SILENT: Duration = Duration::from_secs(2);
+/// A member that was silent for so long does not count towards a quorum: one
+/// poll and a half, so that clients hear of a lost quorum within two seconds.
+const SILENT: Duration = Duration::from_millis(1_500);
 /// How often a waiting attempt looks whether the group still can answer.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 

@@ -103,7 +103,7 @@ async fn without_a_quorum_a_call_fails_within_two_seconds() {
             "{error:?}"
         );
         let took = started.elapsed();
-        assert!(took <= Duration::from_millis(3_200), "{took:?}");
+        assert!(took <= Duration::from_millis(2_100), "{took:?}");
         if wait > 0 {
             assert!(took < Duration::from_millis(100), "{took:?}");
         }

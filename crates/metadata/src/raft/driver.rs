@@ -440,7 +440,7 @@ impl Driver {
                 if let Some(answer) = group.staged.take() {
                     let _ = answer.send(Ok(()));
                 }
-                if let Some(number) = group.installing.take() {
+                if let Some(number) = group.installing {
                     let hard = group.node.store().hard();
                     let waiting = self.rounds.waiting_of(id);
                     waiting.number = number;
@@ -703,12 +703,15 @@ impl Driver {
                 .mut_store()
                 .written(&released.round, written.place);
         }
-        // A snapshot that is being installed is persisted only with its round.
-        if group
-            .installing
-            .is_none_or(|number| released.number < number)
-        {
-            group.node.on_persist_ready(released.number);
+        match (group.installing, released.round.reset) {
+            // A snapshot is persisted only with the round that follows its rows.
+            (Some(number), None) if released.number >= number => {}
+            (Some(_), Some(end)) => {
+                group.node.on_persist_ready(released.number);
+                group.node.advance_apply_to(end.index);
+                group.installing = None;
+            }
+            _ => group.node.on_persist_ready(released.number),
         }
         self.send(id, released.messages);
     }

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use holdfast_model::{DiskId, GroupId, Timestamp};
-use raft::eraftpb::{Message, MessageType};
+use raft::eraftpb::Message;
 use raft::{Config, RawNode, ReadOnlyOption, StateRole};
 
 use super::Answerer;
@@ -146,11 +146,17 @@ impl Group {
     }
 
     pub(super) fn tick(&mut self) {
+        if self.installing.is_some() {
+            return;
+        }
         self.node.tick();
         self.pin_timeout();
     }
 
     pub(super) fn campaign(&mut self) {
+        if self.installing.is_some() {
+            return;
+        }
         if let Err(error) = self.node.campaign() {
             tracing::debug!(group = %self.id, %error, "cannot stand for election");
         }
@@ -158,7 +164,8 @@ impl Group {
     }
 
     pub(super) fn step(&mut self, message: Message) {
-        if self.installing.is_some() && message.get_msg_type() == MessageType::MsgSnapshot {
+        if self.installing.is_some() {
+            // Between two states there is nothing to answer from; Raft sends again.
             return;
         }
         if let Err(error) = self.node.step(message) {

@@ -1,0 +1,278 @@
+//! A cluster of simulated machines, and what can befall it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use holdfast_blobs::EngineSettings;
+use holdfast_client::{Cluster, ClusterSettings};
+use holdfast_controller::ControllerSettings;
+use holdfast_metadata::log::LogSettings;
+use holdfast_node::node::NodeHandler;
+use holdfast_node::{FirstKey, Node, NodeParts, found_cluster};
+use holdfast_runtime::memory_disk::MemoryDisk;
+use holdfast_runtime::{Address, Disk, Entropy, Env, Shutdown};
+use tokio_util::sync::CancellationToken;
+
+use crate::machine::{Machine, MachineClock, MachineTasks, SeededEntropy};
+use crate::network::Network;
+use crate::trace::Trace;
+
+/// Bytes of a simulated disk.
+const DISK_BYTES: u64 = 1 << 30;
+/// The token of the first key.
+pub const ADMIN_TOKEN: &str = "simulated-admin-token";
+
+/// A storage node of the world.
+pub struct Member {
+    /// Where it listens.
+    pub address: Address,
+    /// Its disk, which survives power cuts as far as it was synced.
+    pub disk: MemoryDisk,
+    /// Its machine, while it has power.
+    pub machine: Option<Machine>,
+    /// The node, while it runs.
+    pub node: Option<Arc<Node>>,
+    /// Why it ended itself, if it did.
+    pub fatal: Arc<Mutex<Option<String>>>,
+}
+
+/// A simulated cluster.
+pub struct World {
+    /// The seed that all was drawn from.
+    pub seed: u64,
+    /// Randomness for whoever drives the run.
+    pub entropy: Arc<dyn Entropy>,
+    /// What happened.
+    pub trace: Arc<Trace>,
+    /// The links.
+    pub network: Arc<Network>,
+    /// The nodes, by their number.
+    pub members: BTreeMap<usize, Member>,
+    start: tokio::time::Instant,
+    /// How long work on a disk takes at most.
+    pub max_disk_millis: u64,
+    /// Bytes of a file of the Raft log: small, so that logs are purged.
+    pub log_file_bytes: u64,
+    /// How the controllers are set.
+    pub controller: ControllerSettings,
+}
+
+/// Runs `scenario` in a world of its own, with paused time.
+pub fn run<T>(seed: u64, scenario: impl AsyncFnOnce(World) -> T) -> T {
+    #[allow(
+        clippy::expect_used,
+        reason = "a runtime without IO cannot fail to be made"
+    )]
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async move {
+        let world = World::new(seed);
+        scenario(world).await
+    })
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::new(seed));
+        let trace = Arc::new(Trace::default());
+        let network = Network::new(
+            Arc::new(SeededEntropy::new(seed ^ 0x6e65_7477)),
+            trace.clone(),
+        );
+        Self {
+            seed,
+            entropy,
+            trace,
+            network,
+            members: BTreeMap::new(),
+            start: tokio::time::Instant::now(),
+            max_disk_millis: 3,
+            log_file_bytes: 32 << 20,
+            controller: ControllerSettings::default(),
+        }
+    }
+
+    fn address(number: usize) -> Address {
+        Address(format!("node-{number}:8000"))
+    }
+
+    /// Adds machines with empty disks, numbered from the next free one.
+    pub fn add(&mut self, count: usize) {
+        for _ in 0..count {
+            let number = self.members.len() + 1;
+            self.members.insert(
+                number,
+                Member {
+                    address: Self::address(number),
+                    disk: MemoryDisk::new(DISK_BYTES, self.seed ^ (number as u64) << 32),
+                    machine: None,
+                    node: None,
+                    fatal: Arc::default(),
+                },
+            );
+        }
+    }
+
+    /// Every member's address.
+    pub fn addresses(&self) -> Vec<Address> {
+        self.members
+            .values()
+            .map(|member| member.address.clone())
+            .collect()
+    }
+
+    /// The world as one process on a machine sees it.
+    pub fn env(&self, own: Address, power: CancellationToken, clock: Arc<MachineClock>) -> Env {
+        let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::new(self.entropy.number()));
+        Env {
+            clock,
+            tasks: Arc::new(MachineTasks::new(
+                power.clone(),
+                entropy.clone(),
+                self.max_disk_millis,
+            )),
+            transport: self.network.transport(own, power),
+            entropy,
+        }
+    }
+
+    /// Gives a machine power and starts its node.
+    ///
+    /// # Errors
+    /// Why the node did not start.
+    pub async fn start(&mut self, number: usize) -> Result<(), String> {
+        let seeds = self.addresses();
+        let power = CancellationToken::new();
+        let clock = Arc::new(MachineClock::new(self.start));
+        let controller = self.controller.clone();
+        let member = self.members.get(&number).ok_or("no such machine")?;
+        let (address, disk) = (member.address.clone(), member.disk.clone());
+        let env = self.env(address.clone(), power.clone(), clock.clone());
+        let fatal = member.fatal.clone();
+        let cut = power.clone();
+        let node = Node::start(NodeParts {
+            env,
+            disk: Arc::new(disk) as Arc<dyn Disk>,
+            address: address.clone(),
+            seeds,
+            zone: Some(format!("zone-{number}")),
+            host: None,
+            engine: EngineSettings {
+                segment_bytes: 16 << 20,
+                reserve_bytes: Some(16 << 20),
+            },
+            log: LogSettings {
+                file_bytes: self.log_file_bytes,
+            },
+            controller,
+            on_fatal: Arc::new(move |reason| {
+                let mut fatal = fatal.lock().unwrap_or_else(PoisonError::into_inner);
+                fatal.get_or_insert(reason);
+                cut.cancel();
+            }),
+            shutdown: Shutdown::default(),
+        })
+        .await
+        .map_err(|error| error.to_string())?;
+        self.network
+            .listen(address, Arc::new(NodeHandler(node.clone())), power.clone());
+        if let Some(member) = self.members.get_mut(&number) {
+            member.machine = Some(Machine { power, clock });
+            member.node = Some(node);
+        }
+        Ok(())
+    }
+
+    /// Cuts a machine's power: its tasks end where they are, and its disk loses
+    /// what was not synced.
+    pub fn power_cut(&mut self, number: usize) {
+        self.trace.note(&format!("power cut of {number}"));
+        if let Some(member) = self.members.get_mut(&number) {
+            if let Some(machine) = member.machine.take() {
+                machine.power.cancel();
+            }
+            member.disk.power_cut();
+            member.node = None;
+        }
+    }
+
+    /// Sets a machine's wall clock ahead, or back.
+    pub fn set_clock(&self, number: usize, offset_millis: i64) {
+        if let Some(machine) = self.members.get(&number).and_then(|m| m.machine.as_ref()) {
+            machine
+                .clock
+                .offset_millis
+                .store(offset_millis, Ordering::Relaxed);
+        }
+    }
+
+    /// Cuts one machine off from all others, both ways, or mends its links.
+    pub fn isolate(&self, number: usize, cut: bool) {
+        let own = Self::address(number);
+        self.trace.note(&format!("isolate {number}: {cut}"));
+        for other in self.addresses().into_iter().filter(|other| *other != own) {
+            self.network.set_cut(&own, &other, cut);
+            self.network.set_cut(&other, &own, cut);
+        }
+    }
+
+    /// Founds the cluster of all members, as the first of them.
+    ///
+    /// # Errors
+    /// Why it was not founded.
+    pub async fn found(&self) -> Result<(), String> {
+        let member = self.members.get(&1).ok_or("no machines")?;
+        let machine = member.machine.as_ref().ok_or("machine 1 has no power")?;
+        let env = self.env(
+            member.address.clone(),
+            machine.power.clone(),
+            machine.clock.clone(),
+        );
+        found_cluster(
+            &env,
+            &member.disk,
+            &self.addresses(),
+            &FirstKey::of(ADMIN_TOKEN),
+        )
+        .await
+        .map(|_| ())
+        .map_err(|error| error.to_string())
+    }
+
+    /// A client's view of the cluster, on a machine of its own.
+    pub fn client(&self, name: &str) -> (Cluster, CancellationToken) {
+        let power = CancellationToken::new();
+        let clock = Arc::new(MachineClock::new(self.start));
+        let env = self.env(Address(name.to_owned()), power.clone(), clock);
+        let settings = ClusterSettings::new(self.addresses());
+        (Cluster::start(env, settings, Shutdown::default()), power)
+    }
+
+    /// Lets time go on.
+    pub async fn pass(&self, time: Duration) {
+        tokio::time::sleep(time).await;
+    }
+
+    /// A cluster of `count` nodes that is founded and has leaders, and a client.
+    ///
+    /// # Errors
+    /// What did not happen in time.
+    pub async fn founded(&mut self, count: usize) -> Result<Cluster, String> {
+        self.add(count);
+        for number in 1..=count {
+            self.start(number).await?;
+        }
+        self.found().await?;
+        let (cluster, _) = self.client("client:1");
+        cluster
+            .wait_ready(Duration::from_secs(30))
+            .await
+            .map_err(|error| error.to_string())?;
+        Ok(cluster)
+    }
+}

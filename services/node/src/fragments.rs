@@ -1,0 +1,200 @@
+//! The calls about fragments: the disk engine behind the protocol.
+
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use holdfast_blobs::{Closing, DeleteError, Engine, FragmentState, ReadError, WriteError};
+use holdfast_client::blocks::{BlockDecoder, encode_block};
+use holdfast_metadata::protocol::{
+    BLOCK_BYTES, Deleted, Download, DownloadRequest, FileEntry, Files, FilesRequest, FragmentIds,
+    NodeError, UploadRequest, Uploaded,
+};
+use holdfast_model::record::{MAX_CHUNK_BYTES, STRIPE_BYTES};
+use holdfast_model::{ClusterId, DiskId};
+use holdfast_runtime::{Body, TransportError};
+
+/// Fragments in one page.
+pub const MAX_FILES: u32 = 10_000;
+/// Fragments deleted by one call.
+const MAX_DELETED: usize = 1_000;
+/// A fragment is at most a chunk, and what coding a stripe rounds up.
+const MAX_FRAGMENT_BYTES: u64 = MAX_CHUNK_BYTES + STRIPE_BYTES as u64;
+
+/// The fragments of a disk.
+#[derive(Clone)]
+pub struct Fragments {
+    engine: Engine,
+    disk: DiskId,
+}
+
+impl Fragments {
+    /// Serves what `engine` holds.
+    pub fn new(engine: Engine, disk: DiskId) -> Self {
+        Self { engine, disk }
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    fn check(&self, disk: DiskId) -> Result<(), NodeError> {
+        if disk == self.disk {
+            return Ok(());
+        }
+        Err(NodeError::Mistaken(format!("this is disk {}", self.disk)))
+    }
+
+    /// Stores a fragment from a stream of blocks.
+    pub async fn upload(
+        &self,
+        cluster: ClusterId,
+        request: UploadRequest,
+        body: Body,
+    ) -> Result<Uploaded, NodeError> {
+        self.check(request.disk)?;
+        if request.header.cluster != cluster {
+            return Err(NodeError::Mistaken(format!("this is cluster {cluster}")));
+        }
+        if request.max_bytes > MAX_FRAGMENT_BYTES {
+            return Err(NodeError::Invalid(format!(
+                "a fragment has at most {MAX_FRAGMENT_BYTES} bytes"
+            )));
+        }
+        let mut writer = self
+            .engine
+            .begin(request.header, request.max_bytes)
+            .await
+            .map_err(write_error)?;
+        let mut decoder = BlockDecoder::default();
+        let mut pieces = body.into_stream();
+        while let Some(piece) = pieces.next().await {
+            let piece = piece.map_err(|error| NodeError::Invalid(error.to_string()))?;
+            decoder.push(&piece);
+            while let Some(block) = decoder.next_block().map_err(|_| NodeError::Damaged)? {
+                writer.write(block).await.map_err(write_error)?;
+            }
+        }
+        decoder.finish().map_err(|_| NodeError::Damaged)?;
+        // Each block came with its checksum, and the engine takes its own.
+        let closing = Closing {
+            key: request.key,
+            expires: request.expires,
+            checksum: None,
+        };
+        let written = writer.finish(closing).await.map_err(write_error)?;
+        metrics::counter!("holdfast_node_bytes_total", "direction" => "in")
+            .increment(written.bytes);
+        Ok(Uploaded {
+            bytes: written.bytes,
+        })
+    }
+
+    /// Reads a fragment, or the blocks that hold a range of it.
+    pub async fn download(&self, request: DownloadRequest) -> Result<(Download, Body), NodeError> {
+        self.check(request.disk)?;
+        let block = BLOCK_BYTES as u64;
+        let first = request.first - request.first % block;
+        let end = request.end.div_ceil(block).saturating_mul(block);
+        let (meta, blocks) = match self.engine.read(request.id, first..end).await {
+            Ok(read) => read,
+            // An empty fragment has no blocks, and is whole.
+            Err(error) => return Err(read_error(&error)),
+        };
+        let head = Download {
+            bytes: meta.bytes,
+            first,
+            generation: meta.header.generation,
+        };
+        let pieces = blocks
+            .map_ok(|block| {
+                metrics::counter!("holdfast_node_bytes_total", "direction" => "out")
+                    .increment(block.data.len() as u64);
+                stream::iter(encode_block(block.data).map(Ok::<Bytes, TransportError>))
+            })
+            .map_err(|error| {
+                tracing::warn!(%error, "a fragment could not be read to its end");
+                TransportError::Broken {
+                    reason: error.to_string(),
+                }
+            })
+            .try_flatten();
+        Ok((head, Body::stream(pieces)))
+    }
+
+    /// Deletes fragments, durably.
+    pub async fn delete(&self, request: FragmentIds) -> Result<Deleted, NodeError> {
+        self.check(request.disk)?;
+        if request.ids.len() > MAX_DELETED {
+            return Err(NodeError::Invalid(format!(
+                "at most {MAX_DELETED} fragments at once"
+            )));
+        }
+        let there = request
+            .ids
+            .iter()
+            .filter(|id| self.engine.find(id).is_some())
+            .count();
+        // Together, so that they share a sync.
+        let deletes = request.ids.into_iter().map(|id| self.engine.delete(id));
+        for done in futures_util::future::join_all(deletes).await {
+            done.map_err(delete_error)?;
+        }
+        Ok(Deleted {
+            count: there as u32,
+        })
+    }
+
+    /// A page of the disk's fragments.
+    pub fn files(&self, request: &FilesRequest) -> Result<Files, NodeError> {
+        if let Some(disk) = request.disk {
+            self.check(disk)?;
+        }
+        let limit = request.limit.clamp(1, MAX_FILES) as usize;
+        let mut entries = self.engine.list(request.after, limit + 1);
+        if let Some(before) = request.before {
+            entries.retain(|entry| entry.id < before);
+        }
+        let more = entries.len() > limit;
+        entries.truncate(limit);
+        let files = entries
+            .into_iter()
+            .map(|entry| FileEntry {
+                id: entry.id,
+                generation: entry.generation,
+                bytes: entry.bytes,
+                corrupt: entry.state == FragmentState::Corrupt,
+            })
+            .collect();
+        Ok(Files {
+            disk: self.disk,
+            files,
+            more,
+        })
+    }
+}
+
+fn write_error(error: WriteError) -> NodeError {
+    match error {
+        WriteError::Full => NodeError::DiskFull,
+        WriteError::Failed(_) => NodeError::DiskFailed,
+        WriteError::Ending => NodeError::ShuttingDown,
+        other => NodeError::Invalid(other.to_string()),
+    }
+}
+
+fn read_error(error: &ReadError) -> NodeError {
+    match error {
+        ReadError::NotFound(_) => NodeError::NoSuchFragment,
+        ReadError::Corrupt { .. } | ReadError::Io { .. } => NodeError::Corrupt,
+        ReadError::Range { .. } => NodeError::Invalid(error.to_string()),
+        ReadError::Ending => NodeError::ShuttingDown,
+    }
+}
+
+fn delete_error(error: DeleteError) -> NodeError {
+    match error {
+        DeleteError::Failed(_) => NodeError::DiskFailed,
+        DeleteError::Ending => NodeError::ShuttingDown,
+        DeleteError::Io(_) => NodeError::Invalid(error.to_string()),
+    }
+}

@@ -1,0 +1,62 @@
+//! `holdfast-node`: a storage node.
+
+use anyhow::{Context, Result, anyhow, bail};
+use clap::Parser;
+use holdfast_node::{NodeSettings, RunParts, run};
+use holdfast_runtime::secrets::{Secrets, checked_admin_token, read_secret};
+use holdfast_runtime::{Shutdown, host::signals, telemetry};
+
+fn main() -> Result<()> {
+    let settings = NodeSettings::parse();
+    settings.check().map_err(|sentence| anyhow!(sentence))?;
+    telemetry::start_logging(settings.log_format, "info");
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(serve(settings))
+}
+
+async fn serve(settings: NodeSettings) -> Result<()> {
+    let shutdown = Shutdown::default();
+    signals::end_on_signal(shutdown.clone()).context("catching signals")?;
+    let metrics = telemetry::install_metrics().map_err(|error| anyhow!(error))?;
+    let (credential, admin_token) = credentials(&settings)?;
+    let parts = RunParts {
+        credential,
+        admin_token,
+        metrics: Some(metrics),
+        operations: true,
+    };
+    Ok(run(settings, parts, shutdown).await?)
+}
+
+/// The cluster's credential and the first key: from the shared directory, or
+/// from settings of their own.
+fn credentials(settings: &NodeSettings) -> Result<(String, String)> {
+    let token = read_secret("HOLDFAST_ADMIN_TOKEN")?;
+    let credential = read_secret("HOLDFAST_CLUSTER_SECRET")?;
+    match (&settings.secrets_dir, credential) {
+        (Some(_), Some(_)) => {
+            bail!(
+                "HOLDFAST_SECRETS_DIR and HOLDFAST_CLUSTER_SECRET are both set: unset one of them"
+            )
+        }
+        (Some(dir), None) => {
+            let secrets = Secrets::ensure(dir, token)
+                .with_context(|| format!("the secrets in {}", dir.display()))?;
+            Ok((secrets.cluster, secrets.admin_token))
+        }
+        (None, Some(credential)) => {
+            let token = token.map(checked_admin_token).transpose()?;
+            if token.is_none() && !settings.bootstrap.is_empty() {
+                bail!(
+                    "a cluster is founded with a first key: set HOLDFAST_ADMIN_TOKEN, or HOLDFAST_SECRETS_DIR"
+                );
+            }
+            Ok((credential, token.unwrap_or_default()))
+        }
+        (None, None) => bail!(
+            "nothing says how the cluster's members know each other: set HOLDFAST_SECRETS_DIR to a directory that they share, or HOLDFAST_CLUSTER_SECRET to the same secret on each"
+        ),
+    }
+}

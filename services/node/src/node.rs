@@ -1,0 +1,445 @@
+//! A storage node over the world's traits: what a process is around, and what
+//! the simulation runs several of.
+
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use holdfast_blobs::{Engine, EngineSettings};
+use holdfast_client::{Cluster, ClusterSettings};
+use holdfast_controller::{Controller, ControllerParts, ControllerSettings};
+use holdfast_metadata::log::{LogEnd, LogSettings};
+use holdfast_metadata::protocol::{Bootstrap, DiskStatus, NodeError, Status, WIRE_VERSION};
+use holdfast_metadata::raft::applier::write_members;
+use holdfast_metadata::raft::peers::Identity as RaftIdentity;
+use holdfast_metadata::raft::{AddressBook, Groups, GroupsParts, Shared};
+use holdfast_metadata::state::initial_rows;
+use holdfast_metadata::store::{Store, StoreError};
+use holdfast_metadata::wire::Members;
+use holdfast_model::{ClusterId, ClusterState, GroupId, Timestamp};
+use holdfast_runtime::{Address, Disk, Env, Shutdown, TasksExt};
+
+use crate::fragments::Fragments;
+use crate::identity::{Identity, IdentityError};
+
+mod calls;
+mod clocks;
+mod join;
+
+pub use calls::NodeHandler;
+pub use clocks::Clocks;
+
+/// The state store's file.
+const STORE_FILE: &str = "state";
+/// How often a node's disk is asked for its room.
+const SPACE_INTERVAL: Duration = Duration::from_secs(2);
+/// Where every log and state of a newborn group begins.
+const BIRTH: LogEnd = LogEnd { index: 1, term: 1 };
+
+/// What a node is made of.
+pub struct NodeParts {
+    /// The world.
+    pub env: Env,
+    /// Its data directory.
+    pub disk: Arc<dyn Disk>,
+    /// Where others call it.
+    pub address: Address,
+    /// Nodes it may ask for the cluster.
+    pub seeds: Vec<Address>,
+    /// Its zone, when it is told.
+    pub zone: Option<String>,
+    /// Its machine, when it is told.
+    pub host: Option<String>,
+    /// The disk engine.
+    pub engine: EngineSettings,
+    /// The Raft log.
+    pub log: LogSettings,
+    /// The cluster controller.
+    pub controller: ControllerSettings,
+    /// Ends the process; called once.
+    pub on_fatal: Arc<dyn Fn(String) + Send + Sync>,
+    /// The end.
+    pub shutdown: Shutdown,
+}
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory must not be used.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The fragments cannot be opened.
+    #[error("opening the fragments: {0}")]
+    Engine(#[from] holdfast_blobs::OpenError),
+    /// The state cannot be opened.
+    #[error("opening the state: {0}")]
+    Store(#[from] StoreError),
+    /// The groups cannot be started.
+    #[error(transparent)]
+    Groups(#[from] holdfast_metadata::raft::StartError),
+    /// The process is ending.
+    #[error("the process is ending")]
+    Ending,
+}
+
+/// A storage node.
+pub struct Node {
+    env: Env,
+    disk: Arc<dyn Disk>,
+    address: Address,
+    zone: Option<String>,
+    host: Option<String>,
+    identity: Mutex<Identity>,
+    fragments: Fragments,
+    store: Arc<Store>,
+    cluster: Cluster,
+    groups: OnceLock<Groups>,
+    controller: OnceLock<Controller>,
+    clocks: Arc<Clocks>,
+    space: Mutex<DiskStatus>,
+    /// One birth at a time.
+    birth: tokio::sync::Mutex<()>,
+    started: Timestamp,
+    log: LogSettings,
+    controller_settings: ControllerSettings,
+    on_fatal: Arc<dyn Fn(String) + Send + Sync>,
+    shutdown: Shutdown,
+    /// Said when the process begins to end: calls are still answered while
+    /// leadership is handed over.
+    draining: std::sync::atomic::AtomicBool,
+}
+
+impl Node {
+    /// Opens the data directory and starts what it holds.
+    ///
+    /// # Errors
+    /// [`StartError`]: the directory is not fit, and the message says what to do.
+    pub async fn start(parts: NodeParts) -> Result<Arc<Self>, StartError> {
+        let env = parts.env;
+        let (disk, entropy) = (parts.disk.clone(), env.entropy.clone());
+        let opened = env
+            .tasks
+            .blocking(move || -> Result<_, StartError> {
+                let identity = Identity::start(disk.as_ref(), entropy.as_ref())?;
+                let store = Store::open(&disk, STORE_FILE)?;
+                Ok((identity, store))
+            })
+            .await;
+        let (identity, store) = opened.ok_or(StartError::Ending)??;
+        let engine = Engine::open(
+            parts.disk.clone(),
+            &env,
+            parts.engine,
+            parts.on_fatal.clone(),
+        )
+        .await?;
+        report_scan(&engine);
+        let mut seeds = parts.seeds;
+        if !seeds.contains(&parts.address) {
+            seeds.push(parts.address.clone());
+        }
+        let cluster = Cluster::start(
+            env.clone(),
+            ClusterSettings::new(seeds),
+            parts.shutdown.clone(),
+        );
+        let node = Arc::new(Self {
+            clocks: Arc::new(Clocks::new(env.clone())),
+            started: env.clock.wall(),
+            disk: parts.disk,
+            address: parts.address,
+            zone: parts.zone,
+            host: parts.host,
+            fragments: Fragments::new(engine, identity.disk),
+            identity: Mutex::new(identity.clone()),
+            store: Arc::new(store),
+            cluster,
+            groups: OnceLock::new(),
+            controller: OnceLock::new(),
+            space: Mutex::new(DiskStatus::default()),
+            birth: tokio::sync::Mutex::new(()),
+            log: parts.log,
+            controller_settings: parts.controller,
+            on_fatal: parts.on_fatal,
+            shutdown: parts.shutdown,
+            draining: false.into(),
+            env,
+        });
+        node.refresh_space().await;
+        if let Some(cluster) = identity.cluster {
+            node.start_groups(cluster).await?;
+        }
+        let own = node.clone();
+        node.env.tasks.spawn(
+            "membership",
+            Box::pin(async move { own.keep_membership().await }),
+        );
+        let own = node.clone();
+        node.env
+            .tasks
+            .spawn("disk-room", Box::pin(async move { own.keep_space().await }));
+        Ok(node)
+    }
+
+    /// Starts the groups that the disk holds, and the controller.
+    async fn start_groups(&self, cluster: ClusterId) -> Result<(), StartError> {
+        if self.groups.get().is_some() {
+            return Ok(());
+        }
+        let identity = self.identity();
+        let clocks = self.clocks.clone();
+        let parts = GroupsParts {
+            env: self.env.clone(),
+            disk: self.disk.clone(),
+            identity: RaftIdentity {
+                cluster,
+                disk: identity.disk,
+                incarnation: identity.incarnation,
+            },
+            store: self.store.clone(),
+            log: self.log,
+            book: Arc::new(AddressBook::default()),
+            shared: Arc::new(Shared::default()),
+            clock_seen: Arc::new(move |disk, ahead| clocks.saw(disk, ahead)),
+            on_fatal: self.on_fatal.clone(),
+            shutdown: self.shutdown.clone(),
+        };
+        let groups = Groups::start(parts)?;
+        let shared = groups.shared().clone();
+        let own = identity.disk;
+        let leads = Arc::new(move |group: GroupId| {
+            shared
+                .statuses()
+                .iter()
+                .any(|status| status.group == group && status.leader == Some(own) && status.active)
+        });
+        if self.groups.set(groups).is_ok() {
+            let controller = Controller::start(ControllerParts {
+                env: self.env.clone(),
+                cluster: self.cluster.clone(),
+                disk: own,
+                leads,
+                settings: self.controller_settings.clone(),
+                shutdown: self.shutdown.clone(),
+            });
+            // Set once, beside the groups.
+            let _ = self.controller.set(controller);
+        }
+        Ok(())
+    }
+
+    /// Founds this node's part of a cluster.
+    async fn be_born(&self, request: Bootstrap) -> Result<(), NodeError> {
+        let _one = self.birth.lock().await;
+        let state = request.state;
+        let identity = self.identity();
+        match identity.cluster {
+            Some(cluster) if cluster == state.cluster => return Ok(()),
+            Some(cluster) => {
+                return Err(NodeError::Mistaken(format!(
+                    "this node belongs to cluster {cluster}"
+                )));
+            }
+            None => {}
+        }
+        state.layout.check().map_err(NodeError::Invalid)?;
+        let named = state.layout.nodes.get(&identity.node);
+        if named.is_none_or(|node| node.disk != identity.disk) {
+            return Err(NodeError::Mistaken(
+                "the first state does not name this node".into(),
+            ));
+        }
+        let (store, disk) = (self.store.clone(), self.disk.clone());
+        let cluster = state.cluster;
+        let born = Identity {
+            cluster: Some(cluster),
+            ..identity
+        };
+        let saved = born.clone();
+        let done = self
+            .env
+            .tasks
+            .blocking(move || -> Result<(), StartError> {
+                write_first_rows(&store, &state, saved.disk)?;
+                saved.save(disk.as_ref()).map_err(IdentityError::Disk)?;
+                Ok(())
+            })
+            .await;
+        let failed = |error: StartError| NodeError::Invalid(error.to_string());
+        done.ok_or(NodeError::ShuttingDown)?.map_err(failed)?;
+        *self.lock_identity() = born;
+        self.start_groups(cluster).await.map_err(failed)?;
+        let groups = self.born()?;
+        let carried = groups.shared().state().map(|state| {
+            state
+                .layout
+                .groups
+                .iter()
+                .filter(|(_, disks)| disks.contains(&identity.disk))
+                .map(|(id, _)| *id)
+                .collect()
+        });
+        groups.create(carried.unwrap_or_default()).await?;
+        tracing::info!(%cluster, "born");
+        Ok(())
+    }
+
+    /// The groups, once the node belongs to a cluster.
+    pub fn born(&self) -> Result<&Groups, NodeError> {
+        self.groups.get().ok_or(NodeError::NotBorn)
+    }
+
+    /// Who it is.
+    pub fn identity(&self) -> Identity {
+        self.lock_identity().clone()
+    }
+
+    /// Its view of the cluster.
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// Its fragments.
+    pub fn fragments(&self) -> &Fragments {
+        &self.fragments
+    }
+
+    /// Its controller, once the node belongs to a cluster.
+    pub fn controller(&self) -> Option<&Controller> {
+        self.controller.get()
+    }
+
+    fn lock_identity(&self) -> MutexGuard<'_, Identity> {
+        self.identity.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What it says of itself; costs no IO.
+    pub fn status(&self) -> Status {
+        let identity = self.identity();
+        let groups = self.groups.get();
+        Status {
+            node: identity.node,
+            disk: identity.disk,
+            cluster: identity.cluster,
+            incarnation: identity.incarnation,
+            wire_version: WIRE_VERSION,
+            now: self.env.clock.wall(),
+            state: groups
+                .and_then(|groups| groups.shared().state())
+                .map(|state| Box::new(ClusterState::clone(&state))),
+            space: *self.space.lock().unwrap_or_else(PoisonError::into_inner),
+            groups: groups
+                .map(|groups| groups.shared().statuses())
+                .unwrap_or_default(),
+            draining: self.draining.load(std::sync::atomic::Ordering::Relaxed),
+            started: self.started,
+            address: self.address.0.clone(),
+            zone: self.zone.clone(),
+            host: self.host.clone(),
+        }
+    }
+
+    /// Whether it can serve: it belongs to a cluster, and its groups have leaders.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub fn ready(&self) -> Result<(), String> {
+        let groups = self.born().map_err(|error| error.to_string())?;
+        let statuses = groups.shared().statuses();
+        match statuses.iter().find(|status| status.leader.is_none()) {
+            Some(status) => Err(format!("group {} has no leader", status.group)),
+            None => Ok(()),
+        }
+    }
+
+    /// Hands leadership over, so that nobody waits for an election. The caller
+    /// goes on answering calls meanwhile and ends them afterwards.
+    pub async fn hand_over(&self, limit: Duration) {
+        self.draining
+            .store(true, std::sync::atomic::Ordering::Relaxed);
+        let Some(groups) = self.groups.get() else {
+            return;
+        };
+        let done = groups.hand_over();
+        if holdfast_runtime::clock::within(self.env.clock.as_ref(), limit, done)
+            .await
+            .is_none()
+        {
+            tracing::warn!("leadership was not handed over in time");
+        }
+    }
+
+    async fn refresh_space(&self) {
+        match self.fragments.engine().stats().await {
+            Ok(stats) => {
+                let status = DiskStatus {
+                    capacity: stats.total.saturating_sub(stats.reserve),
+                    free: stats.free.saturating_sub(stats.reserve),
+                    fragments: stats.fragments,
+                    fragment_bytes: stats.bytes,
+                    corrupt: stats.corrupt,
+                    full: stats.full,
+                };
+                *self.space.lock().unwrap_or_else(PoisonError::into_inner) = status;
+                metrics::gauge!("holdfast_node_fragments").set(stats.fragments as f64);
+                metrics::gauge!("holdfast_node_fragment_bytes").set(stats.bytes as f64);
+                metrics::gauge!("holdfast_node_corrupt_fragments").set(stats.corrupt as f64);
+                metrics::gauge!("holdfast_node_disk_free_bytes").set(status.free as f64);
+                metrics::gauge!("holdfast_node_disk_capacity_bytes").set(status.capacity as f64);
+            }
+            Err(error) => tracing::warn!(%error, "the disk does not tell its room"),
+        }
+    }
+
+    async fn keep_space(&self) {
+        loop {
+            tokio::select! {
+                biased;
+                () = self.shutdown.begun() => return,
+                () = self.env.clock.sleep(SPACE_INTERVAL) => {}
+            }
+            self.refresh_space().await;
+            if let Some(groups) = self.groups.get() {
+                let statuses = groups.shared().statuses();
+                let led = statuses.iter().filter(|status| status.active).count();
+                metrics::gauge!("holdfast_node_groups").set(statuses.len() as f64);
+                metrics::gauge!("holdfast_node_groups_led").set(led as f64);
+                groups.set_clock_off(self.clocks.off()).await;
+            }
+        }
+    }
+}
+
+fn report_scan(engine: &Engine) {
+    let report = engine.report();
+    tracing::info!(?report, "the fragments were read");
+}
+
+/// Writes the first rows of every group that `disk` carries, durably. Blocks.
+fn write_first_rows(
+    store: &Store,
+    state: &ClusterState,
+    disk: holdfast_model::DiskId,
+) -> Result<(), StoreError> {
+    let mut batch = store.begin()?;
+    for (group, disks) in &state.layout.groups {
+        if !disks.contains(&disk) {
+            continue;
+        }
+        // What an earlier birth that did not end has left.
+        batch.delete_group(*group)?;
+        let mut txn = batch.group(*group)?;
+        for (key, value) in initial_rows(*group, state) {
+            txn.put(&key, &value)?;
+        }
+        let voters = disks.iter().map(|disk| disk.raft_id()).collect();
+        write_members(
+            &mut txn,
+            BIRTH,
+            &Members {
+                voters,
+                ..Members::default()
+            },
+        )?;
+    }
+    batch.commit(true)
+}

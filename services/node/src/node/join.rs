@@ -1,0 +1,111 @@
+//! How a node stays a member: it tells group 0 of every start, and keeps what
+//! it knows of the cluster's state new.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use holdfast_client::ClusterError;
+use holdfast_metadata::command::{ClusterCommand, Command, Refusal};
+use holdfast_model::GroupId;
+use holdfast_runtime::TasksExt;
+
+use super::Node;
+use crate::identity::Identity;
+
+/// How often a node looks for a cluster or a newer state of it.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// How long group 0 may take.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+impl Node {
+    pub(super) async fn keep_membership(&self) {
+        let mut joined = false;
+        loop {
+            let state = self.cluster.state();
+            if let Some(state) = &state {
+                self.adopt(state.cluster).await;
+                if let Ok(groups) = self.born() {
+                    groups.learn(Arc::clone(state));
+                }
+            }
+            if state.is_some() && self.born().is_ok() && !joined {
+                joined = self.join().await;
+            }
+            tokio::select! {
+                biased;
+                () = self.shutdown.begun() => return,
+                () = self.env.clock.sleep(LOOK_INTERVAL) => {}
+            }
+        }
+    }
+
+    /// A node without a cluster that was shown one becomes part of it.
+    async fn adopt(&self, cluster: holdfast_model::ClusterId) {
+        let _one = self.birth.lock().await;
+        let identity = self.identity();
+        if identity.cluster.is_some() || !self.may_join() {
+            return;
+        }
+        let joined = Identity {
+            cluster: Some(cluster),
+            ..identity
+        };
+        let (disk, saved) = (self.disk.clone(), joined.clone());
+        match self
+            .env
+            .tasks
+            .blocking(move || saved.save(disk.as_ref()))
+            .await
+        {
+            Some(Ok(())) => {
+                *self.lock_identity() = joined;
+                if let Err(error) = self.start_groups(cluster).await {
+                    (self.on_fatal)(error.to_string());
+                }
+            }
+            Some(Err(error)) => (self.on_fatal)(format!("the data directory: {error}")),
+            None => {}
+        }
+    }
+
+    /// Whether this node may join what it is shown: not one that the founding
+    /// party is about to send its first state.
+    fn may_join(&self) -> bool {
+        let own = self.identity().node;
+        self.cluster
+            .state()
+            .is_some_and(|state| !state.layout.nodes.contains_key(&own))
+    }
+
+    /// Tells group 0 of this start. Says whether it knows.
+    async fn join(&self) -> bool {
+        let identity = self.identity();
+        let command = Command::Cluster(Box::new(ClusterCommand::Join {
+            node: identity.node,
+            disk: identity.disk,
+            address: self.address.0.clone(),
+            zone: self.zone.clone(),
+            host: self.host.clone(),
+            incarnation: identity.incarnation,
+        }));
+        let id = self.env.entropy.request_id(self.env.clock.as_ref());
+        match self
+            .cluster
+            .propose(GroupId::CLUSTER, id, command, DEADLINE, None)
+            .await
+        {
+            Ok(_) => {
+                tracing::info!(start = identity.incarnation, "group 0 knows of this start");
+                true
+            }
+            Err(ClusterError::Refused(refusal @ (Refusal::Held(_) | Refusal::Invalid(_)))) => {
+                (self.on_fatal)(format!("the cluster refuses this node: {refusal}"));
+                false
+            }
+            Err(error) => {
+                tracing::debug!(%error, "group 0 does not know of this start yet");
+                false
+            }
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! A node as a process: settings, secrets, the disk, HTTP, and its end.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the edge of a process: the simulation starts nodes by itself"
+)]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use holdfast_blobs::EngineSettings;
+use holdfast_controller::ControllerSettings;
+use holdfast_metadata::log::LogSettings;
+use holdfast_runtime::host::disk::Directory;
+use holdfast_runtime::host::http::HttpTransport;
+use holdfast_runtime::host::operations::{OperationsParts, serve_operations};
+use holdfast_runtime::host::system::{SystemClock, SystemEntropy, TokioTasks};
+use holdfast_runtime::{Disk, Env, Shutdown};
+use metrics_exporter_prometheus::PrometheusHandle;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::birth::{FirstKey, found_cluster};
+use crate::identity::mark_failed;
+use crate::node::{Node, NodeParts, StartError};
+use crate::server;
+use crate::settings::NodeSettings;
+
+/// How long leadership may take to be handed over at the end.
+const HAND_OVER_LIMIT: Duration = Duration::from_secs(5);
+
+/// Why a node did not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The data directory.
+    #[error("the data directory {path} cannot be used: {reason}")]
+    Data {
+        /// Which.
+        path: String,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// An address to listen on.
+    #[error("cannot listen on {address}: {reason}; choose another with {setting}")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        reason: std::io::Error,
+        /// What to set.
+        setting: &'static str,
+    },
+    /// The transport.
+    #[error("the HTTP client: {0}")]
+    Transport(String),
+    /// The node itself.
+    #[error(transparent)]
+    Start(#[from] StartError),
+}
+
+/// What a node needs beside its settings.
+pub struct RunParts {
+    /// The cluster's credential.
+    pub credential: String,
+    /// The first key's token, where this node founds a cluster.
+    pub admin_token: String,
+    /// The process's metrics, if this process is the node's own.
+    pub metrics: Option<PrometheusHandle>,
+    /// Whether to serve the port of operations.
+    pub operations: bool,
+}
+
+/// A node that runs.
+pub struct Running {
+    /// The node.
+    pub node: Arc<Node>,
+    serving: JoinHandle<()>,
+    end: CancellationToken,
+    shutdown: Shutdown,
+}
+
+impl Running {
+    /// Hands leadership over, lets calls end, and stops.
+    pub async fn stop(self) {
+        self.node.hand_over(HAND_OVER_LIMIT).await;
+        self.end.cancel();
+        // It ends when the last call has, or its deadline has passed.
+        let _ = self.serving.await;
+        self.shutdown.begin();
+    }
+}
+
+/// The world of a process.
+///
+/// # Errors
+/// When the HTTP client cannot be made.
+pub fn host_env(credential: &str) -> Result<Env, RunError> {
+    let transport =
+        HttpTransport::new(credential).map_err(|e| RunError::Transport(e.to_string()))?;
+    Ok(Env {
+        clock: Arc::new(SystemClock::default()),
+        entropy: Arc::new(SystemEntropy),
+        tasks: Arc::new(TokioTasks),
+        transport: Arc::new(transport),
+    })
+}
+
+/// Starts a node.
+///
+/// # Errors
+/// [`RunError`], with what to change.
+pub async fn start(settings: &NodeSettings, parts: RunParts) -> Result<Running, RunError> {
+    let path = settings.data.display().to_string();
+    let data_error = |error: std::io::Error| RunError::Data {
+        path: path.clone(),
+        reason: match error.kind() {
+            std::io::ErrorKind::WouldBlock => {
+                "another process is using it: stop that one first, or choose another directory"
+                    .into()
+            }
+            std::io::ErrorKind::PermissionDenied => {
+                format!("{error}; make it writable for this user, or choose another")
+            }
+            _ => error.to_string(),
+        },
+    };
+    let directory: Arc<dyn Disk> = Arc::new(Directory::open(&settings.data).map_err(data_error)?);
+    let listener = TcpListener::bind(settings.listen)
+        .await
+        .map_err(|reason| RunError::Listen {
+            address: settings.listen,
+            reason,
+            setting: "HOLDFAST_LISTEN",
+        })?;
+    let env = host_env(&parts.credential)?;
+    // The node's own end, apart from the process's: it comes last.
+    let shutdown = Shutdown::default();
+    let failing = directory.clone();
+    let on_fatal = Arc::new(move |reason: String| {
+        tracing::error!(reason, "this node cannot go on");
+        if reason.contains("disk") || reason.contains("store") {
+            mark_failed(failing.as_ref(), &reason);
+        }
+        // Not an orderly end: what is in memory must not be acted on any more.
+        std::process::exit(70);
+    });
+    let mut seeds = settings.bootstrap.clone();
+    seeds.extend(settings.join.iter().cloned());
+    let defaults = ControllerSettings::default();
+    let node = Node::start(NodeParts {
+        env: env.clone(),
+        disk: directory.clone(),
+        address: settings.address(),
+        seeds,
+        zone: settings.zone.clone(),
+        host: settings.host.clone(),
+        engine: EngineSettings {
+            segment_bytes: settings.segment_bytes,
+            reserve_bytes: settings.disk_reserve,
+        },
+        log: LogSettings::default(),
+        controller: ControllerSettings {
+            down_grace: settings.down_grace,
+            census_interval: settings.census_interval,
+            ..defaults
+        },
+        on_fatal: on_fatal.clone(),
+        shutdown: shutdown.clone(),
+    })
+    .await?;
+    let end = CancellationToken::new();
+    let router = server::router(node.clone(), &parts.credential);
+    let serving = tokio::spawn(server::serve(listener, router, end.clone()));
+    if parts.operations {
+        serve_own_operations(settings, &node, parts.metrics, &shutdown).await?;
+    }
+    if !settings.bootstrap.is_empty() {
+        let members = settings.bootstrap.clone();
+        let key = FirstKey::of(&parts.admin_token);
+        tokio::spawn(async move {
+            match found_cluster(&env, directory.as_ref(), &members, &key).await {
+                Ok(cluster) => tracing::info!(%cluster, "the cluster is founded"),
+                Err(error) => {
+                    tracing::error!(%error, "the cluster was not founded");
+                    std::process::exit(78);
+                }
+            }
+        });
+    }
+    Ok(Running {
+        node,
+        serving,
+        end,
+        shutdown,
+    })
+}
+
+async fn serve_own_operations(
+    settings: &NodeSettings,
+    node: &Arc<Node>,
+    metrics: Option<PrometheusHandle>,
+    shutdown: &Shutdown,
+) -> Result<(), RunError> {
+    let (asked, shown) = (node.clone(), node.clone());
+    let parts = OperationsParts {
+        metrics,
+        ready: Arc::new(move || asked.ready()),
+        debug: Arc::new(move || debug_view(&shown)),
+    };
+    serve_operations(settings.metrics_addr, parts, shutdown.clone())
+        .await
+        .map_err(|reason| RunError::Listen {
+            address: settings.metrics_addr,
+            reason,
+            setting: "HOLDFAST_METRICS_ADDR",
+        })?;
+    Ok(())
+}
+
+fn debug_view(node: &Node) -> serde_json::Value {
+    let identity = node.identity();
+    let workers: Vec<String> = node
+        .controller()
+        .map(|controller| {
+            controller
+                .debug()
+                .iter()
+                .map(|worker| format!("{worker:?}"))
+                .collect()
+        })
+        .unwrap_or_default();
+    json!({
+        "node": identity.node,
+        "disk": identity.disk,
+        "cluster": identity.cluster,
+        "incarnation": identity.incarnation,
+        "workers": workers,
+    })
+}
+
+/// Runs a node until `shutdown` begins.
+///
+/// # Errors
+/// [`RunError`], with what to change.
+pub async fn run(
+    settings: NodeSettings,
+    parts: RunParts,
+    shutdown: Shutdown,
+) -> Result<(), RunError> {
+    let running = start(&settings, parts).await?;
+    tracing::info!(listen = %settings.listen, address = %settings.address(), "serving");
+    shutdown.begun().await;
+    tracing::info!("ending: handing leadership over");
+    running.stop().await;
+    Ok(())
+}
