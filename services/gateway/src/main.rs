@@ -16,7 +16,18 @@ use holdfast_runtime::telemetry::{install_metrics, start_logging};
 use holdfast_runtime::{Env, Shutdown};
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> std::process::ExitCode {
+    match start().await {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            // One sentence that says what to change; a backtrace says nothing.
+            eprintln!("holdfast-gateway: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+async fn start() -> anyhow::Result<()> {
     let args = Args::parse();
     start_logging(args.log_format, "info");
     let secrets = FoundSecrets::read(&args).await?;
