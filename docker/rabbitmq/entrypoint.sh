@@ -4,7 +4,7 @@
 set -eu
 
 password_file=${HOLDFAST_SECRETS_DIR:-/secrets}/cluster/rabbitmq-password
-settings=/run/holdfast/rabbitmq.conf
+settings=/tmp/holdfast-rabbitmq.conf
 
 waited=0
 until [ -r "$password_file" ]; do

@@ -4,7 +4,7 @@
 set -eu
 
 password_file=${HOLDFAST_SECRETS_DIR:-/secrets}/cluster/redis-password
-settings=/run/holdfast/redis.conf
+settings=/tmp/holdfast-redis.conf
 
 waited=0
 until [ -r "$password_file" ]; do
@@ -22,7 +22,7 @@ requirepass $(cat "$password_file")
 bind * -::*
 save ""
 appendonly no
-dir /run/holdfast
+dir /tmp
 maxmemory ${HOLDFAST_REDIS_MEMORY:-256mb}
 maxmemory-policy allkeys-lru
 CONF
