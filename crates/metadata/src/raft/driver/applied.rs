@@ -1,0 +1,183 @@
+//! What the applier has done: answers, purging, the state of the groups as others see it.
+
+use std::collections::BTreeMap;
+
+use holdfast_model::GroupId;
+use holdfast_runtime::TasksExt;
+use tokio::sync::oneshot;
+
+use super::{Applied, Command, Driver, Reading};
+use crate::command::Request;
+use crate::protocol::GroupStatus;
+use crate::state;
+
+impl Driver {
+    pub(super) fn on_applied(&mut self, applied: Applied) {
+        match applied {
+            Applied::Entries {
+                group: id,
+                to,
+                outcomes,
+                totals,
+            } => {
+                let Some(group) = self.groups.get_mut(&id) else {
+                    return;
+                };
+                group.applied = to;
+                group.totals = totals;
+                group.node.mut_store().set_applied(to);
+                group.node.advance_apply_to(to.index);
+                for (at, done) in outcomes {
+                    group.answer(at, done);
+                }
+            }
+            Applied::Installed { group: id, end } => {
+                let Some(group) = self.groups.get_mut(&id) else {
+                    return;
+                };
+                group.applied = end;
+                group.handed = end.index;
+                group.node.mut_store().set_applied(end);
+                if let Some(answer) = group.staged.take() {
+                    let _ = answer.send(Ok(()));
+                }
+                if let Some(number) = group.installing {
+                    let hard = group.node.store().hard();
+                    let waiting = self.rounds.waiting_of(id);
+                    waiting.number = number;
+                    waiting.round.reset = Some(end);
+                    waiting.round.hard = Some(hard);
+                    self.rounds.demand_sync(id);
+                }
+            }
+            Applied::Looked {
+                group: id,
+                totals,
+                tick_due,
+                tasks_due,
+            } => {
+                let now = self.env.clock.wall();
+                let entropy = self.env.entropy.request_id(self.env.clock.as_ref());
+                let Some(group) = self.groups.get_mut(&id) else {
+                    return;
+                };
+                group.totals = totals;
+                group.tasks_due = tasks_due;
+                if tick_due && group.leads() && !group.ticking {
+                    group.ticking = true;
+                    let (answer, _) = oneshot::channel();
+                    let request = Request {
+                        id: entropy,
+                        command: crate::command::Command::Tick,
+                    };
+                    group.take_command(
+                        Command {
+                            request,
+                            bytes: 32,
+                            answer,
+                        },
+                        None,
+                    );
+                    group.propose(now);
+                    group.ticking = false;
+                }
+            }
+            Applied::Durable(applied) => self.purge(applied),
+            Applied::Cluster(state) => {
+                self.book.learn(&state);
+                self.shared.learn(state);
+            }
+        }
+    }
+
+    /// Frees log files that are durably applied. Renames block shortly, but are rare.
+    pub(super) fn purge(&mut self, mut applied: BTreeMap<GroupId, u64>) {
+        for (id, group) in &self.groups {
+            // What was not touched since the start is as durable as it was found.
+            applied.entry(*id).or_insert(group.applied.index);
+        }
+        match self.files.purge(&applied) {
+            Ok(begins) => {
+                for (id, begin) in begins {
+                    if let Some(group) = self.groups.get_mut(&id) {
+                        let begin_known = group.node.store().begin();
+                        if begin.index > begin_known.index && begin.index <= group.applied.index {
+                            group.node.mut_store().purge(begin);
+                        }
+                    }
+                }
+            }
+            Err(error) => (self.on_fatal)(error.to_string()),
+        }
+    }
+
+    /// Answers queries off the loop, from one view.
+    pub(super) fn answer_reads(&self, id: GroupId, readings: Vec<Reading>) {
+        if readings.is_empty() {
+            return;
+        }
+        let (store, env) = (self.store.clone(), self.env.clone());
+        let on_fatal = self.on_fatal.clone();
+        let now = self.env.clock.wall();
+        self.env.tasks.spawn(
+            "queries",
+            Box::pin(async move {
+                env.tasks
+                    .blocking(move || {
+                        let view = match store.snapshot() {
+                            Ok(view) => view,
+                            Err(error) => return on_fatal(error.to_string()),
+                        };
+                        let rows = view.group(id);
+                        for reading in readings {
+                            match state::answer(&rows, &reading.query, now) {
+                                Ok(answer) => {
+                                    let _ = reading.answer.send(Ok(answer));
+                                }
+                                Err(error) => return on_fatal(error.to_string()),
+                            }
+                        }
+                    })
+                    .await;
+            }),
+        );
+    }
+
+    pub(super) fn publish_status(&self) {
+        let mut statuses = BTreeMap::new();
+        for (id, group) in &self.groups {
+            let raft = &group.node.raft;
+            let conf = raft.prs().conf();
+            let mut matched = BTreeMap::new();
+            if group.leads() {
+                matched.extend(
+                    raft.prs()
+                        .iter()
+                        .map(|(id, progress)| (*id, progress.matched)),
+                );
+            }
+            statuses.insert(
+                *id,
+                GroupStatus {
+                    group: *id,
+                    leader: self.book.disk(group.leader()),
+                    term: raft.term,
+                    applied: group.applied.index,
+                    committed: raft.raft_log.committed,
+                    voters: conf.voters().ids().iter().collect(),
+                    learners: conf.learners().iter().copied().collect(),
+                    matched,
+                    totals: group.totals,
+                    tasks_due: group.tasks_due,
+                    active: group.leads() && raft.commit_to_current_term(),
+                },
+            );
+        }
+        let mut shared = self
+            .shared
+            .statuses
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        *shared = statuses;
+    }
+}

@@ -1,0 +1,156 @@
+//! What comes from outside: messages, commands, queries, and time.
+
+use holdfast_model::{DiskId, GroupId};
+use raft::eraftpb::{Message, MessageType};
+
+use super::{Answerer, Command, Driver, EAGER_TICKS, Event, LOOK_TICKS, Work, weight};
+use crate::command::{Outcome, Request};
+use crate::protocol::{NodeError, ProposeRequest, QueryRequest};
+use crate::query::Answer;
+use crate::raft::{MAX_WAITING, applier};
+
+impl Driver {
+    pub(super) fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Messages(messages) => {
+                for (id, message) in messages {
+                    self.on_message(id, message);
+                }
+            }
+            Event::Propose(request, answer) => self.on_propose(request, answer),
+            Event::Query(request, answer) => self.on_query(request, answer),
+            Event::Members(id, step, answer) => self.on_members(id, step, answer),
+            Event::Transfer(id, to, answer) => self.on_transfer(id, to, answer),
+            Event::Unreachable(to) => {
+                for group in self.groups.values_mut() {
+                    group.node.report_unreachable(to);
+                }
+            }
+            Event::SnapshotSent { group, to, done } => {
+                let status = if done {
+                    raft::SnapshotStatus::Finish
+                } else {
+                    raft::SnapshotStatus::Failure
+                };
+                if let Some(group) = self.groups.get_mut(&group) {
+                    group.node.report_snapshot(to, status);
+                }
+            }
+            Event::SnapshotStaged {
+                message,
+                group,
+                answer,
+            } => {
+                self.on_message(group, *message);
+                self.pump_group(group, self.env.clock.wall());
+                match self.groups.get_mut(&group) {
+                    // The staged rows are needed until they are installed.
+                    Some(group) if group.installing.is_some() => group.staged = Some(answer),
+                    _ => {
+                        let _ = answer.send(Ok(()));
+                    }
+                }
+            }
+            Event::Create(ids, answer) => self.on_create(&ids, answer),
+            Event::HandOver(answer) => self.on_hand_over(answer),
+            Event::ClockOff(off) => self.clock_off = off,
+        }
+    }
+
+    pub(super) fn on_message(&mut self, id: GroupId, message: Message) {
+        if message.to != self.identity.disk.raft_id() {
+            return;
+        }
+        if !self.groups.contains_key(&id) {
+            // A leader that knows this disk as a member lets it begin empty.
+            let opens = matches!(
+                message.get_msg_type(),
+                MessageType::MsgAppend | MessageType::MsgHeartbeat | MessageType::MsgSnapshot
+            );
+            if !opens || id.0 & applier::STAGED != 0 {
+                return;
+            }
+            if let Err(error) = self.open_group(id, None) {
+                tracing::error!(group = %id, %error, "cannot begin a group");
+                return;
+            }
+        }
+        if let Some(group) = self.groups.get_mut(&id) {
+            group.step(message);
+        }
+    }
+
+    pub(super) fn on_propose(&mut self, request: ProposeRequest, answer: Answerer<Outcome>) {
+        let leader = self.leader_disk(request.group);
+        let Some(group) = self.groups.get_mut(&request.group) else {
+            let _ = answer.send(Err(NodeError::NoSuchGroup));
+            return;
+        };
+        if group.waiting() >= MAX_WAITING {
+            let _ = answer.send(Err(NodeError::Busy {
+                retry_after_millis: 1_000,
+            }));
+            return;
+        }
+        let request = Request {
+            id: request.id,
+            command: request.command,
+        };
+        let bytes = weight(&request.command);
+        group.take_command(
+            Command {
+                request,
+                bytes,
+                answer,
+            },
+            leader,
+        );
+    }
+
+    pub(super) fn on_query(&mut self, request: QueryRequest, answer: Answerer<Answer>) {
+        let (leader, ticks) = (self.leader_disk(request.group), self.ticks);
+        let Some(group) = self.groups.get_mut(&request.group) else {
+            let _ = answer.send(Err(NodeError::NoSuchGroup));
+            return;
+        };
+        if group.waiting() >= MAX_WAITING {
+            let _ = answer.send(Err(NodeError::Busy {
+                retry_after_millis: 1_000,
+            }));
+            return;
+        }
+        group.take_query(request.query, answer, ticks, leader);
+    }
+
+    pub(super) fn leader_disk(&self, id: GroupId) -> Option<DiskId> {
+        let leader = self.groups.get(&id)?.leader();
+        self.book.disk(leader)
+    }
+
+    pub(super) fn on_tick(&mut self) {
+        self.ticks += 1;
+        let (ticks, clock_off) = (self.ticks, self.clock_off);
+        let now = self.env.clock.wall();
+        for group in self.groups.values_mut() {
+            // Whose clock is off does not stand for election.
+            if group.leads() || !clock_off {
+                group.tick();
+            }
+            let eager = ticks <= EAGER_TICKS && ticks.is_multiple_of(3);
+            if eager && group.preferred && group.leader() == 0 && !clock_off {
+                group.campaign();
+            }
+            group.expire_reads(ticks);
+            if group.leads() && (ticks + u64::from(group.id.0)).is_multiple_of(LOOK_TICKS) {
+                let _ = self.work.send(Work::Look(group.id, now));
+            }
+        }
+        if clock_off {
+            self.give_leadership_away();
+        }
+        self.check_hand_over();
+        if self.ticks.is_multiple_of(2) {
+            self.publish_status();
+        }
+    }
+}

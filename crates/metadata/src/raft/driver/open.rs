@@ -1,0 +1,136 @@
+//! Opening: what log and state hold becomes groups.
+
+use std::collections::BTreeMap;
+
+use holdfast_model::GroupId;
+use tokio::sync::mpsc;
+
+use super::{Driver, Group, GroupsParts, Inbox, StartError, Work};
+use crate::log::{GroupLog, LogEnd, LogFiles};
+use crate::raft::applier;
+use crate::raft::rounds::Rounds;
+use crate::state;
+use crate::store::Rows;
+
+impl Driver {
+    /// Opens log and state and makes the groups that they hold.
+    pub(super) fn open(
+        parts: GroupsParts,
+        inbox: Inbox,
+        work: mpsc::UnboundedSender<Work>,
+    ) -> Result<Self, StartError> {
+        let durable = applier::durable_sequence(&parts.store)?;
+        let recovered = LogFiles::open(parts.disk.clone(), parts.log, durable)?;
+        let mut driver = Self {
+            env: parts.env,
+            identity: parts.identity,
+            store: parts.store,
+            files: recovered.files,
+            book: parts.book,
+            shared: parts.shared,
+            clock_seen: parts.clock_seen,
+            on_fatal: parts.on_fatal,
+            shutdown: parts.shutdown,
+            inbox,
+            work,
+            groups: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            rounds: Rounds::default(),
+            writing: None,
+            ticks: 0,
+            clock_off: false,
+            handing_over: None,
+        };
+        for (id, log) in recovered.groups {
+            driver.open_group(id, Some(log))?;
+        }
+        driver.open_unlogged()?;
+        Ok(driver)
+    }
+
+    /// Groups whose first rows were written, and whose first round was not: the
+    /// crash came between. They have promised nothing yet.
+    pub(super) fn open_unlogged(&mut self) -> Result<(), StartError> {
+        let Some(state) = self.shared.state() else {
+            return Ok(());
+        };
+        for id in state.layout.groups.keys() {
+            let there = self.store.snapshot()?.group(*id).applied()?.is_some();
+            if there && !self.groups.contains_key(id) {
+                self.open_group(*id, None)?;
+                self.note_new(*id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the log told of a group before anything refers to it.
+    pub(super) fn note_new(&mut self, id: GroupId) {
+        let Some(group) = self.groups.get(&id) else {
+            return;
+        };
+        let log = group.node.store();
+        let (begin, hard) = (log.begin(), log.hard());
+        let waiting = self.rounds.waiting_of(id);
+        waiting.round.reset = Some(begin);
+        waiting.round.hard = Some(hard);
+        self.rounds.demand_sync(id);
+    }
+
+    /// Makes a group of what log and state hold of it.
+    pub(super) fn open_group(
+        &mut self,
+        id: GroupId,
+        log: Option<GroupLog>,
+    ) -> Result<(), StartError> {
+        let view = self.store.snapshot()?;
+        let rows = view.group(id);
+        let (index, term) = rows.applied()?.unwrap_or_default();
+        let applied = LogEnd { index, term };
+        let mut log = match log {
+            Some(log) => log,
+            None => GroupLog::new(id, self.files.clone(), applied),
+        };
+        if log.begin().index > applied.index {
+            let begin = log.begin().index;
+            return Err(StartError::Gap {
+                group: id,
+                applied: applied.index,
+                begin,
+            });
+        }
+        if log.end().index < applied.index {
+            // A snapshot was installed, and the crash came before the log's
+            // own round about it: the state has gone further than the log.
+            log.reset(applied);
+        }
+        let mut hard = log.hard();
+        hard.commit = hard.commit.max(applied.index).min(log.end().index);
+        hard.term = hard.term.max(log.end().term);
+        log.set_hard(hard);
+        log.set_members(applier::read_members(&rows)?);
+        log.set_applied(applied);
+        let mut group = Group::new(id, self.identity.disk, log, applied).map_err(|source| {
+            StartError::Raft {
+                group: id,
+                source: Box::new(source),
+            }
+        })?;
+        group.totals = state::totals(&rows)?;
+        group.preferred = self.prefers(id);
+        self.groups.insert(id, group);
+        Ok(())
+    }
+
+    /// Whether this disk is to lead a group when nobody does: leaders are
+    /// spread over a group's members by its number.
+    pub(super) fn prefers(&self, id: GroupId) -> bool {
+        let Some(state) = self.shared.state() else {
+            return false;
+        };
+        let Some(disks) = state.layout.groups.get(&id) else {
+            return false;
+        };
+        disks.get(usize::from(id.0) % disks.len().max(1)) == Some(&self.identity.disk)
+    }
+}

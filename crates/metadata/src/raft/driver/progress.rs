@@ -1,0 +1,262 @@
+//! What follows in Raft: readies, rounds of the log, messages.
+
+use holdfast_model::GroupId;
+use holdfast_runtime::TasksExt;
+use raft::eraftpb::{Message, MessageType};
+use tokio::sync::oneshot;
+
+use super::{Committed, Driver, Group, Peer, Released, Work, apply_members};
+use crate::log::{Checkpoint, LogEnd, LogError, Round, Written};
+use crate::raft::snapshot;
+use crate::wire::{self, Members, WireHardState};
+
+impl Driver {
+    /// Asks every group what follows, until nothing does; then sees to it that
+    /// a round is being written if one is needed. Says whether to go on.
+    pub(super) fn pump(&mut self) -> bool {
+        let now = self.env.clock.wall();
+        loop {
+            let mut again = false;
+            let ids: Vec<_> = self.groups.keys().copied().collect();
+            for id in ids {
+                again |= self.pump_group(id, now);
+            }
+            for (id, released) in self.rounds.release_unsynced() {
+                self.on_released(id, released, None);
+                again = true;
+            }
+            if !again {
+                break;
+            }
+        }
+        if self.writing.is_none()
+            && let Some(round) = self.rounds.next()
+        {
+            self.start_write(round);
+        }
+        true
+    }
+
+    pub(super) fn pump_group(&mut self, id: GroupId, now: holdfast_model::Timestamp) -> bool {
+        let leader = self.leader_disk(id);
+        let ticks = self.ticks;
+        let Some(group) = self.groups.get_mut(&id) else {
+            return false;
+        };
+        if group.installing.is_some() {
+            return false;
+        }
+        group.propose(now);
+        group.begin_reads(ticks);
+        if !group.node.has_ready() {
+            let ready = group.ready_reads();
+            self.answer_reads(id, ready);
+            return false;
+        }
+        let mut ready = group.node.ready();
+        let messages = ready.take_messages();
+        for state in ready.take_read_states() {
+            group.confirm_reads(&state.request_ctx, state.index);
+        }
+        let role_changed = group.notice_role(leader);
+        let store = group.node.mut_store();
+        if let Some(hard) = ready.hs() {
+            store.set_hard(hard.into());
+        }
+        let snapshot = ready.snapshot().clone();
+        let installs = !snapshot.is_empty();
+        if installs {
+            let meta = snapshot.get_metadata();
+            store.reset(LogEnd {
+                index: meta.index,
+                term: meta.term,
+            });
+            store.set_members(Members::from(meta.get_conf_state()));
+        }
+        store.append(ready.entries());
+        let hard = ready.hs().map(WireHardState::from);
+        let number = ready.number();
+        let entries = ready.take_entries();
+        let persisted = ready.take_persisted_messages();
+        let committed = ready.take_committed_entries();
+        let must_sync = ready.must_sync();
+        group.node.advance_append_async(ready);
+        if installs {
+            group.installing = Some(number);
+            let meta = snapshot.get_metadata();
+            let _ = self.work.send(Work::Install {
+                group: id,
+                end: LogEnd {
+                    index: meta.index,
+                    term: meta.term,
+                },
+                members: Members::from(meta.get_conf_state()),
+            });
+        }
+        let added = self
+            .rounds
+            .add(id, number, hard, &entries, must_sync, persisted);
+        if let Err(error) = added {
+            (self.on_fatal)(format!("group {id}: {error}"));
+        }
+        self.hand_to_applier(id, committed);
+        self.send(id, messages);
+        let ready = self
+            .groups
+            .get_mut(&id)
+            .map(Group::ready_reads)
+            .unwrap_or_default();
+        self.answer_reads(id, ready);
+        if role_changed {
+            self.publish_status();
+        }
+        true
+    }
+
+    /// Hands committed entries on; changes of members take effect here.
+    pub(super) fn hand_to_applier(&mut self, id: GroupId, committed: Vec<raft::eraftpb::Entry>) {
+        if committed.is_empty() {
+            return;
+        }
+        let Some(group) = self.groups.get_mut(&id) else {
+            return;
+        };
+        let mut entries = Vec::with_capacity(committed.len());
+        for entry in committed {
+            let at = LogEnd {
+                index: entry.index,
+                term: entry.term,
+            };
+            group.handed = entry.index;
+            let members = if entry.entry_type == raft::eraftpb::EntryType::EntryNormal {
+                None
+            } else {
+                match apply_members(group, &entry) {
+                    Ok(members) => Some(members),
+                    Err(error) => {
+                        (self.on_fatal)(format!("group {id}: {error}"));
+                        return;
+                    }
+                }
+            };
+            let data = if members.is_some() {
+                bytes::Bytes::new()
+            } else {
+                entry.data
+            };
+            entries.push(Committed { at, data, members });
+        }
+        let _ = self.work.send(Work::Entries { group: id, entries });
+    }
+
+    pub(super) fn start_write(&mut self, round: Round) {
+        let (sender, receiver) = oneshot::channel();
+        self.writing = Some(receiver);
+        let checkpoint = Checkpoint {
+            groups: self
+                .groups
+                .iter()
+                .map(|(id, group)| {
+                    let log = group.node.store();
+                    (*id, (log.hard(), log.recorded()))
+                })
+                .collect(),
+        };
+        let (files, env) = (self.files.clone(), self.env.clone());
+        self.env.tasks.spawn(
+            "raft-log",
+            Box::pin(async move {
+                let done = env
+                    .tasks
+                    .blocking(move || files.write(&round, &checkpoint))
+                    .await;
+                if let Some(done) = done {
+                    let _ = sender.send(done);
+                }
+            }),
+        );
+    }
+
+    pub(super) fn on_written(&mut self, written: Option<Result<Written, LogError>>) -> bool {
+        match written {
+            Some(Ok(written)) => {
+                for (id, released) in self.rounds.written() {
+                    self.on_released(id, released, Some(written));
+                }
+                true
+            }
+            Some(Err(error)) => {
+                (self.on_fatal)(error.to_string());
+                false
+            }
+            None => false,
+        }
+    }
+
+    /// What a group waited for is durable, or needed not to be.
+    pub(super) fn on_released(
+        &mut self,
+        id: GroupId,
+        released: Released,
+        written: Option<Written>,
+    ) {
+        let Some(group) = self.groups.get_mut(&id) else {
+            return;
+        };
+        if let Some(written) = written {
+            group
+                .node
+                .mut_store()
+                .written(&released.round, written.place);
+        }
+        match (group.installing, released.round.reset) {
+            // A snapshot is persisted only with the round that follows its rows.
+            (Some(number), None) if released.number >= number => {}
+            (Some(_), Some(end)) => {
+                group.node.on_persist_ready(released.number);
+                group.node.advance_apply_to(end.index);
+                group.installing = None;
+            }
+            _ => group.node.on_persist_ready(released.number),
+        }
+        self.send(id, released.messages);
+    }
+
+    pub(super) fn send(&mut self, id: GroupId, messages: Vec<Message>) {
+        for message in messages {
+            if message.get_msg_type() == MessageType::MsgSnapshot {
+                snapshot::send(self.snapshot_parts(), id, message);
+                continue;
+            }
+            let to = message.to;
+            match wire::encode_message(&message) {
+                Ok(bytes) => self.peer(to).send(id, bytes),
+                Err(error) => tracing::error!(group = %id, %error, "a message was not encoded"),
+            }
+        }
+    }
+
+    pub(super) fn peer(&mut self, to: u64) -> &Peer {
+        self.peers.entry(to).or_insert_with(|| {
+            Peer::start(
+                &self.env,
+                self.identity,
+                to,
+                self.book.clone(),
+                self.inbox.clone(),
+                self.clock_seen.clone(),
+                self.shutdown.clone(),
+            )
+        })
+    }
+
+    pub(super) fn snapshot_parts(&self) -> snapshot::SendParts {
+        snapshot::SendParts {
+            env: self.env.clone(),
+            identity: self.identity,
+            store: self.store.clone(),
+            book: self.book.clone(),
+            inbox: self.inbox.clone(),
+        }
+    }
+}
