@@ -1,0 +1,158 @@
+//! Garbage: fragments that the groups have given up are deleted from their
+//! disks, and the groups told.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use holdfast_metadata::command::{Command, GarbageId};
+use holdfast_metadata::query::{Answer, GarbageRow, MAX_PAGE, Query};
+use holdfast_model::{DiskId, FragmentId, GroupId, Layout, NodeState};
+
+use crate::error::WorkError;
+use crate::shared::Shared;
+use crate::worker::{Round, Worker};
+
+/// How often the worker asks its groups for garbage.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// What to delete, and which rows depend on it.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub(crate) struct GarbagePlan {
+    /// By disk.
+    pub deletes: BTreeMap<DiskId, BTreeSet<FragmentId>>,
+    /// The rows that are done once these disks have deleted.
+    pub rows: Vec<(GarbageId, BTreeSet<DiskId>)>,
+    /// Rows kept for later, since a disk of theirs does not answer.
+    pub later: usize,
+}
+
+/// What to delete of these rows. What lay on a disk that is given up is gone
+/// with it; a row with a disk that does not answer stays, whole.
+pub(crate) fn plan_garbage(
+    group: GroupId,
+    rows: &[GarbageRow],
+    layout: &Layout,
+    answering: &BTreeSet<DiskId>,
+) -> GarbagePlan {
+    let mut plan = GarbagePlan::default();
+    for row in rows {
+        let kept = row.places.iter().filter(|(_, disk)| {
+            layout.node_of(*disk).is_some_and(|node| node.state != NodeState::Lost)
+        });
+        let mut waits = BTreeSet::new();
+        let mut silent = false;
+        for (index, disk) in kept {
+            if answering.contains(disk) {
+                let (upload, chunk) = (row.id.upload, row.id.chunk);
+                let id = FragmentId { group, upload, chunk, index: *index };
+                plan.deletes.entry(*disk).or_default().insert(id);
+                waits.insert(*disk);
+            } else {
+                silent = true;
+            }
+        }
+        if silent {
+            plan.later += 1;
+        } else {
+            plan.rows.push((row.id, waits));
+        }
+    }
+    plan
+}
+
+/// Collects the garbage of the groups that this node leads.
+pub(crate) struct Collector {
+    shared: Shared,
+}
+
+impl Collector {
+    pub fn new(shared: Shared) -> Self {
+        Self { shared }
+    }
+
+    async fn collect(&mut self) -> Result<Round, WorkError> {
+        let state = self.shared.state()?;
+        let (mut collected, mut later) = (0, 0);
+        for group in self.shared.led_groups(&state) {
+            let query = Query::Garbage { limit: MAX_PAGE };
+            let rows = match self.shared.query(group, "the garbage", query).await? {
+                Answer::Garbage(rows) => rows,
+                _ => return Err(WorkError::OtherAnswer { group, asked: "the garbage" }),
+            };
+            if rows.is_empty() {
+                continue;
+            }
+            let plan = plan_garbage(group, &rows, &state.layout, &self.shared.answering());
+            later += plan.later;
+            collected += self.delete(group, plan).await?;
+        }
+        metrics::counter!("holdfast_garbage_collected_total").increment(collected);
+        let note = format!("{collected} rows collected, {later} wait for silent disks");
+        Ok(if collected > 0 { Round::More(note) } else { Round::Idle(note) })
+    }
+
+    async fn delete(&self, group: GroupId, plan: GarbagePlan) -> Result<u64, WorkError> {
+        let mut failed = BTreeSet::new();
+        for (disk, ids) in plan.deletes {
+            let ids: Vec<FragmentId> = ids.into_iter().collect();
+            if let Err(error) = self.shared.delete(disk, &ids).await {
+                tracing::debug!(%disk, %error, "garbage stays for later");
+                failed.insert(disk);
+            }
+        }
+        let done = plan.rows.into_iter().filter(|(_, waits)| waits.is_disjoint(&failed));
+        let items: Vec<GarbageId> = done.map(|(id, _)| id).collect();
+        let count = items.len() as u64;
+        if count > 0 {
+            let command = Command::CollectedGarbage { items };
+            self.shared.propose(group, "a report of collected garbage", command).await?;
+        }
+        Ok(count)
+    }
+}
+
+impl Worker for Collector {
+    fn name(&self) -> &'static str {
+        "collector"
+    }
+
+    fn every(&self) -> Duration {
+        LOOK_EVERY
+    }
+
+    fn round(&mut self) -> BoxFuture<'_, Result<Round, WorkError>> {
+        Box::pin(self.collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use holdfast_model::{Timestamp, UploadId};
+
+    use super::*;
+    use crate::scenario::{Scenario, disk};
+
+    fn row(n: u8, places: &[u8]) -> GarbageRow {
+        let upload = UploadId::from_bytes([n; 16]);
+        GarbageRow {
+            id: GarbageId { due: Timestamp(1), upload, chunk: 0, serial: 0 },
+            places: (0..).zip(places).map(|(index, n)| (index, disk(*n))).collect(),
+        }
+    }
+
+    #[test]
+    fn is_a_row_kept_while_a_disk_that_counts_is_silent_and_its_other_fragments_deleted() {
+        let scenario = Scenario::read("1 a active\n2 b active silent\n3 c lost silent");
+        let rows = [row(1, &[1, 2]), row(2, &[1, 3]), row(3, &[3, 9]), row(4, &[2])];
+        let plan = plan_garbage(GroupId(1), &rows, &scenario.layout, &scenario.answering);
+        let of = |n: usize| plan.rows.iter().find(|(id, _)| *id == rows[n - 1].id);
+        assert_eq!(plan.deletes.keys().copied().collect::<Vec<_>>(), [disk(1)]);
+        assert_eq!(plan.deletes[&disk(1)].len(), 2);
+        assert_eq!(plan.later, 2);
+        assert!(of(1).is_none() && of(4).is_none());
+        assert_eq!(of(2).unwrap().1, BTreeSet::from([disk(1)]));
+        // On disks that are given up, or that the layout has forgotten, nothing is left.
+        assert_eq!(of(3).unwrap().1, BTreeSet::new());
+    }
+}

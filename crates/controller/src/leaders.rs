@@ -1,0 +1,99 @@
+//! Leaders spread over the nodes, slowly and only in quiet times.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use holdfast_model::{DiskId, GroupId, Layout, LayoutNode, NodeState};
+
+use crate::members::GroupSight;
+
+/// A group to be led by another disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct LeaderMove {
+    pub group: GroupId,
+    pub from: DiskId,
+    pub to: DiskId,
+}
+
+/// One leader to move, when a disk leads far more groups than its share and
+/// nothing at all is wrong: every move costs the group a moment.
+pub(crate) fn plan_leader_move(
+    layout: &Layout,
+    welcoming: &BTreeSet<DiskId>,
+    groups: &BTreeMap<GroupId, GroupSight>,
+) -> Option<LeaderMove> {
+    let quiet = |node: &LayoutNode| match node.state {
+        NodeState::Active => welcoming.contains(&node.disk),
+        NodeState::Down => false,
+        _ => true,
+    };
+    let settled = |sight: &GroupSight| {
+        sight.leader.is_some()
+            && sight.learners.is_empty()
+            && sight.voters.iter().all(|disk| welcoming.contains(disk))
+    };
+    if !layout.nodes.values().all(quiet) || !groups.values().all(settled) {
+        return None;
+    }
+    let stays = |disk: &DiskId| layout.node_of(*disk).is_some_and(LayoutNode::takes_data);
+    let mut leads: BTreeMap<DiskId, usize> = groups
+        .values()
+        .flat_map(|sight| sight.voters.iter())
+        .filter(|disk| stays(disk))
+        .map(|disk| (*disk, 0))
+        .collect();
+    for leader in groups.values().filter_map(|sight| sight.leader) {
+        *leads.entry(leader).or_default() += 1;
+    }
+    let share = groups.len().div_ceil(leads.len().max(1));
+    let too_many = share + (share / 4).max(2);
+    let (most, count) = leads.iter().max_by_key(|(disk, count)| (**count, **disk))?;
+    if *count < too_many {
+        return None;
+    }
+    groups
+        .iter()
+        .filter(|(_, sight)| sight.leader == Some(*most))
+        .flat_map(|(group, sight)| sight.voters.iter().map(|disk| (*group, *disk)))
+        .filter(|(_, disk)| disk != most && stays(disk))
+        .filter_map(|(group, disk)| Some((*leads.get(&disk)?, group, disk)))
+        .filter(|(led, ..)| led + 1 < *count)
+        .min()
+        .map(|(_, group, to)| LeaderMove { group, from: *most, to })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::scenario::Scenario;
+
+    fn groups(leaders: &[u8]) -> String {
+        let mut text = "1 a active\n2 b active\n3 c active\n".to_owned();
+        for (group, leader) in leaders.iter().enumerate() {
+            let members: Vec<String> = [1, 2, 3]
+                .map(|n| format!("{n}{}", if n == *leader { "*" } else { "" }))
+                .to_vec();
+            text.push_str(&format!("group {group}: {}\n", members.join(" ")));
+        }
+        text
+    }
+
+    #[test]
+    fn does_a_node_that_leads_everything_give_some_away_and_then_no_more() {
+        let mut scenario = Scenario::read(&groups(&[1; 17]));
+        let moves = scenario.run_leaders();
+        assert_eq!(moves.lines().count(), 10, "{moves}");
+        assert!(moves.starts_with("group 0: 1 -> 2\ngroup 1: 1 -> 3\n"), "{moves}");
+        assert_eq!(scenario.run_leaders(), "");
+    }
+
+    #[test]
+    fn is_a_small_difference_left_alone() {
+        let even = [1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3];
+        assert_eq!(Scenario::read(&groups(&even)).run_leaders(), "");
+    }
+
+    #[test]
+    fn does_nothing_move_while_somebody_is_silent() {
+        let text = groups(&[1; 17]).replace("3 c active", "3 c active silent");
+        assert_eq!(Scenario::read(&text).run_leaders(), "");
+    }
+}

@@ -1,0 +1,429 @@
+//! Which disks carry which metadata groups: one member of one group at a time.
+//!
+//! ```text
+//! member to go -> AddLearner(new) -> new has caught up -> [Transfer, when the
+//! leader is to go] -> Swap(new, old) -> SetLayout(groups)
+//! ```
+//!
+//! Pure: what the leaders say of their groups goes in, the next step comes
+//! out. It is computed from what is there and from nothing remembered, so that
+//! whoever leads group 0 next goes on where the last one stopped. Members are
+//! never changed for beauty: only one that is gone, leaving or down, one that
+//! is lacking, or two in one zone, are worth a move.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use holdfast_model::{DiskId, GroupId, Layout, LayoutNode, NodeState};
+
+/// How far a learner may be behind when it is given its vote: well below what
+/// its leader accepts.
+pub(crate) const CAUGHT_UP_ENTRIES: u64 = 500;
+
+/// A group as its leader sees it.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub(crate) struct GroupSight {
+    /// Who leads it; without a leader nothing can be changed.
+    pub leader: Option<DiskId>,
+    /// Members with a vote.
+    pub voters: Vec<DiskId>,
+    /// Members without.
+    pub learners: Vec<DiskId>,
+    /// Members whose numbers are no disk's of the layout.
+    pub strangers: usize,
+    /// The last entry that each is known to have.
+    pub matched: BTreeMap<DiskId, u64>,
+    /// The last entry that is decided.
+    pub committed: u64,
+}
+
+/// What the planner looks at.
+pub(crate) struct MembersCase<'a> {
+    pub layout: &'a Layout,
+    /// Disks whose nodes answer.
+    pub answering: &'a BTreeSet<DiskId>,
+    /// Of those, the ones that are not shutting down.
+    pub welcoming: &'a BTreeSet<DiskId>,
+    pub groups: &'a BTreeMap<GroupId, GroupSight>,
+    /// Learners that have not moved for too long.
+    pub stuck: &'a BTreeSet<(GroupId, DiskId)>,
+}
+
+/// The next step.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum MemberOrder {
+    /// Write down who carries the groups.
+    SetLayout(Box<Layout>),
+    AddLearner { group: GroupId, disk: DiskId },
+    Swap { group: GroupId, add: DiskId, remove: Option<DiskId> },
+    Remove { group: GroupId, disk: DiskId },
+    Transfer { group: GroupId, to: DiskId },
+}
+
+/// The next step, if there is one, and what is in the way.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub(crate) struct MembersPlan {
+    pub order: Option<MemberOrder>,
+    pub notes: Vec<String>,
+}
+
+/// Why a group needs another member, the most urgent first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Fault {
+    Gone,
+    Leaving,
+    Down,
+    Lacking,
+    SameZone,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Need {
+    fault: Fault,
+    remove: Option<DiskId>,
+}
+
+/// The next step towards every group having as many members as it should, in
+/// different zones, on nodes that stay.
+pub(crate) fn plan_members(case: &MembersCase<'_>) -> MembersPlan {
+    let mut plan = MembersPlan::default();
+    if let Some(layout) = write_down(case) {
+        plan.order = Some(MemberOrder::SetLayout(Box::new(layout)));
+        return plan;
+    }
+    for (group, sight) in case.groups {
+        if sight.leader.is_none() {
+            plan.notes.push(format!("group {group} has no leader"));
+        } else if let Some(learner) = sight.learners.first() {
+            // What was begun is ended first, and meanwhile nothing else begins.
+            match case.finish(*group, sight, *learner) {
+                Ok(order) => plan.order = Some(order),
+                Err(note) => plan.notes.push(note),
+            }
+            return plan;
+        }
+    }
+    let mut needs: Vec<_> = case
+        .groups
+        .iter()
+        .filter(|(_, sight)| sight.leader.is_some())
+        .filter_map(|(group, sight)| Some((case.need(sight)?, *group, sight)))
+        .collect();
+    needs.sort_by_key(|(need, group, _)| (need.fault, *group));
+    for (need, group, sight) in needs {
+        match case.candidate(group, sight, need) {
+            Some(disk) => {
+                plan.order = Some(MemberOrder::AddLearner { group, disk });
+                return plan;
+            }
+            None if need.fault == Fault::SameZone => {}
+            None => plan.notes.push(format!(
+                "group {group} needs another member ({:?}) and no node is there for it",
+                need.fault
+            )),
+        }
+    }
+    plan
+}
+
+/// The layout with the members that the groups really have, where it differs.
+fn write_down(case: &MembersCase<'_>) -> Option<Layout> {
+    let mut next = case.layout.clone();
+    for (group, sight) in case.groups {
+        if sight.leader.is_none() || sight.strangers > 0 || sight.voters.is_empty() {
+            continue;
+        }
+        let Some(members) = next.groups.get_mut(group) else { continue };
+        let mut new = sight.voters.iter().filter(|disk| !members.contains(disk)).copied();
+        // A newcomer takes the place of who went, so that the rest stays put.
+        let mut now: Vec<DiskId> = members
+            .iter()
+            .filter_map(|disk| if sight.voters.contains(disk) { Some(*disk) } else { new.next() })
+            .collect();
+        now.extend(new);
+        *members = now;
+    }
+    (next != *case.layout).then_some(next)
+}
+
+impl MembersCase<'_> {
+    fn node(&self, disk: DiskId) -> Option<&LayoutNode> {
+        self.layout.node_of(disk)
+    }
+
+    fn fault(&self, disk: DiskId) -> Option<Fault> {
+        match self.node(disk).map(|node| node.state) {
+            None | Some(NodeState::Lost | NodeState::Drained) => Some(Fault::Gone),
+            Some(NodeState::Draining) => Some(Fault::Leaving),
+            Some(NodeState::Down) => Some(Fault::Down),
+            Some(NodeState::Active | NodeState::Unplaced) => None,
+        }
+    }
+
+    fn usable(&self, disk: DiskId) -> bool {
+        self.node(disk).is_some_and(LayoutNode::takes_data) && self.welcoming.contains(&disk)
+    }
+
+    /// Ends what was begun with a learner; `Err` says what is waited for.
+    fn finish(
+        &self,
+        group: GroupId,
+        sight: &GroupSight,
+        learner: DiskId,
+    ) -> Result<MemberOrder, String> {
+        let need = self.need(sight);
+        let stuck = self.stuck.contains(&(group, learner));
+        let (Some(need), true, false) = (need, self.usable(learner), stuck) else {
+            return Ok(MemberOrder::Remove { group, disk: learner });
+        };
+        let matched = sight.matched.get(&learner).copied().unwrap_or(0);
+        if matched == 0 || matched + CAUGHT_UP_ENTRIES < sight.committed {
+            return Err(format!(
+                "group {group}: disk {learner} has {matched} of {} entries",
+                sight.committed
+            ));
+        }
+        if need.remove.is_some() && need.remove == sight.leader {
+            return match self.heir(sight, need.remove) {
+                Some(to) => Ok(MemberOrder::Transfer { group, to }),
+                None => Err(format!("group {group}: its leader is to go and nobody can follow")),
+            };
+        }
+        Ok(MemberOrder::Swap { group, add: learner, remove: need.remove })
+    }
+
+    /// Who should lead instead: a member that stays and answers, the furthest.
+    fn heir(&self, sight: &GroupSight, leader: Option<DiskId>) -> Option<DiskId> {
+        let reached = |disk: &DiskId| sight.matched.get(disk).copied().unwrap_or(0);
+        sight
+            .voters
+            .iter()
+            .filter(|disk| Some(**disk) != leader && self.welcoming.contains(disk))
+            .max_by_key(|disk| (self.fault(**disk).is_none(), reached(disk), **disk))
+            .copied()
+    }
+
+    fn need(&self, sight: &GroupSight) -> Option<Need> {
+        let worst = sight
+            .voters
+            .iter()
+            .filter_map(|disk| Some((self.fault(*disk)?, Some(*disk) == sight.leader, *disk)))
+            .min();
+        if let Some((fault, _, disk)) = worst {
+            return Some(Need { fault, remove: Some(disk) });
+        }
+        let wanted = usize::from(self.layout.metadata_replicas);
+        if sight.voters.len() < wanted {
+            // An even number of members bears no more losses than one less:
+            // begun only when the odd number can be reached.
+            let even = sight.voters.len().is_multiple_of(2);
+            let free = self.layout.nodes.values().filter(|node| {
+                self.usable(node.disk) && !sight.voters.contains(&node.disk)
+            });
+            let reach = sight.voters.len() + free.count();
+            return (even || reach >= sight.voters.len() + 2)
+                .then_some(Need { fault: Fault::Lacking, remove: None });
+        }
+        self.double(sight).map(|disk| Need { fault: Fault::SameZone, remove: Some(disk) })
+    }
+
+    /// One of two members in one zone, rather not the leader; none while
+    /// anybody is silent, since every move costs some safety.
+    fn double(&self, sight: &GroupSight) -> Option<DiskId> {
+        if !sight.voters.iter().all(|disk| self.answering.contains(disk)) {
+            return None;
+        }
+        let zone = |disk: DiskId| self.node(disk).and_then(|node| node.zone.as_ref());
+        let double = |disk: &&DiskId| {
+            sight.voters.iter().filter(|other| zone(**other) == zone(**disk)).count() > 1
+        };
+        let mut doubles: Vec<DiskId> = sight.voters.iter().filter(double).copied().collect();
+        doubles.sort_by_key(|disk| (Some(*disk) == sight.leader, *disk));
+        doubles.first().copied()
+    }
+
+    /// The best disk for a new member: in a zone and on a machine without one,
+    /// then the one that carries the fewest groups.
+    fn candidate(&self, group: GroupId, sight: &GroupSight, need: Need) -> Option<DiskId> {
+        let staying = sight.voters.iter().filter(|disk| Some(**disk) != need.remove);
+        let staying: Vec<&LayoutNode> = staying.filter_map(|disk| self.node(*disk)).collect();
+        let zone_used = |node: &LayoutNode| staying.iter().any(|other| other.zone == node.zone);
+        let host_used = |node: &LayoutNode| {
+            node.host.is_some() && staying.iter().any(|other| other.host == node.host)
+        };
+        let carried = |disk: DiskId| {
+            self.layout.groups.values().filter(|disks| disks.contains(&disk)).count()
+        };
+        self.layout
+            .nodes
+            .values()
+            .filter(|node| self.usable(node.disk) && !sight.voters.contains(&node.disk))
+            .filter(|node| !self.stuck.contains(&(group, node.disk)))
+            .filter(|node| need.fault != Fault::SameZone || !zone_used(node))
+            .min_by_key(|node| (zone_used(node), host_used(node), carried(node.disk), node.disk))
+            .map(|node| node.disk)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::scenario::Scenario;
+
+    fn steps(text: &str) -> String {
+        Scenario::read(text).run_members()
+    }
+
+    #[test]
+    fn three_nodes_one_lost_is_nothing_moved_until_another_joins() {
+        let lost = "1 a active\n2 b active\n3 c lost silent\ngroup 0: 1* 2 3\ngroup 1: 2* 1 3";
+        assert_eq!(
+            steps(lost),
+            "group 0 needs another member (Gone) and no node is there for it\n\
+             group 1 needs another member (Gone) and no node is there for it\n"
+        );
+        assert_eq!(
+            steps(&format!("{lost}\n4 c active")),
+            "group 0: add learner 4\n\
+             group 0: disk 4 has 0 of 1000 entries\n\
+             group 0: swap 4 for 3\n\
+             layout: group 0 = 1 2 4\n\
+             group 1: add learner 4\n\
+             group 1: disk 4 has 0 of 1000 entries\n\
+             group 1: swap 4 for 3\n\
+             layout: group 1 = 2 1 4\n"
+        );
+    }
+
+    #[test]
+    fn four_nodes_one_lost_is_it_replaced_at_once() {
+        assert_eq!(
+            steps("1 a active\n2 b active\n3 c lost silent\n4 d active\ngroup 1: 1* 2 3"),
+            "group 1: add learner 4\n\
+             group 1: disk 4 has 0 of 1000 entries\n\
+             group 1: swap 4 for 3\n\
+             layout: group 1 = 1 2 4\n"
+        );
+    }
+
+    #[test]
+    fn is_a_silent_member_left_alone_before_the_grace_is_over() {
+        let nodes = "1 a active\n2 b active\n3 c active silent\n4 d active\ngroup 1: 1* 2 3";
+        assert_eq!(steps(nodes), "");
+    }
+
+    #[test]
+    fn does_the_leader_hand_over_before_it_goes() {
+        assert_eq!(
+            steps("1 a draining\n2 b active\n3 c active\n4 d active\ngroup 1: 1* 2 3"),
+            "group 1: add learner 4\n\
+             group 1: disk 4 has 0 of 1000 entries\n\
+             group 1: transfer to 3\n\
+             group 1: swap 4 for 1\n\
+             layout: group 1 = 4 2 3\n"
+        );
+    }
+
+    #[test]
+    fn drain_without_room_is_refused_with_a_reason() {
+        assert_eq!(
+            steps("1 a draining\n2 b active\n3 c active\ngroup 1: 1* 2 3"),
+            "group 1 needs another member (Leaving) and no node is there for it\n"
+        );
+    }
+
+    #[test]
+    fn is_a_lost_member_replaced_before_one_that_leaves() {
+        let steps = steps(
+            "1 a draining\n2 b active\n3 c lost silent\n4 d active\n5 e active\n\
+             group 1: 1 2* 4\ngroup 2: 2* 3 4",
+        );
+        let first = steps.lines().next().unwrap();
+        assert_eq!(first, "group 2: add learner 5");
+        assert!(steps.ends_with("layout: group 1 = 5 2 4\n"), "{steps}");
+    }
+
+    #[test]
+    fn is_a_free_zone_preferred_and_the_least_burdened_node_in_it() {
+        let steps = steps(
+            "1 a active\n2 b active\n3 c lost silent\n4 a active\n5 d active\n6 d active\n\
+             group 1: 1* 2 3\ngroup 2: 1* 2 5",
+        );
+        assert_eq!(steps.lines().next().unwrap(), "group 1: add learner 6");
+    }
+
+    #[test]
+    fn do_two_members_of_one_zone_part_when_a_zone_is_free() {
+        let doubled = "1 a active\n2 a active\n3 b active\ngroup 1: 1* 2 3";
+        assert_eq!(steps(doubled), "");
+        assert_eq!(
+            steps(&format!("{doubled}\n4 c active")),
+            "group 1: add learner 4\n\
+             group 1: disk 4 has 0 of 1000 entries\n\
+             group 1: swap 4 for 2\n\
+             layout: group 1 = 1 4 3\n"
+        );
+        // A silent member is reason enough to leave everything as it is.
+        assert_eq!(steps(&format!("{doubled} silent\n4 c active").replace("3 b active", "3 b active silent").replace("2 3 silent", "2 3")), "");
+    }
+
+    #[test]
+    fn is_nothing_moved_for_balance_alone() {
+        assert_eq!(
+            steps("1 a active\n2 b active\n3 c active\n4 d active\ngroup 1: 1* 2 3\ngroup 2: 1* 2 3"),
+            ""
+        );
+    }
+
+    #[test]
+    fn does_a_group_grow_only_to_an_odd_number() {
+        assert_eq!(steps("1 a active\n2 b active\ngroup 1: 1*"), "");
+        assert_eq!(
+            steps("1 a active\n2 b active\n3 c active\ngroup 1: 1*"),
+            "group 1: add learner 2\n\
+             group 1: disk 2 has 0 of 1000 entries\n\
+             group 1: swap 2 for nobody\n\
+             layout: group 1 = 1 2\n\
+             group 1: add learner 3\n\
+             group 1: disk 3 has 0 of 1000 entries\n\
+             group 1: swap 3 for nobody\n\
+             layout: group 1 = 1 2 3\n"
+        );
+    }
+
+    #[test]
+    fn is_a_learner_that_nobody_needs_or_that_died_taken_away() {
+        assert_eq!(
+            steps("1 a active\n2 b active\n3 c active\n4 d active\ngroup 1: 1* 2 3 +4"),
+            "group 1: remove 4\n"
+        );
+        let died = steps(
+            "1 a active\n2 b active\n3 c lost silent\n4 d active silent\n5 e active\n\
+             group 1: 1* 2 3 +4",
+        );
+        assert!(died.starts_with("group 1: remove 4\ngroup 1: add learner 5\n"), "{died}");
+    }
+
+    #[test]
+    fn is_a_learner_that_does_not_move_given_up_for_another() {
+        let steps = steps(
+            "1 a active\n2 b active\n3 c lost silent\n4 d active\n5 e active\n\
+             group 1: 1* 2 3 +4 stuck",
+        );
+        assert!(steps.starts_with("group 1: remove 4\ngroup 1: add learner 5\n"), "{steps}");
+    }
+
+    #[test]
+    fn does_a_group_without_a_leader_hold_up_no_other() {
+        let steps = steps(
+            "1 a active\n2 b active\n3 c lost silent\n4 d active\ngroup 1: 1 2 3\ngroup 2: 1* 2 3",
+        );
+        assert!(steps.starts_with("group 1 has no leader\ngroup 2: add learner 4\n"), "{steps}");
+    }
+
+    #[test]
+    fn does_whoever_leads_next_write_down_what_the_last_one_did() {
+        assert_eq!(
+            steps("1 a active\n2 b active\n3 c active\n4 d active\ngroup 1: 1* 2 4 wanted 1 2 3"),
+            "layout: group 1 = 1 2 4\n"
+        );
+    }
+}

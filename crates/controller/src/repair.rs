@@ -1,0 +1,297 @@
+//! Repair and drain: chunks below their redundancy, and chunks on disks that
+//! are to go, in the groups that this node leads.
+//!
+//! ```text
+//! row -> plan -> read a good copy -> write it elsewhere -> read it back ->
+//! ReplaceFragments(seen, now)
+//! ```
+//!
+//! The old fragments stay until the group has taken the new ones. Refused, the
+//! new ones are orphans, which the census finds.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream;
+use holdfast_client::CallError;
+use holdfast_metadata::command::{Command, MissingFragment};
+use holdfast_metadata::protocol::NodeError;
+use holdfast_metadata::query::{Answer, ChunkRow, MAX_PAGE, Query};
+use holdfast_model::{DiskId, Epoch, FragmentPlace, GroupId, NodeState};
+
+use crate::census::report;
+use crate::chunk_plan::{ChunkPlan, Hindrance, Make, places_after, plan_chunk};
+use crate::copy::{Target, Whole, read_whole, write_verified};
+use crate::error::WorkError;
+use crate::shared::{Shared, is_refusal};
+use crate::spans::fetch_rows;
+use crate::worker::{Round, Worker};
+
+/// How often the worker asks its groups what is degraded.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Chunks copied at a time: each holds up to 8 MiB of memory.
+const CHUNKS_AT_ONCE: usize = 2;
+/// Chunks tried in a group before the next group has its turn: those with the
+/// fewest fragments left come first in every group.
+const CHUNKS_A_TURN: usize = 16;
+/// How often all rows are gone through for what no index names: fragments on
+/// nodes that drain, or that a full page of hopeless chunks hides.
+const SWEEP_EVERY: Duration = Duration::from_secs(30);
+
+/// What became of one chunk.
+enum Done {
+    /// So many bytes were copied.
+    Repaired(u64),
+    Nothing,
+    Hindered(Hindrance),
+}
+
+#[derive(Clone, Copy, Default)]
+struct Counts {
+    repaired: u64,
+    hindered: u64,
+    failed: u64,
+    /// Why the last of those that are not possible is not.
+    hindrance: Option<Hindrance>,
+}
+
+/// Repairs and moves chunks.
+pub(crate) struct RepairWorker {
+    shared: Shared,
+    /// When all rows were last gone through, and at which epoch.
+    swept: Option<(Duration, Epoch)>,
+}
+
+impl RepairWorker {
+    pub fn new(shared: Shared) -> Self {
+        Self { shared, swept: None }
+    }
+
+    async fn work(&mut self) -> Result<Round, WorkError> {
+        let state = self.shared.state()?;
+        let led = self.shared.led_groups(&state);
+        let mut waiting = 0;
+        let mut all = Counts::default();
+        let mut hidden = false;
+        for group in led.iter().copied() {
+            let rows = fetch_degraded(&self.shared, group).await?;
+            waiting += rows.len() as u64;
+            self.shared.progress.look(waiting, self.shared.env.clock.wall());
+            let full = rows.len() >= MAX_PAGE as usize;
+            let counts = work_on(&self.shared, group, rows, CHUNKS_A_TURN).await?;
+            hidden |= full && counts.repaired == 0;
+            all.add(counts);
+        }
+        self.shared.progress.look(waiting.saturating_sub(all.repaired), self.shared.env.clock.wall());
+        let leaving = state.layout.nodes.values().any(|n| n.state == NodeState::Draining);
+        let due = self.swept.is_none_or(|(at, epoch)| {
+            epoch != state.layout.epoch || self.shared.now().saturating_sub(at) >= SWEEP_EVERY
+        });
+        if (leaving || hidden) && due && all.repaired == 0 {
+            for group in led {
+                all.add(sweep(&self.shared, group).await?);
+            }
+            self.swept = Some((self.shared.now(), state.layout.epoch));
+        }
+        let note = format!(
+            "{waiting} degraded chunks, {} repaired or moved, {} failed, {} not possible now{}",
+            all.repaired,
+            all.failed,
+            all.hindered,
+            all.hindrance.map_or(String::new(), |why| format!(" ({why:?})")),
+        );
+        Ok(if all.repaired > 0 { Round::More(note) } else { Round::Idle(note) })
+    }
+}
+
+impl Worker for RepairWorker {
+    fn name(&self) -> &'static str {
+        "repair"
+    }
+
+    fn every(&self) -> Duration {
+        LOOK_EVERY
+    }
+
+    fn round(&mut self) -> BoxFuture<'_, Result<Round, WorkError>> {
+        Box::pin(self.work())
+    }
+}
+
+impl Counts {
+    fn add(&mut self, other: Self) {
+        self.repaired += other.repaired;
+        self.hindered += other.hindered;
+        self.failed += other.failed;
+        self.hindrance = other.hindrance.or(self.hindrance);
+    }
+
+    fn hinder(&mut self, why: Hindrance) {
+        self.hindered += 1;
+        self.hindrance = Some(why);
+    }
+}
+
+async fn fetch_degraded(shared: &Shared, group: GroupId) -> Result<Vec<ChunkRow>, WorkError> {
+    let query = Query::Degraded { limit: MAX_PAGE };
+    match shared.query(group, "the degraded chunks", query).await? {
+        Answer::Degraded(rows) => Ok(rows),
+        _ => Err(WorkError::OtherAnswer { group, asked: "the degraded chunks" }),
+    }
+}
+
+/// Goes through all rows of a group.
+async fn sweep(shared: &Shared, group: GroupId) -> Result<Counts, WorkError> {
+    let mut all = Counts::default();
+    let mut after = None;
+    loop {
+        let rows = fetch_rows(shared, group, after).await?;
+        let Some(last) = rows.last() else { return Ok(all) };
+        after = Some((last.upload, last.chunk.index));
+        let ended = rows.len() < MAX_PAGE as usize;
+        all.add(work_on(shared, group, rows, usize::MAX).await?);
+        if ended || !(shared.leads)(group) {
+            return Ok(all);
+        }
+    }
+}
+
+/// Works on the rows that need it and can have it, at most `most` of them.
+async fn work_on(
+    shared: &Shared,
+    group: GroupId,
+    rows: Vec<ChunkRow>,
+    most: usize,
+) -> Result<Counts, WorkError> {
+    let readable = shared.answering();
+    let mut counts = Counts::default();
+    let mut planned = Vec::new();
+    for row in rows.into_iter().filter(|row| row.committed) {
+        match plan(shared, &row, &readable)? {
+            Err(why) => counts.hinder(why),
+            Ok(None) => {}
+            Ok(Some(_)) if planned.len() >= most => break,
+            Ok(Some(_)) => planned.push(row),
+        }
+    }
+    let mut working = stream::iter(planned)
+        .map(|row| async move { (repair_chunk(shared, group, &row).await, row) })
+        .buffer_unordered(CHUNKS_AT_ONCE);
+    while let Some((result, row)) = working.next().await {
+        match result {
+            Ok(Done::Repaired(bytes)) => {
+                counts.repaired += 1;
+                shared.progress.done(bytes);
+            }
+            Ok(Done::Nothing) => {}
+            Ok(Done::Hindered(why)) => counts.hinder(why),
+            Err(error) => {
+                counts.failed += 1;
+                shared.progress.failed();
+                tracing::warn!(%group, upload = %row.upload, chunk = row.chunk.index, %error,
+                    "a chunk could not be repaired");
+            }
+        }
+    }
+    Ok(counts)
+}
+
+fn plan(
+    shared: &Shared,
+    row: &ChunkRow,
+    readable: &BTreeSet<DiskId>,
+) -> Result<Result<Option<ChunkPlan>, Hindrance>, WorkError> {
+    let state = shared.state()?;
+    let uses = shared.cluster.manager().uses();
+    let tie = shared.env.entropy.number();
+    Ok(plan_chunk(&row.chunk, &state.layout, &uses, readable, tie))
+}
+
+/// Repairs one chunk as it is now: its row may have changed since it was listed.
+async fn repair_chunk(shared: &Shared, group: GroupId, row: &ChunkRow) -> Result<Done, WorkError> {
+    let Some(_claim) = shared.claims.claim(group, row.upload, row.chunk.index) else {
+        return Ok(Done::Nothing);
+    };
+    let plan = match plan(shared, row, &shared.answering())? {
+        Ok(Some(plan)) => plan,
+        Ok(None) => return Ok(Done::Nothing),
+        Err(hindrance) => return Ok(Done::Hindered(hindrance)),
+    };
+    shared.repair_throttle.take(u64::from(row.chunk.stored)).await;
+    let whole = read_source(shared, group, row, &plan.sources).await?;
+    let generation = shared.cluster.generation(group).await.map_err(|source| {
+        WorkError::AskGroup { attempted: "the generation", group, source }
+    })?;
+    let mut made: Vec<Make> = Vec::new();
+    let mut error = None;
+    for (at, make) in plan.makes.iter().enumerate() {
+        if at > 0 {
+            shared.repair_throttle.take(u64::from(row.chunk.stored)).await;
+        }
+        let target = Target { group, row, place: make.place, generation };
+        match write_verified(shared, &target, &whole).await {
+            Ok(()) => made.push(*make),
+            Err(failed) => error = Some(failed),
+        }
+    }
+    if let (true, Some(error)) = (made.is_empty(), error) {
+        return Err(error);
+    }
+    let now = places_after(&row.chunk.fragments, &made);
+    let command = Command::ReplaceFragments {
+        upload: row.upload,
+        chunk: row.chunk.index,
+        seen: row.chunk.fragments.clone(),
+        now,
+        generation,
+    };
+    match shared.propose(group, "a change of a chunk's fragments", command).await {
+        Ok(_) => Ok(Done::Repaired(u64::from(row.chunk.stored) * made.len() as u64)),
+        Err(error) => {
+            if is_refusal(&error) {
+                // The row has changed, or the generation is an old one.
+                shared.cluster.forget_generation(group);
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Reads a chunk's bytes from the first source that has them, and reports
+/// those that have not.
+async fn read_source(
+    shared: &Shared,
+    group: GroupId,
+    row: &ChunkRow,
+    sources: &[FragmentPlace],
+) -> Result<Whole, WorkError> {
+    let mut error = WorkError::NoState;
+    for place in sources {
+        let id = place.id(group, row.upload, row.chunk.index);
+        match read_whole(shared, place.disk, id, u64::from(row.chunk.stored)).await {
+            Ok(whole) => return Ok(whole),
+            Err(failed) => {
+                if is_gone(&failed) {
+                    let (upload, chunk) = (row.upload, row.chunk.index);
+                    let missing = MissingFragment { upload, chunk, place: *place };
+                    report(shared, group, &[missing]).await?;
+                }
+                error = failed;
+            }
+        }
+    }
+    Err(error)
+}
+
+/// Whether an error says that a fragment is not there, or not any more.
+pub(crate) fn is_gone(error: &WorkError) -> bool {
+    matches!(
+        error,
+        WorkError::AskNode {
+            source: CallError::Node(NodeError::NoSuchFragment | NodeError::Corrupt),
+            ..
+        }
+    )
+}
