@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use holdfast_model::GroupId;
-use holdfast_runtime::{Disk, Env, Shutdown, TasksExt};
+use holdfast_runtime::{Disk, Env, Shutdown};
 use tokio::sync::{mpsc, oneshot};
 
 use super::applier::{Applied, Applier, Committed, Work};
@@ -18,7 +18,7 @@ use crate::log::{LogError, LogFiles, LogSettings, Written};
 use crate::protocol::{NodeError, ProposeRequest, QueryRequest};
 use crate::query::Answer;
 use crate::state;
-use crate::store::{Rows, Store, StoreError};
+use crate::store::{Store, StoreError};
 use crate::wire::{self, Members};
 
 mod admin;

@@ -1,0 +1,91 @@
+//! `holdfast-bench`: what this machine can do, and what the store does of it.
+//!
+//! Every figure of the store is a ratio to a limit that was measured in the
+//! same run, since machines differ and are shared. The store is real
+//! processes: three nodes, a gateway, fsync on, everything verified.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::indexing_slicing,
+    reason = "a measurement from outside; the simulation has no part in it"
+)]
+
+mod limits;
+mod memory;
+mod sample;
+mod store;
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use holdfast_e2e::processes::{Cluster, Shape};
+
+use crate::sample::{Figure, report};
+
+/// Measures this machine's limits and the store against them.
+#[derive(Parser)]
+#[command(name = "holdfast-bench", version)]
+struct Arguments {
+    /// Rounds of each measurement; median and range are shown.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Seconds of each measurement.
+    #[arg(long, default_value_t = 4)]
+    seconds: u64,
+    /// Clients at once, where many are asked for.
+    #[arg(long, default_value_t = 64)]
+    clients: usize,
+    /// Also upload 64 files of this many MiB at once and watch the gateway's memory.
+    #[arg(long)]
+    memory_mib: Option<u64>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let disk = tempfile::Builder::new()
+        .prefix("bench-")
+        .tempdir_in(target_dir()?)?;
+    let time = Duration::from_secs(arguments.seconds);
+    let shape = Shape {
+        nodes: 3,
+        gateways: 1,
+        // The rate limits are for people; this is to find the store's own.
+        gateway_settings: vec![
+            ("HOLDFAST_KEY_RATE", "0".into()),
+            ("HOLDFAST_ADDRESS_RATE", "0".into()),
+        ],
+        data: (1..=3)
+            .map(|n| disk.path().join(format!("node-{n}")))
+            .collect(),
+        ..Shape::default()
+    };
+    let mut cluster = Cluster::start(shape).await.context("starting the store")?;
+    let mut figures: Vec<Figure> = Vec::new();
+    figures.extend(memory::idle(&mut cluster)?);
+    for round in 1..=arguments.rounds {
+        eprintln!("round {round} of {}", arguments.rounds);
+        let at = disk.path().to_owned();
+        let clients = arguments.clients;
+        let limits = tokio::task::spawn_blocking(move || limits::measure(&at, clients, time));
+        let limits = limits.await??;
+        let store = store::measure(&cluster, clients, time).await?;
+        figures.extend(limits.figures());
+        figures.extend(store.figures(&limits));
+    }
+    if let Some(mib) = arguments.memory_mib {
+        figures.extend(memory::under_uploads(&mut cluster, 64, mib << 20).await?);
+    }
+    report(&figures, arguments.json);
+    Ok(())
+}
+
+/// Beside the binary: on the disk that builds are on, not in memory as `/tmp` may be.
+fn target_dir() -> Result<std::path::PathBuf> {
+    let own = std::env::current_exe()?;
+    Ok(own.parent().context("the binary lies nowhere")?.to_owned())
+}
