@@ -19,7 +19,7 @@ use holdfast_model::{DiskId, Epoch, FragmentId, Generation, GroupId, Timestamp, 
 pub(crate) use self::merge::Rows;
 use self::merge::{Findings, Tally, merge_span};
 use self::orphans::{FloorStep, Orphans};
-use crate::error::WorkError;
+use crate::error::{WorkError, some_groups};
 use crate::shared::Shared;
 use crate::spans::{Span, Walk};
 use crate::worker::{Round, Worker};
@@ -171,10 +171,7 @@ impl CensusWorker {
                 failures.push((group, error));
             }
         }
-        if let Some((group, source)) = failures.pop() {
-            let failed = failures.len() + 1;
-            return Err(WorkError::SomeGroups { failed, all, group, source: Box::new(source) });
-        }
+        some_groups(failures, all)?;
         Ok(Round::Idle(self.note()))
     }
 

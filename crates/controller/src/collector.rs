@@ -9,7 +9,7 @@ use holdfast_metadata::command::{Command, GarbageId};
 use holdfast_metadata::query::{Answer, GarbageRow, MAX_PAGE, Query};
 use holdfast_model::{DiskId, FragmentId, GroupId, Layout, NodeState};
 
-use crate::error::WorkError;
+use crate::error::{WorkError, some_groups};
 use crate::shared::Shared;
 use crate::worker::{Round, Worker};
 
@@ -73,23 +73,40 @@ impl Collector {
 
     async fn collect(&mut self) -> Result<Round, WorkError> {
         let state = self.shared.state()?;
-        let (mut collected, mut later) = (0, 0);
-        for group in self.shared.led_groups(&state) {
-            let query = Query::Garbage { limit: MAX_PAGE };
-            let rows = match self.shared.query(group, "the garbage", query).await? {
-                Answer::Garbage(rows) => rows,
-                _ => return Err(WorkError::OtherAnswer { group, asked: "the garbage" }),
-            };
-            if rows.is_empty() {
-                continue;
+        let led = self.shared.led_groups(&state);
+        let (mut collected, mut later, mut failures) = (0, 0, Vec::new());
+        for group in led.iter().copied() {
+            match self.collect_of(group, &state.layout).await {
+                Ok((done, waiting)) => {
+                    collected += done;
+                    later += waiting;
+                }
+                Err(error) => failures.push((group, error)),
             }
-            let plan = plan_garbage(group, &rows, &state.layout, &self.shared.answering());
-            later += plan.later;
-            collected += self.delete(group, plan).await?;
         }
         metrics::counter!("holdfast_garbage_collected_total").increment(collected);
+        some_groups(failures, led.len())?;
         let note = format!("{collected} rows collected, {later} wait for silent disks");
         Ok(if collected > 0 { Round::More(note) } else { Round::Idle(note) })
+    }
+
+    /// Collects a group's garbage: rows done, and rows left for later.
+    async fn collect_of(
+        &self,
+        group: GroupId,
+        layout: &Layout,
+    ) -> Result<(u64, usize), WorkError> {
+        let query = Query::Garbage { limit: MAX_PAGE };
+        let rows = match self.shared.query(group, "the garbage", query).await? {
+            Answer::Garbage(rows) => rows,
+            _ => return Err(WorkError::OtherAnswer { group, asked: "the garbage" }),
+        };
+        if rows.is_empty() {
+            return Ok((0, 0));
+        }
+        let plan = plan_garbage(group, &rows, layout, &self.shared.answering());
+        let later = plan.later;
+        Ok((self.delete(group, plan).await?, later))
     }
 
     async fn delete(&self, group: GroupId, plan: GarbagePlan) -> Result<u64, WorkError> {

@@ -59,3 +59,18 @@ pub enum WorkError {
         source: Box<WorkError>,
     },
 }
+
+/// What the failures of some groups come to: no group's trouble may keep the
+/// others waiting, and none may go unheard.
+pub(crate) fn some_groups(
+    mut failures: Vec<(GroupId, WorkError)>,
+    all: usize,
+) -> Result<(), WorkError> {
+    let failed = failures.len();
+    match failures.pop() {
+        None => Ok(()),
+        Some((group, source)) => {
+            Err(WorkError::SomeGroups { failed, all, group, source: Box::new(source) })
+        }
+    }
+}

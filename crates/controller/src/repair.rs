@@ -24,7 +24,7 @@ use holdfast_model::{DiskId, Epoch, FragmentPlace, GroupId, NodeState};
 use crate::census::report;
 use crate::chunk_plan::{ChunkPlan, Hindrance, Make, places_after, plan_chunk};
 use crate::copy::{Target, Whole, read_whole, write_verified};
-use crate::error::WorkError;
+use crate::error::{WorkError, some_groups};
 use crate::shared::{Shared, is_refusal};
 use crate::spans::fetch_rows;
 use crate::worker::{Round, Worker};
@@ -72,17 +72,25 @@ impl RepairWorker {
     async fn work(&mut self) -> Result<Round, WorkError> {
         let state = self.shared.state()?;
         let led = self.shared.led_groups(&state);
-        let mut waiting = 0;
-        let mut all = Counts::default();
-        let mut hidden = false;
+        let (mut all, mut failures, mut degraded) = (Counts::default(), Vec::new(), Vec::new());
         for group in led.iter().copied() {
-            let rows = fetch_degraded(&self.shared, group).await?;
-            waiting += rows.len() as u64;
-            self.shared.progress.look(waiting, self.shared.env.clock.wall());
+            match fetch_degraded(&self.shared, group).await {
+                Ok(rows) => degraded.push((group, rows)),
+                Err(error) => failures.push((group, error)),
+            }
+        }
+        let waiting = degraded.iter().map(|(_, rows)| rows.len() as u64).sum::<u64>();
+        self.shared.progress.look(waiting, self.shared.env.clock.wall());
+        let mut hidden = false;
+        for (group, rows) in degraded {
             let full = rows.len() >= MAX_PAGE as usize;
-            let counts = work_on(&self.shared, group, rows, CHUNKS_A_TURN).await?;
-            hidden |= full && counts.repaired == 0;
-            all.add(counts);
+            match work_on(&self.shared, group, rows, CHUNKS_A_TURN).await {
+                Ok(counts) => {
+                    hidden |= full && counts.repaired == 0;
+                    all.add(counts);
+                }
+                Err(error) => failures.push((group, error)),
+            }
         }
         self.shared.progress.look(waiting.saturating_sub(all.repaired), self.shared.env.clock.wall());
         let leaving = state.layout.nodes.values().any(|n| n.state == NodeState::Draining);
@@ -90,11 +98,15 @@ impl RepairWorker {
             epoch != state.layout.epoch || self.shared.now().saturating_sub(at) >= SWEEP_EVERY
         });
         if (leaving || hidden) && due && all.repaired == 0 {
-            for group in led {
-                all.add(sweep(&self.shared, group).await?);
+            for group in led.iter().copied() {
+                match sweep(&self.shared, group).await {
+                    Ok(counts) => all.add(counts),
+                    Err(error) => failures.push((group, error)),
+                }
             }
             self.swept = Some((self.shared.now(), state.layout.epoch));
         }
+        some_groups(failures, led.len())?;
         let note = format!(
             "{waiting} degraded chunks, {} repaired or moved, {} failed, {} not possible now{}",
             all.repaired,

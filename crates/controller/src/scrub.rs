@@ -39,8 +39,9 @@ impl Scrub {
         }
         let page = self.shared.files(disk, self.after, None).await?;
         for file in &page.files {
-            self.read_one(file).await?;
+            // One that cannot be read now must not keep the rest unread.
             self.after = Some(file.id);
+            self.read_one(file).await?;
         }
         if page.more {
             return Ok(Round::More(self.note()));
