@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use holdfast_model::FragmentId;
+use holdfast_model::{FragmentId, Generation};
 use holdfast_runtime::TasksExt;
 
 use crate::engine::{Engine, Shared};
@@ -37,7 +37,22 @@ impl Engine {
     /// When it may come back at the next start.
     pub async fn delete(&self, id: FragmentId) -> Result<(), DeleteError> {
         self.shared.fatal.check()?;
-        self.shared.begin_to_free(id);
+        self.shared.begin_to_free(id, None);
+        self.free(Some(id)).await
+    }
+
+    /// Deletes a fragment if its generation is below `below`, as [`Engine::delete`]
+    /// does. One that has been written anew since the caller looked stays.
+    ///
+    /// # Errors
+    /// As for [`Engine::delete`].
+    pub async fn delete_below(
+        &self,
+        id: FragmentId,
+        below: Option<Generation>,
+    ) -> Result<(), DeleteError> {
+        self.shared.fatal.check()?;
+        self.shared.begin_to_free(id, below);
         self.free(Some(id)).await
     }
 
@@ -110,11 +125,14 @@ impl Engine {
 
 impl Shared {
     /// Moves a fragment from the index to the list of what is to be freed.
-    fn begin_to_free(&self, id: FragmentId) {
+    fn begin_to_free(&self, id: FragmentId, below: Option<Generation>) {
         let mut index = self.index();
         let Some(old) = index.fragments.get(&id).copied() else {
             return;
         };
+        if below.is_some_and(|below| old.generation >= below) {
+            return;
+        }
         // The segment of a listed fragment is there: it has a live extent.
         if let Some(extent) = self.extent(&old) {
             index.freeing.insert(extent.place(), (id, extent));

@@ -77,10 +77,18 @@ pub(crate) struct Counted {
 pub(crate) async fn count_group(shared: &Shared, group: GroupId) -> Result<Counted, WorkError> {
     let state = shared.state()?;
     let began = shared.env.clock.wall();
-    let counting: BTreeSet<DiskId> =
-        state.layout.nodes.values().filter(|node| node.keeps_data()).map(|node| node.disk).collect();
-    let mut answered: BTreeSet<DiskId> =
-        shared.answering().intersection(&counting).copied().collect();
+    let counting: BTreeSet<DiskId> = state
+        .layout
+        .nodes
+        .values()
+        .filter(|node| node.keeps_data())
+        .map(|node| node.disk)
+        .collect();
+    let mut answered: BTreeSet<DiskId> = shared
+        .answering()
+        .intersection(&counting)
+        .copied()
+        .collect();
     let uses = shared.cluster.manager().uses();
     let (mut tally, mut reports, mut unreferenced) = (Tally::default(), Vec::new(), Vec::new());
     let (mut walk, mut missing) = (Walk::new(group), 0);
@@ -107,13 +115,22 @@ pub(crate) async fn count_group(shared: &Shared, group: GroupId) -> Result<Count
         began,
         time: shared.env.clock.wall(),
     };
-    Ok(Counted { census, reports, unreferenced, answered })
+    Ok(Counted {
+        census,
+        reports,
+        unreferenced,
+        answered,
+    })
 }
 
 /// Keeps of what is absent only what is absent from a second list as well:
 /// between rows and lists a repair may have put it there.
 async fn confirm_absent(shared: &Shared, group: GroupId, span: &Span, found: &mut Findings) {
-    let disks: BTreeSet<DiskId> = found.absent.iter().map(|missing| missing.place.disk).collect();
+    let disks: BTreeSet<DiskId> = found
+        .absent
+        .iter()
+        .map(|missing| missing.place.disk)
+        .collect();
     let mut lists: BTreeMap<DiskId, BTreeSet<FragmentId>> = BTreeMap::new();
     for disk in disks {
         if let Ok(files) = span.fetch_files(shared, disk).await {
@@ -122,7 +139,9 @@ async fn confirm_absent(shared: &Shared, group: GroupId, span: &Span, found: &mu
     }
     found.absent.retain(|missing| {
         let id = missing.place.id(group, missing.upload, missing.chunk);
-        lists.get(&missing.place.disk).is_some_and(|list| !list.contains(&id))
+        lists
+            .get(&missing.place.disk)
+            .is_some_and(|list| !list.contains(&id))
     });
 }
 
@@ -150,7 +169,9 @@ impl CensusWorker {
         let state = self.shared.state()?;
         let led = self.shared.led_groups(&state);
         // What another node leads by now, that node counts.
-        self.shared.censuses().retain(|group, _| led.contains(group));
+        self.shared
+            .censuses()
+            .retain(|group, _| led.contains(group));
         self.last.retain(|group, _| led.contains(group));
         self.orphans.retain(|group, _| led.contains(group));
         let kicked = self.kicked.swap(false, Ordering::Relaxed);
@@ -166,7 +187,8 @@ impl CensusWorker {
         let due: Vec<GroupId> = led.iter().copied().filter(due).collect();
         let (all, mut failures) = (due.len(), Vec::new());
         for group in due {
-            self.last.insert(group, (self.shared.now(), state.layout.epoch));
+            self.last
+                .insert(group, (self.shared.now(), state.layout.epoch));
             if let Err(error) = self.count_one(group).await {
                 failures.push((group, error));
             }
@@ -230,7 +252,13 @@ pub(crate) async fn report(
     for fragments in fragments.chunks(REPORT_AT_ONCE) {
         let fragments = fragments.to_vec();
         let count = fragments.len();
-        shared.propose(group, "a report of what is missing", Command::ReportMissing { fragments }).await?;
+        shared
+            .propose(
+                group,
+                "a report of what is missing",
+                Command::ReportMissing { fragments },
+            )
+            .await?;
         tracing::info!(%group, count, "fragments are missing");
         metrics::counter!("holdfast_fragments_missing_total").increment(count as u64);
     }
@@ -249,8 +277,12 @@ async fn clean_up(shared: &Shared, group: GroupId, orphans: &mut Orphans) -> Res
         FloorStep::Raise(to) => Some(Command::RaiseFloor { to }),
     };
     if let Some(command) = command
-        && let Outcome::Generation { current, floor: now } =
-            shared.propose(group, "a change of the floor", command).await?
+        && let Outcome::Generation {
+            current,
+            floor: now,
+        } = shared
+            .propose(group, "a change of the floor", command)
+            .await?
     {
         floor = now;
         if step == FloorStep::Advance {
@@ -281,7 +313,10 @@ async fn delete_orphan(
     if is_referenced(shared, id, disk).await? {
         return Ok(true);
     }
-    let before = FragmentId { index: id.index.saturating_add(1), ..id };
+    let before = FragmentId {
+        index: id.index.saturating_add(1),
+        ..id
+    };
     let after = just_before(&id);
     let page = match shared.files(disk, after, Some(before)).await {
         Ok(page) => page,
@@ -291,7 +326,7 @@ async fn delete_orphan(
         None => Ok(true),
         Some(file) if file.generation >= floor => Ok(false),
         Some(_) => {
-            if shared.delete(disk, &[id]).await.is_err() {
+            if shared.delete(disk, &[id], Some(floor)).await.is_err() {
                 return Ok(false);
             }
             tracing::info!(fragment = %id, %disk, "an orphan was deleted");
@@ -307,25 +342,47 @@ pub(crate) fn just_before(id: &FragmentId) -> Option<FragmentId> {
         return Some(FragmentId { index, ..*id });
     }
     if let Some(chunk) = id.chunk.checked_sub(1) {
-        return Some(FragmentId { chunk, index: u8::MAX, ..*id });
+        return Some(FragmentId {
+            chunk,
+            index: u8::MAX,
+            ..*id
+        });
     }
     let number = u128::from_be_bytes(*id.upload.as_bytes());
     let (upload, group) = match number.checked_sub(1) {
         Some(number) => (UploadId::from_bytes(number.to_be_bytes()), id.group),
-        None => (UploadId::from_bytes([u8::MAX; 16]), GroupId(id.group.0.checked_sub(1)?)),
+        None => (
+            UploadId::from_bytes([u8::MAX; 16]),
+            GroupId(id.group.0.checked_sub(1)?),
+        ),
     };
-    Some(FragmentId { group, upload, chunk: u32::MAX, index: u8::MAX })
+    Some(FragmentId {
+        group,
+        upload,
+        chunk: u32::MAX,
+        index: u8::MAX,
+    })
 }
 
 async fn is_referenced(shared: &Shared, id: FragmentId, disk: DiskId) -> Result<bool, WorkError> {
     let group = id.group;
-    let query = Query::Chunks { upload: id.upload, from: id.chunk, limit: 1 };
+    let query = Query::Chunks {
+        upload: id.upload,
+        from: id.chunk,
+        limit: 1,
+    };
     match shared.query(group, "an orphan's row", query).await? {
         Answer::Chunks(chunks) => Ok(chunks.iter().any(|chunk| {
             chunk.index == id.chunk
-                && chunk.fragments.iter().any(|p| (p.index, p.disk) == (id.index, disk))
+                && chunk
+                    .fragments
+                    .iter()
+                    .any(|p| (p.index, p.disk) == (id.index, disk))
         })),
-        _ => Err(WorkError::OtherAnswer { group, asked: "an orphan's row" }),
+        _ => Err(WorkError::OtherAnswer {
+            group,
+            asked: "an orphan's row",
+        }),
     }
 }
 
@@ -345,7 +402,10 @@ mod tests {
         assert_eq!(just_before(&id(1, 2, 3, 0)), Some(id(1, 2, 2, u8::MAX)));
         let before = just_before(&id(1, 2, 0, 0)).unwrap();
         assert!(before < id(1, 2, 0, 0) && before > id(1, 1, u32::MAX, u8::MAX));
-        assert_eq!(just_before(&id(1, 0, 0, 0)), Some(id(0, u8::MAX, u32::MAX, u8::MAX)));
+        assert_eq!(
+            just_before(&id(1, 0, 0, 0)),
+            Some(id(0, u8::MAX, u32::MAX, u8::MAX))
+        );
         assert_eq!(just_before(&id(0, 0, 0, 0)), None);
     }
 }

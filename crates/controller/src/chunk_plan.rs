@@ -48,7 +48,10 @@ pub(crate) fn plan_chunk(
 ) -> Result<Option<ChunkPlan>, Hindrance> {
     let state = |disk: DiskId| layout.node_of(disk).map(|node| node.state);
     let stays = |place: &&FragmentPlace| {
-        matches!(state(place.disk), Some(NodeState::Active | NodeState::Unplaced))
+        matches!(
+            state(place.disk),
+            Some(NodeState::Active | NodeState::Unplaced)
+        )
     };
     let named: BTreeSet<u8> = chunk.fragments.iter().map(|place| place.index).collect();
     let missing = (0..chunk.redundancy.fragments())
@@ -56,8 +59,9 @@ pub(crate) fn plan_chunk(
         .filter(|index| !named.contains(index))
         .map(|index| (index, None));
     let moving = chunk.fragments.iter().filter(|place| !stays(place));
-    let wanted: Vec<(u8, Option<FragmentPlace>)> =
-        missing.chain(moving.map(|place| (place.index, Some(*place)))).collect();
+    let wanted: Vec<(u8, Option<FragmentPlace>)> = missing
+        .chain(moving.map(|place| (place.index, Some(*place))))
+        .collect();
     if wanted.is_empty() {
         return Ok(None);
     }
@@ -84,7 +88,10 @@ pub(crate) fn plan_chunk(
     let makes = wanted
         .into_iter()
         .zip(targets)
-        .map(|((index, replaces), disk)| Make { place: FragmentPlace { index, disk }, replaces })
+        .map(|((index, replaces), disk)| Make {
+            place: FragmentPlace { index, disk },
+            replaces,
+        })
         .collect();
     Ok(Some(ChunkPlan { sources, makes }))
 }
@@ -102,7 +109,11 @@ fn choose_disks_beside(
     let staying: Vec<DiskId> = fragments
         .iter()
         .map(|place| place.disk)
-        .filter(|disk| layout.node_of(*disk).is_some_and(|node| node.state == NodeState::Active))
+        .filter(|disk| {
+            layout
+                .node_of(*disk)
+                .is_some_and(|node| node.state == NodeState::Active)
+        })
         .collect();
     let mut uses = uses.clone();
     uses.retain(|disk, _| !holding.contains(disk));
@@ -139,7 +150,10 @@ mod tests {
             generation: Generation(1),
             fragments: places
                 .iter()
-                .map(|(index, n)| FragmentPlace { index: *index, disk: disk(*n) })
+                .map(|(index, n)| FragmentPlace {
+                    index: *index,
+                    disk: disk(*n),
+                })
                 .collect(),
         }
     }
@@ -152,7 +166,15 @@ mod tests {
             .map(|d| {
                 let full = full.iter().any(|n| disk(*n) == *d);
                 let used = u64::from(d.as_bytes()[0]) * 10;
-                (*d, DiskUse { used, capacity: 100, answers: true, full })
+                (
+                    *d,
+                    DiskUse {
+                        used,
+                        capacity: 100,
+                        answers: true,
+                        full,
+                    },
+                )
             })
             .collect();
         let answering = &scenario.answering;
@@ -165,7 +187,9 @@ mod tests {
                     .makes
                     .iter()
                     .map(|make| {
-                        let old = make.replaces.map_or(String::new(), |p| format!(" for {}", number(p)));
+                        let old = make
+                            .replaces
+                            .map_or(String::new(), |p| format!(" for {}", number(p)));
                         format!("{} on {}{old}", make.place.index, number(make.place))
                     })
                     .collect();
@@ -196,7 +220,10 @@ mod tests {
         let nodes = "1 a active\n2 b active\n3 c lost silent";
         let left = chunk(COPIES, &[(0, 1), (1, 2)]);
         assert_eq!(plan(nodes, &left, &[]), "NoRoom");
-        assert_eq!(plan(&format!("{nodes}\n4 c active"), &left, &[]), "from 1: 2 on 4");
+        assert_eq!(
+            plan(&format!("{nodes}\n4 c active"), &left, &[]),
+            "from 1: 2 on 4"
+        );
     }
 
     #[test]
@@ -231,10 +258,19 @@ mod tests {
 
     #[test]
     fn do_new_places_replace_old_ones_in_order_of_index() {
-        let place = |index, n| FragmentPlace { index, disk: disk(n) };
+        let place = |index, n| FragmentPlace {
+            index,
+            disk: disk(n),
+        };
         let made = [
-            Make { place: place(2, 5), replaces: None },
-            Make { place: place(0, 4), replaces: Some(place(0, 1)) },
+            Make {
+                place: place(2, 5),
+                replaces: None,
+            },
+            Make {
+                place: place(0, 4),
+                replaces: Some(place(0, 1)),
+            },
         ];
         let after = places_after(&[place(0, 1), place(1, 2)], &made);
         assert_eq!(after, [place(0, 4), place(1, 2), place(2, 5)]);

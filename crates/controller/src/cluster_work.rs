@@ -10,7 +10,9 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use holdfast_client::{CallError, Health};
 use holdfast_metadata::command::{ClusterCommand, Command};
-use holdfast_metadata::protocol::{GroupStatus, MemberStep, MembersRequest, NodeError, TransferRequest};
+use holdfast_metadata::protocol::{
+    GroupStatus, MemberStep, MembersRequest, NodeError, TransferRequest,
+};
 use holdfast_model::{ClusterState, DiskId, GroupId, Layout, NodeId};
 
 use crate::drain::{count_remains, emptied_of_groups, nowhere_to_go, plan_drained};
@@ -89,12 +91,15 @@ impl ClusterWork {
         if let Some(round) = self.drain(&seen, &mut notes).await? {
             return Ok(round);
         }
-        let rested = self.moved_leader.is_none_or(|at| now.saturating_sub(at) >= LEADER_MOVE_EVERY);
-        if rested
-            && let Some(step) = plan_leader_move(layout, &seen.welcoming, &seen.groups)
-        {
+        let rested = self
+            .moved_leader
+            .is_none_or(|at| now.saturating_sub(at) >= LEADER_MOVE_EVERY);
+        if rested && let Some(step) = plan_leader_move(layout, &seen.welcoming, &seen.groups) {
             self.moved_leader = Some(now);
-            let order = MemberOrder::Transfer { group: step.group, to: step.to };
+            let order = MemberOrder::Transfer {
+                group: step.group,
+                to: step.to,
+            };
             return self.apply(&seen, order).await;
         }
         if notes.is_empty() {
@@ -107,7 +112,12 @@ impl ClusterWork {
         let state = self.shared.state()?;
         let now = self.shared.now();
         let nodes = self.shared.cluster.nodes();
-        self.sights.look(now, nodes.iter().map(|view| (view.node.id, view.health == Health::Up)));
+        self.sights.look(
+            now,
+            nodes
+                .iter()
+                .map(|view| (view.node.id, view.health == Health::Up)),
+        );
         let up = nodes.iter().filter(|view| view.health == Health::Up);
         let answering = up.clone().map(|view| view.node.disk).collect();
         let welcoming = up
@@ -122,11 +132,19 @@ impl ClusterWork {
             .map(|group| {
                 let status = views.get(group).filter(|view| view.leader.is_some());
                 let status = status.and_then(|view| view.status.as_ref());
-                (*group, status.map_or_else(GroupSight::default, |s| sight(&state.layout, s)))
+                (
+                    *group,
+                    status.map_or_else(GroupSight::default, |s| sight(&state.layout, s)),
+                )
             })
             .collect();
         self.learners.look(now, &groups);
-        Ok(Seen { state, answering, welcoming, groups })
+        Ok(Seen {
+            state,
+            answering,
+            welcoming,
+            groups,
+        })
     }
 
     fn silence_notes(&self, now: Duration, layout: &Layout) -> Vec<String> {
@@ -135,7 +153,10 @@ impl ClusterWork {
             .values()
             .filter_map(|node| {
                 let silent = self.sights.silent_for(now, node.id)?;
-                Some(format!("node {} ({:?}) has been silent for {silent:?}", node.id, node.state))
+                Some(format!(
+                    "node {} ({:?}) has been silent for {silent:?}",
+                    node.id, node.state
+                ))
             })
             .collect()
     }
@@ -147,9 +168,15 @@ impl ClusterWork {
         why: String,
     ) -> Result<Round, WorkError> {
         tracing::info!(epoch = %seen.epoch, %why, "the layout changes");
-        let change = ClusterCommand::SetLayout { seen: seen.epoch, layout };
+        let change = ClusterCommand::SetLayout {
+            seen: seen.epoch,
+            layout,
+        };
         let command = Command::Cluster(Box::new(change));
-        let result = self.shared.propose(GroupId::CLUSTER, "a new layout", command).await;
+        let result = self
+            .shared
+            .propose(GroupId::CLUSTER, "a new layout", command)
+            .await;
         match result {
             Ok(_) => {
                 self.shared.cluster.kick();
@@ -189,8 +216,18 @@ impl ClusterWork {
             return Ok(Round::Idle(format!("group {group} has no leader")));
         };
         tracing::info!(%group, from = %leader, %to, "leadership moves");
-        let result = node.transfer(&TransferRequest { group, to: Some(to) }).await;
-        self.settle(format!("group {group}: led by {to}"), "a transfer", leader, result)
+        let result = node
+            .transfer(&TransferRequest {
+                group,
+                to: Some(to),
+            })
+            .await;
+        self.settle(
+            format!("group {group}: led by {to}"),
+            "a transfer",
+            leader,
+            result,
+        )
     }
 
     fn leader(
@@ -199,7 +236,9 @@ impl ClusterWork {
         group: GroupId,
     ) -> Result<Option<(DiskId, holdfast_client::StorageNodeClient)>, WorkError> {
         let leader = seen.groups.get(&group).and_then(|sight| sight.leader);
-        leader.map(|disk| Ok((disk, self.shared.node(disk)?))).transpose()
+        leader
+            .map(|disk| Ok((disk, self.shared.node(disk)?)))
+            .transpose()
     }
 
     /// What a step has come to. That a leader is busy or no longer leads is no
@@ -216,11 +255,17 @@ impl ClusterWork {
                 self.shared.cluster.kick();
                 Ok(Round::Idle(said))
             }
-            Err(CallError::Node(error @ (NodeError::Busy { .. } | NodeError::NotLeader { .. }))) => {
+            Err(CallError::Node(
+                error @ (NodeError::Busy { .. } | NodeError::NotLeader { .. }),
+            )) => {
                 self.shared.cluster.kick();
                 Ok(Round::Idle(format!("{said}: {error}")))
             }
-            Err(source) => Err(WorkError::AskNode { attempted, disk, source }),
+            Err(source) => Err(WorkError::AskNode {
+                attempted,
+                disk,
+                source,
+            }),
         }
     }
 
@@ -283,7 +328,11 @@ fn sight(layout: &Layout, status: &GroupStatus) -> GroupSight {
         strangers: status.voters.len() - voters.len(),
         voters,
         learners: status.learners.iter().filter_map(disk).collect(),
-        matched: status.matched.iter().filter_map(|(n, at)| Some((disk(n)?, *at))).collect(),
+        matched: status
+            .matched
+            .iter()
+            .filter_map(|(n, at)| Some((disk(n)?, *at)))
+            .collect(),
         committed: status.committed,
     }
 }
@@ -311,7 +360,8 @@ impl Learners {
                 self.seen.insert(name, (matched, since));
             }
         }
-        self.given_up.retain(|_, at| now.saturating_sub(*at) < STUCK_FOR);
+        self.given_up
+            .retain(|_, at| now.saturating_sub(*at) < STUCK_FOR);
     }
 
     fn stuck(&self) -> BTreeSet<(GroupId, DiskId)> {

@@ -38,14 +38,21 @@ pub(crate) fn plan_garbage(
     let mut plan = GarbagePlan::default();
     for row in rows {
         let kept = row.places.iter().filter(|(_, disk)| {
-            layout.node_of(*disk).is_some_and(|node| node.state != NodeState::Lost)
+            layout
+                .node_of(*disk)
+                .is_some_and(|node| node.state != NodeState::Lost)
         });
         let mut waits = BTreeSet::new();
         let mut silent = false;
         for (index, disk) in kept {
             if answering.contains(disk) {
                 let (upload, chunk) = (row.id.upload, row.id.chunk);
-                let id = FragmentId { group, upload, chunk, index: *index };
+                let id = FragmentId {
+                    group,
+                    upload,
+                    chunk,
+                    index: *index,
+                };
                 plan.deletes.entry(*disk).or_default().insert(id);
                 waits.insert(*disk);
             } else {
@@ -87,19 +94,24 @@ impl Collector {
         metrics::counter!("holdfast_garbage_collected_total").increment(collected);
         some_groups(failures, led.len())?;
         let note = format!("{collected} rows collected, {later} wait for silent disks");
-        Ok(if collected > 0 { Round::More(note) } else { Round::Idle(note) })
+        Ok(if collected > 0 {
+            Round::More(note)
+        } else {
+            Round::Idle(note)
+        })
     }
 
     /// Collects a group's garbage: rows done, and rows left for later.
-    async fn collect_of(
-        &self,
-        group: GroupId,
-        layout: &Layout,
-    ) -> Result<(u64, usize), WorkError> {
+    async fn collect_of(&self, group: GroupId, layout: &Layout) -> Result<(u64, usize), WorkError> {
         let query = Query::Garbage { limit: MAX_PAGE };
         let rows = match self.shared.query(group, "the garbage", query).await? {
             Answer::Garbage(rows) => rows,
-            _ => return Err(WorkError::OtherAnswer { group, asked: "the garbage" }),
+            _ => {
+                return Err(WorkError::OtherAnswer {
+                    group,
+                    asked: "the garbage",
+                });
+            }
         };
         if rows.is_empty() {
             return Ok((0, 0));
@@ -113,17 +125,22 @@ impl Collector {
         let mut failed = BTreeSet::new();
         for (disk, ids) in plan.deletes {
             let ids: Vec<FragmentId> = ids.into_iter().collect();
-            if let Err(error) = self.shared.delete(disk, &ids).await {
+            if let Err(error) = self.shared.delete(disk, &ids, None).await {
                 tracing::debug!(%disk, %error, "garbage stays for later");
                 failed.insert(disk);
             }
         }
-        let done = plan.rows.into_iter().filter(|(_, waits)| waits.is_disjoint(&failed));
+        let done = plan
+            .rows
+            .into_iter()
+            .filter(|(_, waits)| waits.is_disjoint(&failed));
         let items: Vec<GarbageId> = done.map(|(id, _)| id).collect();
         let count = items.len() as u64;
         if count > 0 {
             let command = Command::CollectedGarbage { items };
-            self.shared.propose(group, "a report of collected garbage", command).await?;
+            self.shared
+                .propose(group, "a report of collected garbage", command)
+                .await?;
         }
         Ok(count)
     }
@@ -153,15 +170,28 @@ mod tests {
     fn row(n: u8, places: &[u8]) -> GarbageRow {
         let upload = UploadId::from_bytes([n; 16]);
         GarbageRow {
-            id: GarbageId { due: Timestamp(1), upload, chunk: 0, serial: 0 },
-            places: (0..).zip(places).map(|(index, n)| (index, disk(*n))).collect(),
+            id: GarbageId {
+                due: Timestamp(1),
+                upload,
+                chunk: 0,
+                serial: 0,
+            },
+            places: (0..)
+                .zip(places)
+                .map(|(index, n)| (index, disk(*n)))
+                .collect(),
         }
     }
 
     #[test]
     fn is_a_row_kept_while_a_disk_that_counts_is_silent_and_its_other_fragments_deleted() {
         let scenario = Scenario::read("1 a active\n2 b active silent\n3 c lost silent");
-        let rows = [row(1, &[1, 2]), row(2, &[1, 3]), row(3, &[3, 9]), row(4, &[2])];
+        let rows = [
+            row(1, &[1, 2]),
+            row(2, &[1, 3]),
+            row(3, &[3, 9]),
+            row(4, &[2]),
+        ];
         let plan = plan_garbage(GroupId(1), &rows, &scenario.layout, &scenario.answering);
         let of = |n: usize| plan.rows.iter().find(|(id, _)| *id == rows[n - 1].id);
         assert_eq!(plan.deletes.keys().copied().collect::<Vec<_>>(), [disk(1)]);

@@ -50,7 +50,14 @@ pub struct Controller {
 impl Controller {
     /// Starts all workers, until the shutdown.
     pub fn start(parts: ControllerParts) -> Self {
-        let ControllerParts { env, cluster, disk, leads, settings, shutdown } = parts;
+        let ControllerParts {
+            env,
+            cluster,
+            disk,
+            leads,
+            settings,
+            shutdown,
+        } = parts;
         let shared = Shared::new(env, cluster, disk, leads, settings);
         let controller = Self {
             shared: shared.clone(),
@@ -58,20 +65,47 @@ impl Controller {
             census_kicked: Arc::default(),
         };
         let none = Arc::<Notify>::default;
-        let (census, repair) = (Arc::clone(&shared.kick_census), Arc::clone(&shared.kick_repair));
+        let (census, repair) = (
+            Arc::clone(&shared.kick_census),
+            Arc::clone(&shared.kick_repair),
+        );
         let census_worker =
             CensusWorker::new(shared.clone(), Arc::clone(&controller.census_kicked));
-        controller.spawn("controller-cluster", ClusterWork::new(shared.clone()), none(), &shutdown);
-        controller.spawn("controller-repair", RepairWorker::new(shared.clone()), repair, &shutdown);
-        controller.spawn("controller-collector", Collector::new(shared.clone()), none(), &shutdown);
+        controller.spawn(
+            "controller-cluster",
+            ClusterWork::new(shared.clone()),
+            none(),
+            &shutdown,
+        );
+        controller.spawn(
+            "controller-repair",
+            RepairWorker::new(shared.clone()),
+            repair,
+            &shutdown,
+        );
+        controller.spawn(
+            "controller-collector",
+            Collector::new(shared.clone()),
+            none(),
+            &shutdown,
+        );
         controller.spawn("controller-census", census_worker, census, &shutdown);
         controller.spawn("controller-scrub", Scrub::new(shared), none(), &shutdown);
         controller
     }
 
-    fn spawn(&self, task: &'static str, worker: impl Worker, kick: Arc<Notify>, shutdown: &Shutdown) {
+    fn spawn(
+        &self,
+        task: &'static str,
+        worker: impl Worker,
+        kick: Arc<Notify>,
+        shutdown: &Shutdown,
+    ) {
         let env = self.shared.env.clone();
-        let run = self.workers.clone().run(env.clone(), worker, kick, shutdown.clone());
+        let run = self
+            .workers
+            .clone()
+            .run(env.clone(), worker, kick, shutdown.clone());
         env.tasks.spawn(task, Box::pin(run));
     }
 
@@ -117,11 +151,22 @@ impl Controller {
             max_age: self.shared.settings.permit_census_age,
         })?;
         let group = GroupId::CLUSTER;
-        let change = ClusterCommand::TakePermit { node, reason: reason.to_owned() };
+        let change = ClusterCommand::TakePermit {
+            node,
+            reason: reason.to_owned(),
+        };
         let command = Command::Cluster(Box::new(change));
-        match self.shared.propose(group, "the maintenance permit", command).await? {
+        match self
+            .shared
+            .propose(group, "the maintenance permit", command)
+            .await?
+        {
             Outcome::Permit(permit) => Ok(permit),
-            _ => Err(WorkError::OtherAnswer { group, asked: "the maintenance permit" }.into()),
+            _ => Err(WorkError::OtherAnswer {
+                group,
+                asked: "the maintenance permit",
+            }
+            .into()),
         }
     }
 
@@ -131,7 +176,9 @@ impl Controller {
     /// When it is not that one that is held, or group 0 does not answer.
     pub async fn release_permit(&self, epoch: Epoch) -> Result<(), PermitError> {
         let command = Command::Cluster(Box::new(ClusterCommand::ReleasePermit { epoch }));
-        self.shared.propose(GroupId::CLUSTER, "the end of the permit", command).await?;
+        self.shared
+            .propose(GroupId::CLUSTER, "the end of the permit", command)
+            .await?;
         Ok(())
     }
 

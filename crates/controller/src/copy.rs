@@ -42,10 +42,19 @@ pub(crate) async fn read_whole(
     id: FragmentId,
     bytes: u64,
 ) -> Result<Whole, WorkError> {
-    let failed = |source| WorkError::AskNode { attempted: "the read of a fragment", disk, source };
+    let failed = |source| WorkError::AskNode {
+        attempted: "the read of a fragment",
+        disk,
+        source,
+    };
     let node = shared.node(disk)?;
     let clock = &*shared.env.clock;
-    let request = DownloadRequest { disk, id, first: 0, end: bytes };
+    let request = DownloadRequest {
+        disk,
+        id,
+        first: 0,
+        end: bytes,
+    };
     let limit = DOWNLOAD_DEADLINE;
     let (head, mut pieces) = within(clock, limit, node.download(&request, None))
         .await
@@ -53,7 +62,10 @@ pub(crate) async fn read_whole(
         .map_err(failed)?;
     let malformed = |reason: String| failed(TransportError::Malformed { reason }.into());
     if head.bytes != bytes {
-        return Err(malformed(format!("it has {} bytes and not {bytes}", head.bytes)));
+        return Err(malformed(format!(
+            "it has {} bytes and not {bytes}",
+            head.bytes
+        )));
     }
     let (mut decoder, mut blocks) = (BlockDecoder::default(), Vec::new());
     let (mut checksum, mut got) = (0, 0);
@@ -96,7 +108,11 @@ pub(crate) async fn write_verified(
     whole: &Whole,
 ) -> Result<(), WorkError> {
     let (row, disk) = (target.row, target.place.disk);
-    let failed = |source| WorkError::AskNode { attempted: "the write of a fragment", disk, source };
+    let failed = |source| WorkError::AskNode {
+        attempted: "the write of a fragment",
+        disk,
+        source,
+    };
     let id = target.place.id(target.group, row.upload, row.chunk.index);
     let bytes = u64::from(row.chunk.stored);
     let request = UploadRequest {
@@ -115,7 +131,13 @@ pub(crate) async fn write_verified(
         key: None,
         expires: None,
     };
-    let pieces: Vec<_> = whole.blocks.iter().cloned().flat_map(encode_block).map(Ok).collect();
+    let pieces: Vec<_> = whole
+        .blocks
+        .iter()
+        .cloned()
+        .flat_map(encode_block)
+        .map(Ok)
+        .collect();
     let body = Body::stream(stream::iter(pieces));
     let node = shared.node(disk)?;
     let limit = WRITE_DEADLINE;

@@ -77,18 +77,28 @@ pub(crate) fn emptied_of_groups<'a>(
     groups: &BTreeMap<GroupId, GroupSight>,
 ) -> Vec<&'a LayoutNode> {
     let carries = |disk: DiskId| {
-        layout.groups.values().any(|members| members.contains(&disk))
+        layout
+            .groups
+            .values()
+            .any(|members| members.contains(&disk))
             || groups
                 .values()
                 .any(|sight| sight.voters.contains(&disk) || sight.learners.contains(&disk))
     };
-    let draining = layout.nodes.values().filter(|node| node.state == NodeState::Draining);
+    let draining = layout
+        .nodes
+        .values()
+        .filter(|node| node.state == NodeState::Draining);
     draining.filter(|node| !carries(node.disk)).collect()
 }
 
 /// Why a node that drains will not become empty; `None` while it can.
 pub(crate) fn nowhere_to_go(layout: &Layout, node: &LayoutNode) -> Option<String> {
-    let staying = layout.nodes.values().filter(|other| other.takes_data()).count();
+    let staying = layout
+        .nodes
+        .values()
+        .filter(|other| other.takes_data())
+        .count();
     let needed = layout.redundancy.fragments();
     (staying < needed).then(|| {
         format!(
@@ -100,7 +110,11 @@ pub(crate) fn nowhere_to_go(layout: &Layout, node: &LayoutNode) -> Option<String
 
 /// The layout in which an empty node is drained; `None`, with what is in the
 /// way, while it is not.
-pub(crate) fn plan_drained(layout: &Layout, node: &LayoutNode, remains: Remains) -> Result<Layout, String> {
+pub(crate) fn plan_drained(
+    layout: &Layout,
+    node: &LayoutNode,
+    remains: Remains,
+) -> Result<Layout, String> {
     if remains.referenced + remains.pending > 0 {
         return Err(format!(
             "node {} still has {} fragments that are referred to and {} that may yet be",
@@ -133,7 +147,10 @@ mod tests {
                 generation: Generation(1),
                 fragments: (0..)
                     .zip(on)
-                    .map(|(index, n)| FragmentPlace { index, disk: disk(*n) })
+                    .map(|(index, n)| FragmentPlace {
+                        index,
+                        disk: disk(*n),
+                    })
                     .collect(),
             },
             bucket: BucketId::from_bytes([0; 16]),
@@ -144,7 +161,12 @@ mod tests {
     fn file(n: u8, index: u8, generation: u64) -> FileEntry {
         let upload = UploadId::from_bytes([n; 16]);
         FileEntry {
-            id: FragmentId { group: GroupId(1), upload, chunk: 0, index },
+            id: FragmentId {
+                group: GroupId(1),
+                upload,
+                chunk: 0,
+                index,
+            },
             generation: Generation(generation),
             bytes: 1,
             corrupt: false,
@@ -153,12 +175,29 @@ mod tests {
 
     #[test]
     fn is_a_disk_empty_only_when_nothing_on_it_is_or_may_be_referred_to() {
-        let rows = [row(1, true, &[1, 2]), row(2, true, &[2, 3]), row(4, false, &[2])];
+        let rows = [
+            row(1, true, &[1, 2]),
+            row(2, true, &[2, 3]),
+            row(4, false, &[2]),
+        ];
         // 1 is referenced, 2 was moved away, 3 is below the floor, 4 is of a
         // running upload, 5 of one that nobody knows yet.
-        let files = [file(1, 0, 9), file(2, 0, 9), file(3, 0, 4), file(4, 1, 9), file(5, 0, 9)];
+        let files = [
+            file(1, 0, 9),
+            file(2, 0, 9),
+            file(3, 0, 4),
+            file(4, 1, 9),
+            file(5, 0, 9),
+        ];
         let remains = weigh(disk(1), &rows, &files, Generation(5));
-        assert_eq!(remains, Remains { referenced: 1, pending: 2, harmless: 2 });
+        assert_eq!(
+            remains,
+            Remains {
+                referenced: 1,
+                pending: 2,
+                harmless: 2
+            }
+        );
         // Referenced and not on the disk: still not empty.
         assert_eq!(weigh(disk(3), &rows, &[], Generation(5)).referenced, 1);
     }
@@ -167,9 +206,15 @@ mod tests {
     fn is_a_node_drained_only_when_it_is_empty() {
         let scenario = Scenario::read("1 a draining\n2 b active\n3 c active\n4 d active");
         let leaving = &scenario.layout.nodes[&node(1)];
-        let remains = Remains { pending: 1, ..Remains::default() };
+        let remains = Remains {
+            pending: 1,
+            ..Remains::default()
+        };
         assert!(plan_drained(&scenario.layout, leaving, remains).is_err());
-        let remains = Remains { harmless: 9, ..Remains::default() };
+        let remains = Remains {
+            harmless: 9,
+            ..Remains::default()
+        };
         let next = plan_drained(&scenario.layout, leaving, remains).unwrap();
         assert_eq!(next.nodes[&node(1)].state, NodeState::Drained);
         assert_eq!(next.epoch, scenario.layout.epoch);
@@ -180,9 +225,15 @@ mod tests {
         let three = "1 a draining\n2 b active\n3 c active";
         let scenario = Scenario::read(three);
         let reason = nowhere_to_go(&scenario.layout, &scenario.layout.nodes[&node(1)]).unwrap();
-        assert!(reason.ends_with("2 other nodes take data, and 3 are needed"), "{reason}");
+        assert!(
+            reason.ends_with("2 other nodes take data, and 3 are needed"),
+            "{reason}"
+        );
         let scenario = Scenario::read(&format!("{three}\n4 d active"));
-        assert_eq!(nowhere_to_go(&scenario.layout, &scenario.layout.nodes[&node(1)]), None);
+        assert_eq!(
+            nowhere_to_go(&scenario.layout, &scenario.layout.nodes[&node(1)]),
+            None
+        );
     }
 
     #[test]
@@ -190,9 +241,16 @@ mod tests {
         let nodes = "1 a draining\n2 b active\n3 c active";
         let empty = Scenario::read(&format!("{nodes}\ngroup 1: 2* 3"));
         assert_eq!(emptied_of_groups(&empty.layout, &empty.groups).len(), 1);
-        for group in ["group 1: 2* 3 +1", "group 1: 1 2* 3", "group 1: 2* 3 wanted 1 2 3"] {
+        for group in [
+            "group 1: 2* 3 +1",
+            "group 1: 1 2* 3",
+            "group 1: 2* 3 wanted 1 2 3",
+        ] {
             let carries = Scenario::read(&format!("{nodes}\n{group}"));
-            assert_eq!(emptied_of_groups(&carries.layout, &carries.groups), Vec::<&LayoutNode>::new());
+            assert_eq!(
+                emptied_of_groups(&carries.layout, &carries.groups),
+                Vec::<&LayoutNode>::new()
+            );
         }
     }
 }

@@ -69,8 +69,11 @@ pub(crate) fn some_groups(
     let failed = failures.len();
     match failures.pop() {
         None => Ok(()),
-        Some((group, source)) => {
-            Err(WorkError::SomeGroups { failed, all, group, source: Box::new(source) })
-        }
+        Some((group, source)) => Err(WorkError::SomeGroups {
+            failed,
+            all,
+            group,
+            source: Box::new(source),
+        }),
     }
 }

@@ -58,7 +58,11 @@ pub(crate) fn plan_leader_move(
         .filter_map(|(group, disk)| Some((*leads.get(&disk)?, group, disk)))
         .filter(|(led, ..)| led + 1 < *count)
         .min()
-        .map(|(_, group, to)| LeaderMove { group, from: *most, to })
+        .map(|(_, group, to)| LeaderMove {
+            group,
+            from: *most,
+            to,
+        })
 }
 
 #[cfg(test)]
@@ -81,7 +85,10 @@ mod tests {
         let mut scenario = Scenario::read(&groups(&[1; 17]));
         let moves = scenario.run_leaders();
         assert_eq!(moves.lines().count(), 10, "{moves}");
-        assert!(moves.starts_with("group 0: 1 -> 2\ngroup 1: 1 -> 3\n"), "{moves}");
+        assert!(
+            moves.starts_with("group 0: 1 -> 2\ngroup 1: 1 -> 3\n"),
+            "{moves}"
+        );
         assert_eq!(scenario.run_leaders(), "");
     }
 

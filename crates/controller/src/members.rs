@@ -53,10 +53,23 @@ pub(crate) struct MembersCase<'a> {
 pub(crate) enum MemberOrder {
     /// Write down who carries the groups.
     SetLayout(Box<Layout>),
-    AddLearner { group: GroupId, disk: DiskId },
-    Swap { group: GroupId, add: DiskId, remove: Option<DiskId> },
-    Remove { group: GroupId, disk: DiskId },
-    Transfer { group: GroupId, to: DiskId },
+    AddLearner {
+        group: GroupId,
+        disk: DiskId,
+    },
+    Swap {
+        group: GroupId,
+        add: DiskId,
+        remove: Option<DiskId>,
+    },
+    Remove {
+        group: GroupId,
+        disk: DiskId,
+    },
+    Transfer {
+        group: GroupId,
+        to: DiskId,
+    },
 }
 
 /// The next step, if there is one, and what is in the way.
@@ -132,12 +145,24 @@ fn write_down(case: &MembersCase<'_>) -> Option<Layout> {
         if sight.leader.is_none() || sight.strangers > 0 || sight.voters.is_empty() {
             continue;
         }
-        let Some(members) = next.groups.get_mut(group) else { continue };
-        let mut new = sight.voters.iter().filter(|disk| !members.contains(disk)).copied();
+        let Some(members) = next.groups.get_mut(group) else {
+            continue;
+        };
+        let mut new = sight
+            .voters
+            .iter()
+            .filter(|disk| !members.contains(disk))
+            .copied();
         // A newcomer takes the place of who went, so that the rest stays put.
         let mut now: Vec<DiskId> = members
             .iter()
-            .filter_map(|disk| if sight.voters.contains(disk) { Some(*disk) } else { new.next() })
+            .filter_map(|disk| {
+                if sight.voters.contains(disk) {
+                    Some(*disk)
+                } else {
+                    new.next()
+                }
+            })
             .collect();
         now.extend(new);
         *members = now;
@@ -173,7 +198,10 @@ impl MembersCase<'_> {
         let need = self.need(sight);
         let stuck = self.stuck.contains(&(group, learner));
         let (Some(need), true, false) = (need, self.usable(learner), stuck) else {
-            return Ok(MemberOrder::Remove { group, disk: learner });
+            return Ok(MemberOrder::Remove {
+                group,
+                disk: learner,
+            });
         };
         let matched = sight.matched.get(&learner).copied().unwrap_or(0);
         if matched == 0 || matched + CAUGHT_UP_ENTRIES < sight.committed {
@@ -185,10 +213,16 @@ impl MembersCase<'_> {
         if need.remove.is_some() && need.remove == sight.leader {
             return match self.heir(sight, need.remove) {
                 Some(to) => Ok(MemberOrder::Transfer { group, to }),
-                None => Err(format!("group {group}: its leader is to go and nobody can follow")),
+                None => Err(format!(
+                    "group {group}: its leader is to go and nobody can follow"
+                )),
             };
         }
-        Ok(MemberOrder::Swap { group, add: learner, remove: need.remove })
+        Ok(MemberOrder::Swap {
+            group,
+            add: learner,
+            remove: need.remove,
+        })
     }
 
     /// Who should lead instead: a member that stays and answers, the furthest.
@@ -209,32 +243,51 @@ impl MembersCase<'_> {
             .filter_map(|disk| Some((self.fault(*disk)?, Some(*disk) == sight.leader, *disk)))
             .min();
         if let Some((fault, _, disk)) = worst {
-            return Some(Need { fault, remove: Some(disk) });
+            return Some(Need {
+                fault,
+                remove: Some(disk),
+            });
         }
         let wanted = usize::from(self.layout.metadata_replicas);
         if sight.voters.len() < wanted {
             // An even number of members bears no more losses than one less:
             // begun only when the odd number can be reached.
             let even = sight.voters.len().is_multiple_of(2);
-            let free = self.layout.nodes.values().filter(|node| {
-                self.usable(node.disk) && !sight.voters.contains(&node.disk)
-            });
+            let free = self
+                .layout
+                .nodes
+                .values()
+                .filter(|node| self.usable(node.disk) && !sight.voters.contains(&node.disk));
             let reach = sight.voters.len() + free.count();
-            return (even || reach >= sight.voters.len() + 2)
-                .then_some(Need { fault: Fault::Lacking, remove: None });
+            return (even || reach >= sight.voters.len() + 2).then_some(Need {
+                fault: Fault::Lacking,
+                remove: None,
+            });
         }
-        self.double(sight).map(|disk| Need { fault: Fault::SameZone, remove: Some(disk) })
+        self.double(sight).map(|disk| Need {
+            fault: Fault::SameZone,
+            remove: Some(disk),
+        })
     }
 
     /// One of two members in one zone, rather not the leader; none while
     /// anybody is silent, since every move costs some safety.
     fn double(&self, sight: &GroupSight) -> Option<DiskId> {
-        if !sight.voters.iter().all(|disk| self.answering.contains(disk)) {
+        if !sight
+            .voters
+            .iter()
+            .all(|disk| self.answering.contains(disk))
+        {
             return None;
         }
         let zone = |disk: DiskId| self.node(disk).and_then(|node| node.zone.as_ref());
         let double = |disk: &&DiskId| {
-            sight.voters.iter().filter(|other| zone(**other) == zone(**disk)).count() > 1
+            sight
+                .voters
+                .iter()
+                .filter(|other| zone(**other) == zone(**disk))
+                .count()
+                > 1
         };
         let mut doubles: Vec<DiskId> = sight.voters.iter().filter(double).copied().collect();
         doubles.sort_by_key(|disk| (Some(*disk) == sight.leader, *disk));
@@ -244,14 +297,21 @@ impl MembersCase<'_> {
     /// The best disk for a new member: in a zone and on a machine without one,
     /// then the one that carries the fewest groups.
     fn candidate(&self, group: GroupId, sight: &GroupSight, need: Need) -> Option<DiskId> {
-        let staying = sight.voters.iter().filter(|disk| Some(**disk) != need.remove);
+        let staying = sight
+            .voters
+            .iter()
+            .filter(|disk| Some(**disk) != need.remove);
         let staying: Vec<&LayoutNode> = staying.filter_map(|disk| self.node(*disk)).collect();
         let zone_used = |node: &LayoutNode| staying.iter().any(|other| other.zone == node.zone);
         let host_used = |node: &LayoutNode| {
             node.host.is_some() && staying.iter().any(|other| other.host == node.host)
         };
         let carried = |disk: DiskId| {
-            self.layout.groups.values().filter(|disks| disks.contains(&disk)).count()
+            self.layout
+                .groups
+                .values()
+                .filter(|disks| disks.contains(&disk))
+                .count()
         };
         self.layout
             .nodes
@@ -259,7 +319,14 @@ impl MembersCase<'_> {
             .filter(|node| self.usable(node.disk) && !sight.voters.contains(&node.disk))
             .filter(|node| !self.stuck.contains(&(group, node.disk)))
             .filter(|node| need.fault != Fault::SameZone || !zone_used(node))
-            .min_by_key(|node| (zone_used(node), host_used(node), carried(node.disk), node.disk))
+            .min_by_key(|node| {
+                (
+                    zone_used(node),
+                    host_used(node),
+                    carried(node.disk),
+                    node.disk,
+                )
+            })
             .map(|node| node.disk)
     }
 }
@@ -362,13 +429,22 @@ mod tests {
              layout: group 1 = 1 4 3\n"
         );
         // A silent member is reason enough to leave everything as it is.
-        assert_eq!(steps(&format!("{doubled} silent\n4 c active").replace("3 b active", "3 b active silent").replace("2 3 silent", "2 3")), "");
+        assert_eq!(
+            steps(
+                &format!("{doubled} silent\n4 c active")
+                    .replace("3 b active", "3 b active silent")
+                    .replace("2 3 silent", "2 3")
+            ),
+            ""
+        );
     }
 
     #[test]
     fn is_nothing_moved_for_balance_alone() {
         assert_eq!(
-            steps("1 a active\n2 b active\n3 c active\n4 d active\ngroup 1: 1* 2 3\ngroup 2: 1* 2 3"),
+            steps(
+                "1 a active\n2 b active\n3 c active\n4 d active\ngroup 1: 1* 2 3\ngroup 2: 1* 2 3"
+            ),
             ""
         );
     }
@@ -399,7 +475,10 @@ mod tests {
             "1 a active\n2 b active\n3 c lost silent\n4 d active silent\n5 e active\n\
              group 1: 1* 2 3 +4",
         );
-        assert!(died.starts_with("group 1: remove 4\ngroup 1: add learner 5\n"), "{died}");
+        assert!(
+            died.starts_with("group 1: remove 4\ngroup 1: add learner 5\n"),
+            "{died}"
+        );
     }
 
     #[test]
@@ -408,7 +487,10 @@ mod tests {
             "1 a active\n2 b active\n3 c lost silent\n4 d active\n5 e active\n\
              group 1: 1* 2 3 +4 stuck",
         );
-        assert!(steps.starts_with("group 1: remove 4\ngroup 1: add learner 5\n"), "{steps}");
+        assert!(
+            steps.starts_with("group 1: remove 4\ngroup 1: add learner 5\n"),
+            "{steps}"
+        );
     }
 
     #[test]
@@ -416,7 +498,10 @@ mod tests {
         let steps = steps(
             "1 a active\n2 b active\n3 c lost silent\n4 d active\ngroup 1: 1 2 3\ngroup 2: 1* 2 3",
         );
-        assert!(steps.starts_with("group 1 has no leader\ngroup 2: add learner 4\n"), "{steps}");
+        assert!(
+            steps.starts_with("group 1 has no leader\ngroup 2: add learner 4\n"),
+            "{steps}"
+        );
     }
 
     #[test]

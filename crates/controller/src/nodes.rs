@@ -29,14 +29,26 @@ struct Sight {
 impl Sights {
     /// Takes a look at all nodes.
     pub fn look(&mut self, now: Duration, nodes: impl IntoIterator<Item = (NodeId, bool)>) {
-        let gap = self.looked.is_none_or(|at| now.saturating_sub(at) > MAX_GAP);
-        let before = if gap { BTreeMap::new() } else { std::mem::take(&mut self.nodes) };
+        let gap = self
+            .looked
+            .is_none_or(|at| now.saturating_sub(at) > MAX_GAP);
+        let before = if gap {
+            BTreeMap::new()
+        } else {
+            std::mem::take(&mut self.nodes)
+        };
         self.looked = Some(now);
         self.nodes = nodes
             .into_iter()
             .map(|(node, answers)| {
                 let same = before.get(&node).filter(|sight| sight.answers == answers);
-                (node, same.copied().unwrap_or(Sight { answers, since: now }))
+                (
+                    node,
+                    same.copied().unwrap_or(Sight {
+                        answers,
+                        since: now,
+                    }),
+                )
             })
             .collect();
     }
@@ -68,7 +80,9 @@ pub(crate) fn plan_node_states(
         let to = match node.state {
             NodeState::Unplaced if node.zone.is_some() => NodeState::Active,
             NodeState::Active
-                if sights.silent_for(now, node.id).is_some_and(|d| d >= settings.down_grace) =>
+                if sights
+                    .silent_for(now, node.id)
+                    .is_some_and(|d| d >= settings.down_grace) =>
             {
                 NodeState::Down
             }
@@ -77,7 +91,11 @@ pub(crate) fn plan_node_states(
                     .answering_for(now, node.id)
                     .is_some_and(|d| d >= settings.return_steady) =>
             {
-                if node.zone.is_some() { NodeState::Active } else { NodeState::Unplaced }
+                if node.zone.is_some() {
+                    NodeState::Active
+                } else {
+                    NodeState::Unplaced
+                }
             }
             _ => continue,
         };
@@ -93,7 +111,10 @@ mod tests {
     use crate::scenario::{Scenario, node};
 
     fn settings() -> ControllerSettings {
-        ControllerSettings { down_grace: Duration::from_secs(60), ..ControllerSettings::default() }
+        ControllerSettings {
+            down_grace: Duration::from_secs(60),
+            ..ControllerSettings::default()
+        }
     }
 
     /// Looks once a second, with what each second says of node 2, and returns
@@ -104,7 +125,10 @@ mod tests {
         let mut seen = Vec::new();
         for (second, answers) in (0..).zip(seconds) {
             let now = Duration::from_secs(1_000 + second);
-            let all = layout.nodes.keys().map(|id| (*id, *id != node(2) || answers));
+            let all = layout
+                .nodes
+                .keys()
+                .map(|id| (*id, *id != node(2) || answers));
             sights.look(now, all.collect::<Vec<_>>());
             if let Some((next, _)) = plan_node_states(&layout, &sights, now, &settings()) {
                 layout = next;

@@ -114,14 +114,23 @@ pub fn may_take_permit(case: &PermitCase<'_>) -> Result<(), PermitRefusal> {
     }
     // A node that is away already may be worked on; no other may be away.
     let gone = |state| matches!(state, NodeState::Lost | NodeState::Drained);
-    let others = layout.nodes.values().filter(|node| node.id != case.node && !gone(node.state));
-    if let Some(away) = others.into_iter().find(|node| !case.answering.contains(&node.disk)) {
+    let others = layout
+        .nodes
+        .values()
+        .filter(|node| node.id != case.node && !gone(node.state));
+    if let Some(away) = others
+        .into_iter()
+        .find(|node| !case.answering.contains(&node.disk))
+    {
         return Err(PermitRefusal::NodeAway(away.id));
     }
     for (group, members) in &layout.groups {
         check_members(case, *group, members)?;
     }
-    layout.data_groups().into_iter().try_for_each(|group| check_census(case, group))
+    layout
+        .data_groups()
+        .into_iter()
+        .try_for_each(|group| check_census(case, group))
 }
 
 fn check_members(
@@ -142,7 +151,11 @@ fn check_members(
         return lacks("its members are being changed".into());
     }
     for member in members {
-        let own = case.state.layout.node_of(*member).is_some_and(|node| node.id == case.node);
+        let own = case
+            .state
+            .layout
+            .node_of(*member)
+            .is_some_and(|node| node.id == case.node);
         if !own && !case.answering.contains(member) {
             return lacks(format!("disk {member} does not answer"));
         }

@@ -49,8 +49,17 @@ fn world(text: &str) -> World {
         time: NOW,
     };
     World {
-        groups: scenario.groups.iter().map(|(group, sight)| (*group, view(*group, sight))).collect(),
-        censuses: scenario.layout.data_groups().into_iter().map(|g| (g, census)).collect(),
+        groups: scenario
+            .groups
+            .iter()
+            .map(|(group, sight)| (*group, view(*group, sight)))
+            .collect(),
+        censuses: scenario
+            .layout
+            .data_groups()
+            .into_iter()
+            .map(|g| (g, census))
+            .collect(),
         answering: scenario.answering,
         state: ClusterState {
             cluster: ClusterId::from_bytes([1; 16]),

@@ -33,7 +33,11 @@ impl Progress {
                 self.total = self.done;
             }
             (_, None) => {
-                *self = Self { total: waiting, since: Some(now), ..Self::default() };
+                *self = Self {
+                    total: waiting,
+                    since: Some(now),
+                    ..Self::default()
+                };
             }
             (_, Some(_)) => self.total = self.done + waiting,
         }
@@ -88,11 +92,17 @@ mod tests {
         keeper.failed();
         keeper.look(4, Timestamp(6));
         let view = keeper.view();
-        assert_eq!((view.total, view.done, view.failed, view.bytes), (5, 1, 1, 100));
+        assert_eq!(
+            (view.total, view.done, view.failed, view.bytes),
+            (5, 1, 1, 100)
+        );
         assert_eq!((view.since, view.left()), (Some(Timestamp(5)), 4));
         keeper.look(0, Timestamp(7));
         assert_eq!((keeper.view().since, keeper.view().left()), (None, 0));
         keeper.look(1, Timestamp(8));
-        assert_eq!((keeper.view().since, keeper.view().done), (Some(Timestamp(8)), 0));
+        assert_eq!(
+            (keeper.view().since, keeper.view().done),
+            (Some(Timestamp(8)), 0)
+        );
     }
 }

@@ -66,7 +66,10 @@ pub(crate) struct RepairWorker {
 
 impl RepairWorker {
     pub fn new(shared: Shared) -> Self {
-        Self { shared, swept: None }
+        Self {
+            shared,
+            swept: None,
+        }
     }
 
     async fn work(&mut self) -> Result<Round, WorkError> {
@@ -79,8 +82,13 @@ impl RepairWorker {
                 Err(error) => failures.push((group, error)),
             }
         }
-        let waiting = degraded.iter().map(|(_, rows)| rows.len() as u64).sum::<u64>();
-        self.shared.progress.look(waiting, self.shared.env.clock.wall());
+        let waiting = degraded
+            .iter()
+            .map(|(_, rows)| rows.len() as u64)
+            .sum::<u64>();
+        self.shared
+            .progress
+            .look(waiting, self.shared.env.clock.wall());
         let mut hidden = false;
         for (group, rows) in degraded {
             let full = rows.len() >= MAX_PAGE as usize;
@@ -92,8 +100,15 @@ impl RepairWorker {
                 Err(error) => failures.push((group, error)),
             }
         }
-        self.shared.progress.look(waiting.saturating_sub(all.repaired), self.shared.env.clock.wall());
-        let leaving = state.layout.nodes.values().any(|n| n.state == NodeState::Draining);
+        self.shared.progress.look(
+            waiting.saturating_sub(all.repaired),
+            self.shared.env.clock.wall(),
+        );
+        let leaving = state
+            .layout
+            .nodes
+            .values()
+            .any(|n| n.state == NodeState::Draining);
         let due = self.swept.is_none_or(|(at, epoch)| {
             epoch != state.layout.epoch || self.shared.now().saturating_sub(at) >= SWEEP_EVERY
         });
@@ -112,9 +127,14 @@ impl RepairWorker {
             all.repaired,
             all.failed,
             all.hindered,
-            all.hindrance.map_or(String::new(), |why| format!(" ({why:?})")),
+            all.hindrance
+                .map_or(String::new(), |why| format!(" ({why:?})")),
         );
-        Ok(if all.repaired > 0 { Round::More(note) } else { Round::Idle(note) })
+        Ok(if all.repaired > 0 {
+            Round::More(note)
+        } else {
+            Round::Idle(note)
+        })
     }
 }
 
@@ -150,7 +170,10 @@ async fn fetch_degraded(shared: &Shared, group: GroupId) -> Result<Vec<ChunkRow>
     let query = Query::Degraded { limit: MAX_PAGE };
     match shared.query(group, "the degraded chunks", query).await? {
         Answer::Degraded(rows) => Ok(rows),
-        _ => Err(WorkError::OtherAnswer { group, asked: "the degraded chunks" }),
+        _ => Err(WorkError::OtherAnswer {
+            group,
+            asked: "the degraded chunks",
+        }),
     }
 }
 
@@ -160,7 +183,9 @@ async fn sweep(shared: &Shared, group: GroupId) -> Result<Counts, WorkError> {
     let mut after = None;
     loop {
         let rows = fetch_rows(shared, group, after).await?;
-        let Some(last) = rows.last() else { return Ok(all) };
+        let Some(last) = rows.last() else {
+            return Ok(all);
+        };
         after = Some((last.upload, last.chunk.index));
         let ended = rows.len() < MAX_PAGE as usize;
         all.add(work_on(shared, group, rows, usize::MAX).await?);
@@ -231,18 +256,36 @@ async fn repair_chunk(shared: &Shared, group: GroupId, row: &ChunkRow) -> Result
         Ok(None) => return Ok(Done::Nothing),
         Err(hindrance) => return Ok(Done::Hindered(hindrance)),
     };
-    shared.repair_throttle.take(u64::from(row.chunk.stored)).await;
+    shared
+        .repair_throttle
+        .take(u64::from(row.chunk.stored))
+        .await;
     let whole = read_source(shared, group, row, &plan.sources).await?;
-    let generation = shared.cluster.generation(group).await.map_err(|source| {
-        WorkError::AskGroup { attempted: "the generation", group, source }
-    })?;
+    let generation =
+        shared
+            .cluster
+            .generation(group)
+            .await
+            .map_err(|source| WorkError::AskGroup {
+                attempted: "the generation",
+                group,
+                source,
+            })?;
     let mut made: Vec<Make> = Vec::new();
     let mut error = None;
     for (at, make) in plan.makes.iter().enumerate() {
         if at > 0 {
-            shared.repair_throttle.take(u64::from(row.chunk.stored)).await;
+            shared
+                .repair_throttle
+                .take(u64::from(row.chunk.stored))
+                .await;
         }
-        let target = Target { group, row, place: make.place, generation };
+        let target = Target {
+            group,
+            row,
+            place: make.place,
+            generation,
+        };
         match write_verified(shared, &target, &whole).await {
             Ok(()) => made.push(*make),
             Err(failed) => error = Some(failed),
@@ -259,8 +302,13 @@ async fn repair_chunk(shared: &Shared, group: GroupId, row: &ChunkRow) -> Result
         now,
         generation,
     };
-    match shared.propose(group, "a change of a chunk's fragments", command).await {
-        Ok(_) => Ok(Done::Repaired(u64::from(row.chunk.stored) * made.len() as u64)),
+    match shared
+        .propose(group, "a change of a chunk's fragments", command)
+        .await
+    {
+        Ok(_) => Ok(Done::Repaired(
+            u64::from(row.chunk.stored) * made.len() as u64,
+        )),
         Err(error) => {
             if is_refusal(&error) {
                 // The row has changed, or the generation is an old one.
@@ -287,7 +335,11 @@ async fn read_source(
             Err(failed) => {
                 if is_gone(&failed) {
                     let (upload, chunk) = (row.upload, row.chunk.index);
-                    let missing = MissingFragment { upload, chunk, place: *place };
+                    let missing = MissingFragment {
+                        upload,
+                        chunk,
+                        place: *place,
+                    };
                     report(shared, group, &[missing]).await?;
                 }
                 error = failed;

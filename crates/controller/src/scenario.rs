@@ -9,7 +9,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use holdfast_model::layout::{SLOTS, SlotRange};
-use holdfast_model::{DiskId, Epoch, GroupId, Layout, LayoutNode, NodeId, NodeState, Redundancy, Slot};
+use holdfast_model::{
+    DiskId, Epoch, GroupId, Layout, LayoutNode, NodeId, NodeState, Redundancy, Slot,
+};
 
 use crate::leaders::plan_leader_move;
 use crate::members::{GroupSight, MemberOrder, MembersCase, plan_members};
@@ -61,7 +63,11 @@ impl Scenario {
         }
         // All slots are the last group's: the planners do not look at them.
         let group = scenario.groups.keys().last().copied().unwrap_or_default();
-        scenario.layout.slots = vec![SlotRange { first: Slot(0), last: Slot(SLOTS - 1), group }];
+        scenario.layout.slots = vec![SlotRange {
+            first: Slot(0),
+            last: Slot(SLOTS - 1),
+            group,
+        }];
         scenario
     }
 
@@ -99,7 +105,10 @@ impl Scenario {
     fn read_group(&mut self, line: &str) {
         let (group, members) = line.split_once(": ").unwrap();
         let group = GroupId(group.parse().unwrap());
-        let mut sight = GroupSight { committed: ENTRIES, ..GroupSight::default() };
+        let mut sight = GroupSight {
+            committed: ENTRIES,
+            ..GroupSight::default()
+        };
         let mut wanted: Option<Vec<DiskId>> = None;
         let mut stuck = false;
         for word in members.split(' ') {
@@ -119,9 +128,12 @@ impl Scenario {
             }
         }
         if stuck {
-            self.stuck.extend(sight.learners.iter().map(|disk| (group, *disk)));
+            self.stuck
+                .extend(sight.learners.iter().map(|disk| (group, *disk)));
         }
-        self.layout.groups.insert(group, wanted.unwrap_or_else(|| sight.voters.clone()));
+        self.layout
+            .groups
+            .insert(group, wanted.unwrap_or_else(|| sight.voters.clone()));
         self.groups.insert(group, sight);
     }
 
@@ -167,16 +179,26 @@ impl Scenario {
     fn apply(&mut self, order: &MemberOrder) -> String {
         match order {
             MemberOrder::SetLayout(next) => {
-                assert_eq!(next.epoch, self.layout.epoch, "computed from another layout");
+                assert_eq!(
+                    next.epoch, self.layout.epoch,
+                    "computed from another layout"
+                );
                 next.check().unwrap();
-                let changed = next.groups.iter().filter(|(g, m)| self.layout.groups[*g] != **m);
+                let changed = next
+                    .groups
+                    .iter()
+                    .filter(|(g, m)| self.layout.groups[*g] != **m);
                 let text: Vec<String> = changed
                     .map(|(group, members)| {
-                        let members: Vec<_> = members.iter().map(|d| number(*d).to_string()).collect();
+                        let members: Vec<_> =
+                            members.iter().map(|d| number(*d).to_string()).collect();
                         format!("layout: group {group} = {}", members.join(" "))
                     })
                     .collect();
-                self.layout = Layout { epoch: next.epoch.next(), ..(**next).clone() };
+                self.layout = Layout {
+                    epoch: next.epoch.next(),
+                    ..(**next).clone()
+                };
                 text.join("\n")
             }
             MemberOrder::AddLearner { group, disk } => {
@@ -193,7 +215,11 @@ impl Scenario {
                 format!("group {group}: swap {} for {gone}", number(*add))
             }
             MemberOrder::Remove { group, disk } => {
-                self.groups.get_mut(group).unwrap().learners.retain(|learner| learner != disk);
+                self.groups
+                    .get_mut(group)
+                    .unwrap()
+                    .learners
+                    .retain(|learner| learner != disk);
                 format!("group {group}: remove {}", number(*disk))
             }
             MemberOrder::Transfer { group, to } => {

@@ -29,7 +29,13 @@ pub(crate) struct Scrub {
 
 impl Scrub {
     pub fn new(shared: Shared) -> Self {
-        Self { shared, after: None, read: 0, corrupt: 0, passes: 0 }
+        Self {
+            shared,
+            after: None,
+            read: 0,
+            corrupt: 0,
+            passes: 0,
+        }
     }
 
     async fn read_page(&mut self) -> Result<Round, WorkError> {
@@ -82,16 +88,29 @@ impl Scrub {
         let missing = MissingFragment {
             upload: file.id.upload,
             chunk: file.id.chunk,
-            place: FragmentPlace { index: file.id.index, disk },
+            place: FragmentPlace {
+                index: file.id.index,
+                disk,
+            },
         };
-        let command = Command::ReportMissing { fragments: vec![missing] };
-        self.shared.propose(file.id.group, "a report of a corrupt fragment", command).await?;
+        let command = Command::ReportMissing {
+            fragments: vec![missing],
+        };
+        self.shared
+            .propose(file.id.group, "a report of a corrupt fragment", command)
+            .await?;
         Ok(())
     }
 
     async fn listed(&self, id: &FragmentId) -> Result<Option<FileEntry>, WorkError> {
-        let before = FragmentId { index: id.index.saturating_add(1), ..*id };
-        let page = self.shared.files(self.shared.disk, just_before(id), Some(before)).await?;
+        let before = FragmentId {
+            index: id.index.saturating_add(1),
+            ..*id
+        };
+        let page = self
+            .shared
+            .files(self.shared.disk, just_before(id), Some(before))
+            .await?;
         Ok(page.files.into_iter().find(|file| file.id == *id))
     }
 

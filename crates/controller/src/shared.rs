@@ -118,7 +118,11 @@ impl Shared {
         self.cluster
             .propose(group, id, command, GROUP_DEADLINE, None)
             .await
-            .map_err(|source| WorkError::AskGroup { attempted, group, source })
+            .map_err(|source| WorkError::AskGroup {
+                attempted,
+                group,
+                source,
+            })
     }
 
     pub async fn query(
@@ -130,19 +134,32 @@ impl Shared {
         self.cluster
             .query(group, query, GROUP_DEADLINE, None)
             .await
-            .map_err(|source| WorkError::AskGroup { attempted, group, source })
+            .map_err(|source| WorkError::AskGroup {
+                attempted,
+                group,
+                source,
+            })
     }
 
     /// The generation of new fragments and the floor, as of now.
     pub async fn generations(&self, group: GroupId) -> Result<(Generation, Generation), WorkError> {
-        match self.query(group, "the generation", Query::Generation).await? {
+        match self
+            .query(group, "the generation", Query::Generation)
+            .await?
+        {
             Answer::Generation { current, floor } => Ok((current, floor)),
-            _ => Err(WorkError::OtherAnswer { group, asked: "the generation" }),
+            _ => Err(WorkError::OtherAnswer {
+                group,
+                asked: "the generation",
+            }),
         }
     }
 
     pub fn node(&self, disk: DiskId) -> Result<StorageNodeClient, WorkError> {
-        self.cluster.manager().node_of_disk(disk).ok_or(WorkError::UnknownDisk(disk))
+        self.cluster
+            .manager()
+            .node_of_disk(disk)
+            .ok_or(WorkError::UnknownDisk(disk))
     }
 
     /// A page of a disk's fragments.
@@ -153,24 +170,47 @@ impl Shared {
         before: Option<FragmentId>,
     ) -> Result<Files, WorkError> {
         let node = self.node(disk)?;
-        let request = FilesRequest { disk: Some(disk), after, before, limit: FILES_PAGE };
+        let request = FilesRequest {
+            disk: Some(disk),
+            after,
+            before,
+            limit: FILES_PAGE,
+        };
         let limit = NODE_DEADLINE;
         within(&*self.env.clock, limit, node.files(&request))
             .await
             .unwrap_or_else(|| Err(holdfast_runtime::TransportError::Deadline { limit }.into()))
-            .map_err(|source| WorkError::AskNode { attempted: "a list of fragments", disk, source })
+            .map_err(|source| WorkError::AskNode {
+                attempted: "a list of fragments",
+                disk,
+                source,
+            })
     }
 
-    /// Deletes fragments from a disk.
-    pub async fn delete(&self, disk: DiskId, ids: &[FragmentId]) -> Result<(), WorkError> {
+    /// Deletes fragments from a disk, only those of a generation below `below`
+    /// where that is given.
+    pub async fn delete(
+        &self,
+        disk: DiskId,
+        ids: &[FragmentId],
+        below: Option<Generation>,
+    ) -> Result<(), WorkError> {
         let node = self.node(disk)?;
         let limit = NODE_DEADLINE;
         for ids in ids.chunks(DELETE_AT_ONCE) {
-            let request = FragmentIds { disk, ids: ids.to_vec() };
+            let request = FragmentIds {
+                disk,
+                ids: ids.to_vec(),
+                below,
+            };
             within(&*self.env.clock, limit, node.delete(&request))
                 .await
                 .unwrap_or_else(|| Err(holdfast_runtime::TransportError::Deadline { limit }.into()))
-                .map_err(|source| WorkError::AskNode { attempted: "a delete", disk, source })?;
+                .map_err(|source| WorkError::AskNode {
+                    attempted: "a delete",
+                    disk,
+                    source,
+                })?;
         }
         Ok(())
     }
@@ -178,5 +218,11 @@ impl Shared {
 
 /// Whether an error says that the group has moved on since it was looked at.
 pub(crate) fn is_refusal(error: &WorkError) -> bool {
-    matches!(error, WorkError::AskGroup { source: ClusterError::Refused(_), .. })
+    matches!(
+        error,
+        WorkError::AskGroup {
+            source: ClusterError::Refused(_),
+            ..
+        }
+    )
 }

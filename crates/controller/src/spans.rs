@@ -34,12 +34,20 @@ pub(crate) struct Walk {
 
 /// The name before which no fragment of a chunk sorts.
 fn first_of(group: GroupId, upload: UploadId, chunk: u32) -> FragmentId {
-    FragmentId { group, upload, chunk, index: 0 }
+    FragmentId {
+        group,
+        upload,
+        chunk,
+        index: 0,
+    }
 }
 
 /// The name after which no fragment of a chunk sorts: no chunk has 256 fragments.
 fn last_of(group: GroupId, upload: UploadId, chunk: u32) -> FragmentId {
-    FragmentId { index: u8::MAX, ..first_of(group, upload, chunk) }
+    FragmentId {
+        index: u8::MAX,
+        ..first_of(group, upload, chunk)
+    }
 }
 
 /// The bounds of a span that begins after `after` and ends with `last`, or
@@ -54,19 +62,30 @@ pub(crate) fn bounds(
         Some((upload, chunk)) => Some(last_of(group, upload, chunk)),
         // The last name of the group before: names of this one sort after it.
         None => group.0.checked_sub(1).map(|before| {
-            last_of(GroupId(before), UploadId::from_bytes([u8::MAX; 16]), u32::MAX)
+            last_of(
+                GroupId(before),
+                UploadId::from_bytes([u8::MAX; 16]),
+                u32::MAX,
+            )
         }),
     };
     let to = match last {
         Some((upload, chunk)) => Some(last_of(group, upload, chunk)),
-        None => group.0.checked_add(1).map(|next| first_of(GroupId(next), zero, 0)),
+        None => group
+            .0
+            .checked_add(1)
+            .map(|next| first_of(GroupId(next), zero, 0)),
     };
     (from, to)
 }
 
 impl Walk {
     pub fn new(group: GroupId) -> Self {
-        Self { group, after: None, ended: false }
+        Self {
+            group,
+            after: None,
+            ended: false,
+        }
     }
 
     /// The next span, with the lists of `disks`; a disk that does not answer
@@ -85,7 +104,12 @@ impl Walk {
         let last = if self.ended { None } else { last };
         let (after, before) = bounds(self.group, self.after, last);
         self.after = last;
-        let mut span = Span { rows, files: BTreeMap::new(), after, before };
+        let mut span = Span {
+            rows,
+            files: BTreeMap::new(),
+            after,
+            before,
+        };
         for disk in disks.clone() {
             match span.fetch_files(shared, disk).await {
                 Ok(files) => {
@@ -128,10 +152,16 @@ pub(crate) async fn fetch_rows(
     group: GroupId,
     after: Option<(UploadId, u32)>,
 ) -> Result<Vec<ChunkRow>, WorkError> {
-    let query = Query::Rows { after, limit: MAX_PAGE };
+    let query = Query::Rows {
+        after,
+        limit: MAX_PAGE,
+    };
     match shared.query(group, "the chunk rows", query).await? {
         Answer::Rows(rows) => Ok(rows),
-        _ => Err(WorkError::OtherAnswer { group, asked: "the chunk rows" }),
+        _ => Err(WorkError::OtherAnswer {
+            group,
+            asked: "the chunk rows",
+        }),
     }
 }
 
@@ -160,9 +190,15 @@ mod tests {
             assert!(within(second, inside) && !within(first, inside), "{inside}");
         }
         for beside in [id(1, 255, u32::MAX, 254), id(3, 0, 0, 0)] {
-            assert!(!within(first, beside) && !within(second, beside), "{beside}");
+            assert!(
+                !within(first, beside) && !within(second, beside),
+                "{beside}"
+            );
         }
         assert!(within(bounds(GroupId(0), None, None), id(0, 0, 0, 0)));
-        assert!(within(bounds(GroupId(u16::MAX), None, None), id(u16::MAX, 255, 1, 1)));
+        assert!(within(
+            bounds(GroupId(u16::MAX), None, None),
+            id(u16::MAX, 255, 1, 1)
+        ));
     }
 }

@@ -108,7 +108,13 @@ impl Workers {
     }
 
     /// Runs a worker until `shutdown`. `kick` begins its next round at once.
-    pub async fn run(self, env: Env, mut worker: impl Worker, kick: Arc<Notify>, shutdown: Shutdown) {
+    pub async fn run(
+        self,
+        env: Env,
+        mut worker: impl Worker,
+        kick: Arc<Notify>,
+        shutdown: Shutdown,
+    ) {
         let name = worker.name();
         let update = |change: &mut dyn FnMut(&mut WorkerView)| {
             self.update(name, env.clock.wall(), |view| change(view));
@@ -204,10 +210,18 @@ mod tests {
         workers.update("w", Timestamp(1), |view| {
             let bad = Err(WorkError::NoState);
             pauses.push(settle(view, &bad, every, Timestamp(1)));
-            pauses.push(settle(view, &Ok(Round::Idle("fine".into())), every, Timestamp(2)));
+            pauses.push(settle(
+                view,
+                &Ok(Round::Idle("fine".into())),
+                every,
+                Timestamp(2),
+            ));
         });
         let view = workers.views().remove(0);
-        assert_eq!((view.failures, view.rounds, view.note.as_str()), (0, 2, "fine"));
+        assert_eq!(
+            (view.failures, view.rounds, view.note.as_str()),
+            (0, 2, "fine")
+        );
         assert_eq!(view.last_error.unwrap().0, Timestamp(1));
         assert_eq!(pauses, [every, every]);
     }

@@ -221,6 +221,10 @@ pub struct FragmentIds {
     /// The fragments, at most 1,000.
     #[n(1)]
     pub ids: Vec<FragmentId>,
+    /// Only those of a generation below this one: a repair may have written a
+    /// fragment of the same name anew since the caller looked.
+    #[n(2)]
+    pub below: Option<Generation>,
 }
 
 /// How many of them were there. All are gone now, durably.

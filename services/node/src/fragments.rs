@@ -135,7 +135,10 @@ impl Fragments {
             .filter(|id| self.engine.find(id).is_some())
             .count();
         // Together, so that they share a sync.
-        let deletes = request.ids.into_iter().map(|id| self.engine.delete(id));
+        let deletes = request
+            .ids
+            .into_iter()
+            .map(|id| self.engine.delete_below(id, request.below));
         for done in futures_util::future::join_all(deletes).await {
             done.map_err(delete_error)?;
         }

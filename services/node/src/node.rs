@@ -303,6 +303,11 @@ impl Node {
         &self.fragments
     }
 
+    /// The rows of the node's groups, for who compares replicas.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// Its controller, once the node belongs to a cluster.
     pub fn controller(&self) -> Option<&Controller> {
         self.controller.get()

@@ -246,6 +246,7 @@ async fn delete_one(State(site): State<Site>, Path(name): Path<String>) -> Respo
         site.node
             .fragments()
             .delete(FragmentIds {
+                below: None,
                 disk,
                 ids: vec![id],
             })

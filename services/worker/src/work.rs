@@ -369,6 +369,7 @@ impl Worker {
                     continue;
                 };
                 let request = FragmentIds {
+                    below: None,
                     disk: place.disk,
                     ids: vec![place.id(group, upload, chunk.index)],
                 };

@@ -299,3 +299,15 @@ async fn a_file_system_without_holes_costs_room_and_nothing_else() {
         disk.power_cut();
     }
 }
+
+#[tokio::test]
+async fn a_delete_of_older_generations_leaves_what_was_written_since() {
+    let engine = open(&disk()).await;
+    put(&engine, 1, 1000).await.unwrap();
+    let own = engine.find(&id(1)).unwrap().generation;
+    engine.delete_below(id(1), Some(own)).await.unwrap();
+    engine.verify(id(1)).await.unwrap();
+    let next = holdfast_model::Generation(own.0 + 1);
+    engine.delete_below(id(1), Some(next)).await.unwrap();
+    assert_eq!(engine.find(&id(1)), None);
+}

@@ -82,12 +82,8 @@ impl Cluster {
 
     async fn confirm_for_ever(&self) {
         loop {
-            let asked = self.now();
-            let pause = match self.confirm().await {
-                Ok(()) => {
-                    self.view().confirmed = Some(asked);
-                    CONFIRM_EVERY
-                }
+            let pause = match self.refresh().await {
+                Ok(()) => CONFIRM_EVERY,
                 Err(error) => {
                     tracing::debug!(%error, "the cluster's state is not confirmed");
                     CONFIRM_AGAIN
@@ -97,7 +93,13 @@ impl Cluster {
         }
     }
 
-    async fn confirm(&self) -> Result<(), ClusterError> {
+    /// Has group 0's leader confirm the state now, as after a change of it.
+    ///
+    /// # Errors
+    /// When it does not answer within [`CONFIRM_DEADLINE`]; the view stays as it was.
+    pub async fn refresh(&self) -> Result<(), ClusterError> {
+        // Before the answer's age begins.
+        let asked = self.now();
         let answer = self
             .query(GroupId::CLUSTER, Query::Cluster, CONFIRM_DEADLINE, None)
             .await?;
@@ -105,6 +107,8 @@ impl Cluster {
             Answer::Cluster(state) => {
                 self.manager().adopt(*state);
                 self.note_state();
+                let confirmed = &mut self.view().confirmed;
+                *confirmed = (*confirmed).max(Some(asked));
                 Ok(())
             }
             other => Err(super::unexpected(&other)),

@@ -110,7 +110,7 @@ impl ObjectWriter {
             };
             for ids in ids.chunks(DELETE_AT_ONCE) {
                 let ids = ids.to_vec();
-                if let Err(error) = node.delete(&FragmentIds { disk, ids }).await {
+                if let Err(error) = node.delete(&FragmentIds { disk, ids, below: None }).await {
                     tracing::debug!(%disk, %error, "fragments of an aborted upload stay for the clean-up");
                     return;
                 }

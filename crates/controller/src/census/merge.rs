@@ -50,7 +50,9 @@ impl Tally {
 
     /// Counts the last object, after the last span.
     pub fn close(&mut self) {
-        let Some((_, worst)) = self.open.take() else { return };
+        let Some((_, worst)) = self.open.take() else {
+            return;
+        };
         self.objects += 1;
         match worst {
             Standing::Whole => {}
@@ -95,7 +97,9 @@ pub(crate) fn merge_span(
     for (disk, files) in &span.files {
         let rows = Rows(&span.rows);
         let loose = files.iter().filter(|file| !rows.refer(*disk, &file.id));
-        found.unreferenced.extend(loose.map(|file| (*disk, file.clone())));
+        found
+            .unreferenced
+            .extend(loose.map(|file| (*disk, file.clone())));
     }
     found
 }
@@ -124,13 +128,19 @@ pub(crate) struct Rows<'a>(pub &'a [ChunkRow]);
 impl Rows<'_> {
     pub fn find(&self, id: &FragmentId) -> Option<&ChunkRow> {
         let name = (id.upload, id.chunk);
-        let at = self.0.binary_search_by(|row| (row.upload, row.chunk.index).cmp(&name)).ok()?;
+        let at = self
+            .0
+            .binary_search_by(|row| (row.upload, row.chunk.index).cmp(&name))
+            .ok()?;
         self.0.get(at)
     }
 
     pub fn refer(&self, disk: DiskId, id: &FragmentId) -> bool {
         let named = |chunk: &Chunk| {
-            chunk.fragments.iter().any(|place| (place.index, place.disk) == (id.index, disk))
+            chunk
+                .fragments
+                .iter()
+                .any(|place| (place.index, place.disk) == (id.index, disk))
         };
         self.find(id).is_some_and(|row| named(&row.chunk))
     }
@@ -148,7 +158,11 @@ fn look_at(
     let (mut present, mut silent) = (0, 0);
     let mut down = Vec::new();
     for place in &chunk.fragments {
-        let missing = MissingFragment { upload: row.upload, chunk: chunk.index, place: *place };
+        let missing = MissingFragment {
+            upload: row.upload,
+            chunk: chunk.index,
+            place: *place,
+        };
         let state = layout.node_of(place.disk).map(|node| node.state);
         if state.is_none_or(|state| matches!(state, NodeState::Lost | NodeState::Drained)) {
             found.displaced.push(missing);
@@ -188,7 +202,9 @@ fn has_room(chunk: &Chunk, layout: &Layout, uses: &BTreeMap<DiskId, DiskUse>) ->
     layout.nodes.values().any(|node| {
         node.takes_data()
             && !chunk.fragments.iter().any(|place| place.disk == node.disk)
-            && uses.get(&node.disk).is_some_and(|disk| disk.answers && !disk.full)
+            && uses
+                .get(&node.disk)
+                .is_some_and(|disk| disk.answers && !disk.full)
     })
 }
 

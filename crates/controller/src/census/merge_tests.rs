@@ -14,9 +14,12 @@ fn upload(n: u8) -> UploadId {
 fn row(text: &str) -> ChunkRow {
     let (name, places) = text.split_once(": ").unwrap();
     let (up, chunk) = name.split_once('.').unwrap();
-    let fragments = (0..)
-        .zip(places.split(' '))
-        .filter_map(|(index, n)| Some(FragmentPlace { index, disk: disk(n.parse().ok()?) }));
+    let fragments = (0..).zip(places.split(' ')).filter_map(|(index, n)| {
+        Some(FragmentPlace {
+            index,
+            disk: disk(n.parse().ok()?),
+        })
+    });
     ChunkRow {
         upload: upload(up.parse().unwrap()),
         chunk: Chunk {
@@ -37,8 +40,11 @@ fn row(text: &str) -> ChunkRow {
 fn list(text: &str) -> (DiskId, Vec<FileEntry>) {
     let (n, files) = text.split_once(':').unwrap();
     let files = files.split_whitespace().map(|file| {
-        let numbers: Vec<u8> =
-            file.trim_matches('!').split('.').map(|n| n.parse().unwrap()).collect();
+        let numbers: Vec<u8> = file
+            .trim_matches('!')
+            .split('.')
+            .map(|n| n.parse().unwrap())
+            .collect();
         FileEntry {
             id: FragmentId {
                 group: GroupId(1),
@@ -64,7 +70,16 @@ fn merge(nodes: &str, rows: &[&str], lists: &[&str]) -> String {
     let uses = scenario
         .answering
         .iter()
-        .map(|disk| (*disk, DiskUse { answers: true, capacity: 1, ..DiskUse::default() }))
+        .map(|disk| {
+            (
+                *disk,
+                DiskUse {
+                    answers: true,
+                    capacity: 1,
+                    ..DiskUse::default()
+                },
+            )
+        })
         .collect();
     let mut tally = Tally::default();
     let found = merge_span(GroupId(1), &span, &scenario.layout, &uses, &mut tally);
@@ -73,8 +88,11 @@ fn merge(nodes: &str, rows: &[&str], lists: &[&str]) -> String {
         "{} objects, {} chunks, {} degraded, {} unavailable, {} lost\n",
         tally.objects, tally.chunks, tally.degraded, tally.unavailable, tally.lost
     );
-    let kinds =
-        [("absent", &found.absent), ("corrupt", &found.corrupt), ("displaced", &found.displaced)];
+    let kinds = [
+        ("absent", &found.absent),
+        ("corrupt", &found.corrupt),
+        ("displaced", &found.displaced),
+    ];
     for (kind, missing) in kinds {
         for m in missing {
             let (up, on) = (m.upload.as_bytes()[0], m.place.disk.as_bytes()[0]);
@@ -83,7 +101,12 @@ fn merge(nodes: &str, rows: &[&str], lists: &[&str]) -> String {
     }
     for (on, file) in &found.unreferenced {
         let (up, on) = (file.id.upload.as_bytes()[0], on.as_bytes()[0]);
-        writeln!(out, "unreferenced {up}.{}.{} on {on}", file.id.chunk, file.id.index).unwrap();
+        writeln!(
+            out,
+            "unreferenced {up}.{}.{} on {on}",
+            file.id.chunk, file.id.index
+        )
+        .unwrap();
     }
     out
 }
@@ -97,7 +120,11 @@ fn is_a_group_whole_whose_fragments_are_all_listed() {
         merge(
             THREE,
             &["1.0: 1 2 3", "1.1: 3 1 2", "2.0: 2 3 1"],
-            &["1: 1.0.0 1.1.1 2.0.2", "2: 1.0.1 1.1.2 2.0.0", "3: 1.0.2 1.1.0 2.0.1"],
+            &[
+                "1: 1.0.0 1.1.1 2.0.2",
+                "2: 1.0.1 1.1.2 2.0.0",
+                "3: 1.0.2 1.1.0 2.0.1"
+            ],
         ),
         "2 objects, 3 chunks, 0 degraded, 0 unavailable, 0 lost\n"
     );
@@ -106,7 +133,11 @@ fn is_a_group_whole_whose_fragments_are_all_listed() {
 #[test]
 fn is_what_the_disks_lack_found_although_no_queue_knows_of_it() {
     assert_eq!(
-        merge(THREE, &["1.0: 1 2 3", "1.1: 1 2 -"], &["1: 1.1.0", "2: !1.0.1 1.1.1", "3: 1.0.2"]),
+        merge(
+            THREE,
+            &["1.0: 1 2 3", "1.1: 1 2 -"],
+            &["1: 1.1.0", "2: !1.0.1 1.1.1", "3: 1.0.2"]
+        ),
         "1 objects, 2 chunks, 1 degraded, 0 unavailable, 0 lost\n\
          absent 1.0.0 on 1\n\
          corrupt 1.0.1 on 2\n"
@@ -117,7 +148,11 @@ fn is_what_the_disks_lack_found_although_no_queue_knows_of_it() {
 fn is_a_disk_that_does_not_answer_never_taken_for_one_that_is_empty() {
     let silent = THREE.replace("3 c active", "3 c active silent");
     assert_eq!(
-        merge(&silent, &["1.0: 1 2 3", "2.0: 3 - -"], &["1: 1.0.0", "2: 1.0.1"]),
+        merge(
+            &silent,
+            &["1.0: 1 2 3", "2.0: 3 - -"],
+            &["1: 1.0.0", "2: 1.0.1"]
+        ),
         "2 objects, 2 chunks, 1 degraded, 1 unavailable, 0 lost\n"
     );
 }
@@ -126,7 +161,11 @@ fn is_a_disk_that_does_not_answer_never_taken_for_one_that_is_empty() {
 fn is_an_object_lost_only_when_no_disk_that_counts_can_have_it() {
     let lost = THREE.replace("3 c active", "3 c lost silent");
     assert_eq!(
-        merge(&lost, &["1.0: 1 - 3", "2.0: 3 - -", "3.0: - - -"], &["1: 1.0.0", "2:"]),
+        merge(
+            &lost,
+            &["1.0: 1 - 3", "2.0: 3 - -", "3.0: - - -"],
+            &["1: 1.0.0", "2:"]
+        ),
         "3 objects, 3 chunks, 1 degraded, 0 unavailable, 2 lost\n\
          displaced 1.0.2 on 3\n\
          displaced 2.0.0 on 3\n"
@@ -143,7 +182,11 @@ fn are_fragments_of_a_node_that_is_down_given_up_only_where_there_is_room() {
     );
     // With a fourth node, but never the only one that there is.
     assert_eq!(
-        merge(&format!("{ONE_DOWN}\n4 d active"), &rows, &["1: 1.0.0", "2: 1.0.1", "4:"]),
+        merge(
+            &format!("{ONE_DOWN}\n4 d active"),
+            &rows,
+            &["1: 1.0.0", "2: 1.0.1", "4:"]
+        ),
         "2 objects, 2 chunks, 1 degraded, 1 unavailable, 0 lost\n\
          displaced 1.0.2 on 3\n"
     );

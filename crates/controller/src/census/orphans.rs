@@ -59,12 +59,19 @@ impl Orphans {
             if self.seen.len() >= MAX_CANDIDATES {
                 break;
             }
-            let old = before.get(&(file.id, disk)).filter(|old| old.generation == file.generation);
+            let old = before
+                .get(&(file.id, disk))
+                .filter(|old| old.generation == file.generation);
             let since = old.map_or(now, |old| old.since);
-            let seen = Seen { generation: file.generation, since };
+            let seen = Seen {
+                generation: file.generation,
+                since,
+            };
             self.seen.insert((file.id, disk), seen);
         }
-        let unheard = before.into_iter().filter(|((_, disk), _)| !answered.contains(disk));
+        let unheard = before
+            .into_iter()
+            .filter(|((_, disk), _)| !answered.contains(disk));
         self.seen.extend(unheard);
     }
 
@@ -93,7 +100,12 @@ impl Orphans {
     }
 
     /// Those that may be deleted, if their rows still do not name them.
-    pub fn due(&self, now: Duration, floor: Generation, grace: Duration) -> Vec<(FragmentId, DiskId)> {
+    pub fn due(
+        &self,
+        now: Duration,
+        floor: Generation,
+        grace: Duration,
+    ) -> Vec<(FragmentId, DiskId)> {
         self.seen
             .iter()
             .filter(|(_, seen)| seen.generation < floor && now.saturating_sub(seen.since) >= grace)
@@ -142,9 +154,15 @@ mod tests {
     #[test]
     fn is_the_log_left_alone_while_there_is_nothing_to_clean_up() {
         let mut orphans = Orphans::default();
-        assert_eq!(orphans.plan_floor(at(1), Generation(3), DELAY), FloorStep::Nothing);
+        assert_eq!(
+            orphans.plan_floor(at(1), Generation(3), DELAY),
+            FloorStep::Nothing
+        );
         orphans.look(at(1), &answered(), [(disk(1), file(1, 2))]);
-        assert_eq!(orphans.plan_floor(at(1), Generation(3), DELAY), FloorStep::Nothing);
+        assert_eq!(
+            orphans.plan_floor(at(1), Generation(3), DELAY),
+            FloorStep::Nothing
+        );
     }
 
     #[test]
@@ -154,18 +172,30 @@ mod tests {
             orphans.look(at(now), &answered(), [(disk(1), file(1, 5))]);
         };
         look(&mut orphans, 0);
-        assert_eq!(orphans.plan_floor(at(0), Generation(5), DELAY), FloorStep::Advance);
+        assert_eq!(
+            orphans.plan_floor(at(0), Generation(5), DELAY),
+            FloorStep::Advance
+        );
         orphans.advanced(Generation(6), at(0));
         look(&mut orphans, 3_599);
-        assert_eq!(orphans.plan_floor(at(3_599), Generation(5), DELAY), FloorStep::Nothing);
+        assert_eq!(
+            orphans.plan_floor(at(3_599), Generation(5), DELAY),
+            FloorStep::Nothing
+        );
         assert_eq!(orphans.due(at(3_599), Generation(5), GRACE), []);
         look(&mut orphans, 3_600);
         let raise = FloorStep::Raise(Generation(6));
         assert_eq!(orphans.plan_floor(at(3_600), Generation(5), DELAY), raise);
         // The group raises it as far as running uploads allow: here not at all.
         assert_eq!(orphans.plan_floor(at(3_660), Generation(5), DELAY), raise);
-        assert_eq!(orphans.due(at(3_660), Generation(6), GRACE), [(file(1, 5).id, disk(1))]);
-        assert_eq!(orphans.plan_floor(at(3_660), Generation(6), DELAY), FloorStep::Nothing);
+        assert_eq!(
+            orphans.due(at(3_660), Generation(6), GRACE),
+            [(file(1, 5).id, disk(1))]
+        );
+        assert_eq!(
+            orphans.plan_floor(at(3_660), Generation(6), DELAY),
+            FloorStep::Nothing
+        );
     }
 
     #[test]
