@@ -126,7 +126,10 @@ impl Workers {
                 () = shutdown.begun() => break,
                 result = worker.round() => result,
             };
-            if let Err(error) = &result {
+            if let Err(WorkError::NoState) = &result {
+                // Before its birth a node has nothing to look after.
+                tracing::debug!(worker = name, "the cluster's state is not known yet");
+            } else if let Err(error) = &result {
                 tracing::warn!(worker = name, %error, "a round of background work failed");
                 metrics::counter!("holdfast_controller_failures_total", "worker" => name)
                     .increment(1);

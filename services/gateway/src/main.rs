@@ -29,7 +29,7 @@ async fn main() -> std::process::ExitCode {
 
 async fn start() -> anyhow::Result<()> {
     let args = Args::parse();
-    start_logging(args.log_format, "info");
+    start_logging(args.log_format, "info,lapin=off");
     let secrets = FoundSecrets::read(&args).await?;
     let (settings, connections) = args.resolve(secrets)?;
     let shutdown = Shutdown::default();

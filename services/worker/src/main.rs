@@ -17,7 +17,7 @@ use holdfast_worker::{WorkerParts, run};
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args = Args::parse();
-    telemetry::start_logging(args.log_format, "info");
+    telemetry::start_logging(args.log_format, "info,lapin=off");
     let metrics = telemetry::install_metrics()
         .map_err(anyhow::Error::msg)
         .context("installing metrics")?;
