@@ -31,9 +31,9 @@ mod progress;
 pub use handle::Groups;
 
 /// Ticks between two looks at what is due in a group that is led here.
-const LOOK_TICKS: u64 = 10;
+const LOOK_TICKS: u64 = 4;
 /// Ticks after a start during which preferred members stand for election at once.
-const EAGER_TICKS: u64 = 30;
+const EAGER_TICKS: u64 = 12;
 /// Events taken in before Raft is asked what follows from them.
 const EVENTS_AT_ONCE: usize = 512;
 

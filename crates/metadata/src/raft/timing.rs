@@ -5,19 +5,20 @@ use std::time::Duration;
 use holdfast_model::{DiskId, GroupId};
 use raft::StateRole;
 
-/// The unit of Raft's time-outs.
-pub const TICK: Duration = Duration::from_millis(100);
-/// Heartbeats every 300 ms.
-pub const HEARTBEAT_TICKS: usize = 3;
+/// The unit of Raft's time-outs, and the interval of heartbeats: those of all
+/// groups fall on the same tick, so that they travel together.
+pub const TICK: Duration = Duration::from_millis(250);
+/// A heartbeat every tick.
+pub const HEARTBEAT_TICKS: usize = 1;
 /// A follower waits at least 1.5 s, so that a leader whose disk takes a second
 /// for one sync is not replaced.
-pub const MIN_ELECTION_TICKS: usize = 15;
+pub const MIN_ELECTION_TICKS: usize = 6;
 /// And less than 3 s.
-pub const MAX_ELECTION_TICKS: usize = 30;
+pub const MAX_ELECTION_TICKS: usize = 12;
 /// A read round that is not confirmed within this many ticks is begun anew.
-pub const READ_ROUND_TICKS: u64 = 5;
+pub const READ_ROUND_TICKS: u64 = 2;
 /// A query that is not answered within this many ticks has no quorum.
-pub const QUERY_TICKS: u64 = 15;
+pub const QUERY_TICKS: u64 = 6;
 
 /// The election time-out of a member: drawn by hashing, so that it depends on
 /// nothing but who it is, and a seed replays a run.

@@ -136,7 +136,7 @@ impl Driver {
             if group.leads() || !clock_off {
                 group.tick();
             }
-            let eager = ticks <= EAGER_TICKS && ticks.is_multiple_of(3);
+            let eager = ticks <= EAGER_TICKS;
             if eager && group.preferred && group.leader() == 0 && !clock_off {
                 group.campaign();
             }
@@ -149,8 +149,6 @@ impl Driver {
             self.give_leadership_away();
         }
         self.check_hand_over();
-        if self.ticks.is_multiple_of(2) {
-            self.publish_status();
-        }
+        self.publish_status();
     }
 }
