@@ -289,6 +289,14 @@ impl MemoryDisk {
         state.drop_unnamed();
     }
 
+    /// Ends the process that has files open: handles opened before are dead,
+    /// and what was written stays, synced or not.
+    pub fn end_process(&self) {
+        let mut state = self.state();
+        state.power += 1;
+        state.writes_until_cut = None;
+    }
+
     /// Lets `changes` more writes, syncs and changes of names through; then all
     /// fail, until [`MemoryDisk::power_cut`].
     pub fn cut_after(&self, changes: u64) {

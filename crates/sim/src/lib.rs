@@ -5,12 +5,19 @@
 //! tokio's `current_thread` runtime with paused time is the executor: nothing
 //! in it runs in parallel, and time goes on only when everybody waits.
 
+pub mod checks;
+pub mod faults;
+pub mod history;
+pub mod journal;
 pub mod machine;
 pub mod network;
+pub mod scenario;
 pub mod trace;
+pub mod workload;
 pub mod world;
 
 pub use machine::{Machine, MachineTasks};
 pub use network::Network;
+pub use scenario::{Report, Run, run_seed};
 pub use trace::Trace;
 pub use world::{World, run};

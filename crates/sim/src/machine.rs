@@ -1,17 +1,20 @@
 //! One machine of the simulation: its clock, its randomness, its tasks, which
 //! end when it loses power, and its disk, which does not.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use holdfast_model::Timestamp;
-use holdfast_runtime::{Clock, Entropy, Tasks};
+use holdfast_runtime::{Clock, Entropy, Shutdown, Tasks};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use tokio_util::sync::CancellationToken;
+
+use crate::trace::Trace;
 
 /// The wall clock's reading when a run begins: 2026-01-01.
 const EPOCH_MILLIS: u64 = 1_767_225_600_000;
@@ -77,16 +80,23 @@ pub struct MachineTasks {
     power: CancellationToken,
     entropy: Arc<dyn Entropy>,
     /// The longest that work on the disk takes, in milliseconds.
-    max_disk_millis: u64,
+    max_disk_millis: Arc<AtomicU64>,
+    trace: Arc<Trace>,
 }
 
 impl MachineTasks {
     /// Tasks that end when `power` is cancelled.
-    pub fn new(power: CancellationToken, entropy: Arc<dyn Entropy>, max_disk_millis: u64) -> Self {
+    pub fn new(
+        power: CancellationToken,
+        entropy: Arc<dyn Entropy>,
+        max_disk_millis: Arc<AtomicU64>,
+        trace: Arc<Trace>,
+    ) -> Self {
         Self {
             power,
             entropy,
             max_disk_millis,
+            trace,
         }
     }
 }
@@ -96,19 +106,28 @@ impl MachineTasks {
     reason = "this is the simulation's own executor"
 )]
 impl Tasks for MachineTasks {
-    fn spawn(&self, _: &'static str, task: BoxFuture<'static, ()>) {
+    fn spawn(&self, name: &'static str, task: BoxFuture<'static, ()>) {
         let power = self.power.clone();
+        let trace = self.trace.clone();
         tokio::spawn(async move {
             tokio::select! {
                 biased;
                 () = power.cancelled() => {}
-                () = task => {}
+                ended = AssertUnwindSafe(task).catch_unwind() => {
+                    if ended.is_err() {
+                        // A real process would have ended.
+                        trace.wrong(format!("the task {name} panicked"));
+                    }
+                }
             }
         });
     }
 
     fn run_blocking(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()> {
-        let delay = Duration::from_millis(self.entropy.below(self.max_disk_millis + 1));
+        let delay = Duration::from_millis(
+            self.entropy
+                .below(self.max_disk_millis.load(Ordering::Relaxed) + 1),
+        );
         let power = self.power.clone();
         async move {
             if !delay.is_zero() {
@@ -130,4 +149,8 @@ pub struct Machine {
     pub power: CancellationToken,
     /// Its clock.
     pub clock: Arc<MachineClock>,
+    /// The longest that work on its disk takes, in milliseconds.
+    pub disk_millis: Arc<AtomicU64>,
+    /// Asks its node to end in order.
+    pub shutdown: Shutdown,
 }

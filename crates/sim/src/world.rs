@@ -1,7 +1,7 @@
 //! A cluster of simulated machines, and what can befall it.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use holdfast_blobs::EngineSettings;
 use holdfast_client::{Cluster, ClusterSettings};
 use holdfast_controller::ControllerSettings;
 use holdfast_metadata::log::LogSettings;
+use holdfast_node::identity::mark_failed;
 use holdfast_node::node::NodeHandler;
 use holdfast_node::{FirstKey, Node, NodeParts, found_cluster};
 use holdfast_runtime::memory_disk::MemoryDisk;
@@ -21,6 +22,8 @@ use crate::trace::Trace;
 
 /// Bytes of a simulated disk.
 const DISK_BYTES: u64 = 1 << 30;
+/// Bytes of it that only logs, deletes and compaction may use.
+pub const RESERVE_BYTES: u64 = 16 << 20;
 /// The token of the first key.
 pub const ADMIN_TOKEN: &str = "simulated-admin-token";
 
@@ -30,6 +33,8 @@ pub struct Member {
     pub address: Address,
     /// Its disk, which survives power cuts as far as it was synced.
     pub disk: MemoryDisk,
+    /// How many disks it has had.
+    pub disks: u64,
     /// Its machine, while it has power.
     pub machine: Option<Machine>,
     /// The node, while it runs.
@@ -55,6 +60,8 @@ pub struct World {
     pub max_disk_millis: u64,
     /// Bytes of a file of the Raft log: small, so that logs are purged.
     pub log_file_bytes: u64,
+    /// Bytes of a segment of fragments.
+    pub segment_bytes: u64,
     /// How the controllers are set.
     pub controller: ControllerSettings,
 }
@@ -79,7 +86,8 @@ pub fn run<T>(seed: u64, scenario: impl AsyncFnOnce(World) -> T) -> T {
 impl World {
     fn new(seed: u64) -> Self {
         let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::new(seed));
-        let trace = Arc::new(Trace::default());
+        let start = tokio::time::Instant::now();
+        let trace = Arc::new(Trace::new(start));
         let network = Network::new(
             Arc::new(SeededEntropy::new(seed ^ 0x6e65_7477)),
             trace.clone(),
@@ -90,14 +98,16 @@ impl World {
             trace,
             network,
             members: BTreeMap::new(),
-            start: tokio::time::Instant::now(),
+            start,
             max_disk_millis: 3,
             log_file_bytes: 32 << 20,
+            segment_bytes: 32 << 20,
             controller: ControllerSettings::default(),
         }
     }
 
-    fn address(number: usize) -> Address {
+    /// The address of a machine.
+    pub fn address(number: usize) -> Address {
         Address(format!("node-{number}:8000"))
     }
 
@@ -110,6 +120,7 @@ impl World {
                 Member {
                     address: Self::address(number),
                     disk: MemoryDisk::new(DISK_BYTES, self.seed ^ (number as u64) << 32),
+                    disks: 1,
                     machine: None,
                     node: None,
                     fatal: Arc::default(),
@@ -128,13 +139,25 @@ impl World {
 
     /// The world as one process on a machine sees it.
     pub fn env(&self, own: Address, power: CancellationToken, clock: Arc<MachineClock>) -> Env {
+        let millis = Arc::new(AtomicU64::new(self.max_disk_millis));
+        self.env_with_disk(own, power, clock, millis)
+    }
+
+    fn env_with_disk(
+        &self,
+        own: Address,
+        power: CancellationToken,
+        clock: Arc<MachineClock>,
+        disk_millis: Arc<AtomicU64>,
+    ) -> Env {
         let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::new(self.entropy.number()));
         Env {
             clock,
             tasks: Arc::new(MachineTasks::new(
                 power.clone(),
                 entropy.clone(),
-                self.max_disk_millis,
+                disk_millis,
+                self.trace.clone(),
             )),
             transport: self.network.transport(own, power),
             entropy,
@@ -152,9 +175,17 @@ impl World {
         let controller = self.controller.clone();
         let member = self.members.get(&number).ok_or("no such machine")?;
         let (address, disk) = (member.address.clone(), member.disk.clone());
-        let env = self.env(address.clone(), power.clone(), clock.clone());
+        let disk_millis = Arc::new(AtomicU64::new(self.max_disk_millis));
+        let shutdown = Shutdown::default();
+        let env = self.env_with_disk(
+            address.clone(),
+            power.clone(),
+            clock.clone(),
+            disk_millis.clone(),
+        );
         let fatal = member.fatal.clone();
-        let cut = power.clone();
+        *fatal.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let (cut, failing, trace) = (power.clone(), disk.clone(), self.trace.clone());
         let node = Node::start(NodeParts {
             env,
             disk: Arc::new(disk) as Arc<dyn Disk>,
@@ -163,26 +194,33 @@ impl World {
             zone: Some(format!("zone-{number}")),
             host: None,
             engine: EngineSettings {
-                segment_bytes: 16 << 20,
-                reserve_bytes: Some(16 << 20),
+                segment_bytes: self.segment_bytes,
+                reserve_bytes: Some(RESERVE_BYTES),
             },
             log: LogSettings {
                 file_bytes: self.log_file_bytes,
             },
             controller,
             on_fatal: Arc::new(move |reason| {
+                trace.tell(&format!("node {number} ends itself: {reason}"));
+                mark_failed(&failing, &reason);
                 let mut fatal = fatal.lock().unwrap_or_else(PoisonError::into_inner);
                 fatal.get_or_insert(reason);
                 cut.cancel();
             }),
-            shutdown: Shutdown::default(),
+            shutdown: shutdown.clone(),
         })
         .await
         .map_err(|error| error.to_string())?;
         self.network
             .listen(address, Arc::new(NodeHandler(node.clone())), power.clone());
         if let Some(member) = self.members.get_mut(&number) {
-            member.machine = Some(Machine { power, clock });
+            member.machine = Some(Machine {
+                power,
+                clock,
+                disk_millis,
+                shutdown,
+            });
             member.node = Some(node);
         }
         Ok(())
@@ -191,13 +229,60 @@ impl World {
     /// Cuts a machine's power: its tasks end where they are, and its disk loses
     /// what was not synced.
     pub fn power_cut(&mut self, number: usize) {
-        self.trace.note(&format!("power cut of {number}"));
+        self.trace.tell(&format!("power cut of node {number}"));
         if let Some(member) = self.members.get_mut(&number) {
             if let Some(machine) = member.machine.take() {
                 machine.power.cancel();
             }
             member.disk.power_cut();
             member.node = None;
+        }
+    }
+
+    /// Kills a node's process: its tasks end where they are, and what it wrote
+    /// stays as it is, synced or not.
+    pub fn kill(&mut self, number: usize) {
+        self.trace.tell(&format!("node {number} is killed"));
+        if let Some(member) = self.members.get_mut(&number) {
+            if let Some(machine) = member.machine.take() {
+                machine.power.cancel();
+            }
+            member.disk.end_process();
+            member.node = None;
+        }
+    }
+
+    /// Whether a node runs and has not ended itself.
+    pub fn runs(&self, number: usize) -> bool {
+        self.members.get(&number).is_some_and(|member| {
+            member
+                .machine
+                .as_ref()
+                .is_some_and(|machine| !machine.power.is_cancelled())
+        })
+    }
+
+    /// Gives a machine an empty disk in place of its own.
+    pub fn replace_disk(&mut self, number: usize) {
+        self.trace
+            .tell(&format!("node {number} gets an empty disk"));
+        let seed = self.seed;
+        if let Some(member) = self.members.get_mut(&number) {
+            if let Some(machine) = member.machine.take() {
+                machine.power.cancel();
+            }
+            member.disk.power_cut();
+            member.node = None;
+            member.disks += 1;
+            let seed = seed ^ (number as u64) << 32 ^ member.disks << 48;
+            member.disk = MemoryDisk::new(DISK_BYTES, seed);
+        }
+    }
+
+    /// Sets how long work on a machine's disk takes at most.
+    pub fn set_disk_millis(&self, number: usize, millis: u64) {
+        if let Some(machine) = self.members.get(&number).and_then(|m| m.machine.as_ref()) {
+            machine.disk_millis.store(millis, Ordering::Relaxed);
         }
     }
 
@@ -214,7 +299,6 @@ impl World {
     /// Cuts one machine off from all others, both ways, or mends its links.
     pub fn isolate(&self, number: usize, cut: bool) {
         let own = Self::address(number);
-        self.trace.note(&format!("isolate {number}: {cut}"));
         for other in self.addresses().into_iter().filter(|other| *other != own) {
             self.network.set_cut(&own, &other, cut);
             self.network.set_cut(&other, &own, cut);

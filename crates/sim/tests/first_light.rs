@@ -1,4 +1,9 @@
 //! A cluster is founded, takes objects, and loses none of them.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 use std::time::Duration;
 
 use holdfast_client::Cluster;

@@ -1,0 +1,197 @@
+//! One seed from birth to judgement: clients work, faults come and end, and
+//! then everything that was promised is looked at.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use holdfast_client::{Cluster, ClusterError};
+use holdfast_controller::ControllerSettings;
+use holdfast_metadata::command::{ClusterCommand, Command};
+use holdfast_model::{GroupId, NodeState};
+use tokio_util::sync::CancellationToken;
+
+use crate::checks;
+use crate::faults::{Applied, WORK, draw};
+use crate::journal::{Counts, Journal};
+use crate::workload::Client;
+use crate::world::{World, run};
+
+/// Clients that work at the same time.
+const CLIENTS: usize = 4;
+/// How long a client's last operation may take.
+const LAST_OPERATION: Duration = Duration::from_secs(200);
+/// How long a healed cluster may take to have leaders.
+const READY: Duration = Duration::from_secs(60);
+/// How long it may take to be whole again: longer than the pause between two
+/// rounds of scrubbing, a census, a repair, and two generations of clean-up.
+const WHOLE: Duration = Duration::from_secs(240);
+/// Between the two final looks at every object.
+const STABLE: Duration = Duration::from_secs(10);
+
+/// What is run.
+#[derive(Clone, Copy, Debug)]
+pub struct Run {
+    /// The seed.
+    pub seed: u64,
+    /// How many nodes; drawn from the seed where none are given.
+    pub nodes: Option<usize>,
+}
+
+/// What came of it.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The seed.
+    pub seed: u64,
+    /// How many nodes.
+    pub nodes: usize,
+    /// Digest of everything that happened, and of how many events.
+    pub digest: (String, u64),
+    /// How much clients did.
+    pub counts: Counts,
+    /// Simulated time.
+    pub took: Duration,
+    /// What must not be and was; empty when all is well.
+    pub wrong: Vec<String>,
+    /// The end of the story.
+    pub story: Vec<String>,
+}
+
+/// Runs a seed to its end.
+pub fn run_seed(what: Run) -> Report {
+    run(what.seed, async |mut world| {
+        let nodes = what.nodes.unwrap_or_else(|| match world.entropy.below(4) {
+            0 => 4,
+            _ => 3,
+        });
+        set(&mut world);
+        let journal = Journal::new(world.trace.clone());
+        let started = tokio::time::Instant::now();
+        if let Err(error) = scenario(&mut world, nodes, &journal).await {
+            world.trace.wrong(error);
+        }
+        Report {
+            seed: what.seed,
+            nodes,
+            digest: world.trace.digest(),
+            counts: journal.counts(),
+            took: started.elapsed(),
+            wrong: world.trace.wrongs(),
+            story: world.trace.story(),
+        }
+    })
+}
+
+/// Small files and short times, so that a run of seconds sees logs purged,
+/// nodes given up and orphans deleted.
+fn set(world: &mut World) {
+    world.log_file_bytes = 512 << 10;
+    world.controller = ControllerSettings {
+        down_grace: Duration::from_secs(5),
+        return_steady: Duration::from_secs(1),
+        census_interval: Duration::from_secs(4),
+        floor_delay: Duration::from_secs(6),
+        orphan_grace: Duration::from_secs(8),
+        scrub_bytes_per_second: 1 << 30,
+        ..ControllerSettings::default()
+    };
+}
+
+async fn scenario(world: &mut World, nodes: usize, journal: &Journal) -> Result<(), String> {
+    world.founded(nodes).await?;
+    let stop = CancellationToken::new();
+    let mut working = Vec::new();
+    for number in 1..=CLIENTS {
+        working.push(begin(world, number, journal, stop.clone()).await?);
+    }
+    let schedule = draw(world.entropy.as_ref(), nodes);
+    let mut applied = Applied::default();
+    let begun = tokio::time::Instant::now();
+    for (at, step) in schedule {
+        tokio::time::sleep_until(begun + at).await;
+        applied.step(world, &step).await;
+    }
+    tokio::time::sleep_until(begun + WORK).await;
+    applied.heal(world).await;
+    stop.cancel();
+    checks::until(world, LAST_OPERATION, |_| {
+        match working.iter().all(|done| done.load(Ordering::Relaxed)) {
+            true => Ok(()),
+            false => Err(checks::Not::Yet("a client's last operation hangs".into())),
+        }
+    })
+    .await?;
+    judge(world, journal).await
+}
+
+async fn begin(
+    world: &World,
+    number: usize,
+    journal: &Journal,
+    stop: CancellationToken,
+) -> Result<Arc<AtomicBool>, String> {
+    let (cluster, _) = world.client(&format!("client:{}", number + 1));
+    let ready = cluster.wait_ready(READY).await;
+    ready.map_err(|error| format!("client {number}: {error}"))?;
+    let client = Client::new(number, cluster.clone(), journal.clone());
+    let client = client.ok_or("the cluster has no bucket for files")?;
+    let done = Arc::new(AtomicBool::new(false));
+    let work = client.work(stop, done.clone());
+    cluster.env().tasks.spawn("client", Box::pin(work));
+    Ok(done)
+}
+
+/// Looks at everything that was promised.
+async fn judge(world: &mut World, journal: &Journal) -> Result<(), String> {
+    let (cluster, _) = world.client("judge:1");
+    let ready = cluster.wait_ready(READY).await;
+    ready.map_err(|error| format!("the healed cluster is not ready: {error}"))?;
+    give_up_the_gone(world, &cluster).await?;
+    let judge = Client::new(0, cluster.clone(), journal.clone());
+    let judge = judge.ok_or("the cluster has no bucket for files")?;
+    let first = read_all(&judge, journal).await?;
+    let whole = checks::until(world, WHOLE, checks::fragments).await;
+    whole.map_err(|why| format!("the cluster does not become whole: {why}"))?;
+    let mut done = BTreeSet::new();
+    checks::until(world, READY, |world| checks::replicas(world, &mut done)).await?;
+    checks::readable(world).await?;
+    world.pass(STABLE).await;
+    if read_all(&judge, journal).await? != first {
+        return Err("an unknown outcome was decided after everything had settled".into());
+    }
+    journal.judge();
+    Ok(())
+}
+
+/// Reads every key; in a healed cluster none may fail.
+async fn read_all(judge: &Client, journal: &Journal) -> Result<Vec<Option<u64>>, String> {
+    let mut values = Vec::new();
+    for key in journal.keys() {
+        let read = judge.read_whole(&key).await;
+        values.push(read.map_err(|error| format!("{} cannot be read: {error}", key.as_str()))?);
+    }
+    Ok(values)
+}
+
+/// Says of nodes whose disk is gone for good that they are lost, as an
+/// operator does.
+async fn give_up_the_gone(world: &World, cluster: &Cluster) -> Result<(), String> {
+    for node in checks::gone(world) {
+        world
+            .trace
+            .tell(&format!("node {node} is given up for lost"));
+        let change = ClusterCommand::SetNodeState {
+            node,
+            state: NodeState::Lost,
+        };
+        let env = cluster.env();
+        let id = env.entropy.request_id(env.clock.as_ref());
+        let command = Command::Cluster(Box::new(change));
+        let result: Result<_, ClusterError> = cluster
+            .propose(GroupId::CLUSTER, id, command, READY, None)
+            .await;
+        result.map_err(|error| format!("a node cannot be given up: {error}"))?;
+    }
+    Ok(())
+}
