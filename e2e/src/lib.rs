@@ -1,0 +1,13 @@
+//! What the suites share, and the suite of faults over real processes:
+//! `cargo test -p holdfast-e2e`.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::indexing_slicing,
+    reason = "a test from outside; the simulation has no part in it"
+)]
+
+pub mod content;
+pub mod gateway;
+pub mod processes;
+pub mod wait;
