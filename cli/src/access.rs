@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use holdfast_runtime::secrets::Secrets;
 
 use crate::failure::Failure;
-use crate::show::Output;
+use crate::show::{Output, say};
 
 /// Names the directory of a cluster's shared secrets.
 const SECRETS_VARIABLE: &str = "HOLDFAST_SECRETS_DIR";
@@ -57,7 +57,7 @@ impl Access {
         if output.json {
             output.value(&serde_json::json!({ "key": key }));
         } else {
-            println!("{key}");
+            say!("{key}");
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use crate::api::{Api, path_component};
 use crate::arguments::{Admin, Keys};
 use crate::backup;
 use crate::failure::Failure;
-use crate::show::{Output, cell};
+use crate::show::{Output, cell, say};
 use crate::status;
 
 /// Does it.
@@ -25,7 +25,7 @@ pub async fn run(api: &Api, admin: Admin, output: Output) -> Result<(), Failure>
         Admin::Drain { node } => {
             order(api, &node, "drain", output).await?;
             if !output.json {
-                println!("{node} is being emptied; `holdfast status` shows how far it is");
+                say!("{node} is being emptied; `holdfast status` shows how far it is");
             }
             Ok(())
         }
@@ -37,7 +37,7 @@ pub async fn run(api: &Api, admin: Admin, output: Output) -> Result<(), Failure>
             }
             order(api, &node, "lost", output).await?;
             if !output.json {
-                println!("{node} is given up; what it held is made again elsewhere");
+                say!("{node} is given up; what it held is made again elsewhere");
             }
             Ok(())
         }
@@ -89,7 +89,7 @@ async fn manage_keys(api: &Api, keys: Keys, output: Output) -> Result<(), Failur
             if output.json {
                 output.value(&json!({ "revoked": id }));
             } else {
-                println!("revoked {id}");
+                say!("revoked {id}");
             }
         }
     }
@@ -101,7 +101,7 @@ fn print_made(made: &Value, output: Output) {
         output.value(made);
         return;
     }
-    println!("id    {}", cell(made, "id"));
-    println!("token {}", cell(made, "token"));
+    say!("id    {}", cell(made, "id"));
+    say!("token {}", cell(made, "token"));
     eprintln!("the token is not shown again");
 }

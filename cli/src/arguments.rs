@@ -4,6 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+/// The gateway's port, here as everywhere.
+pub const DEFAULT_PORT: u16 = 5000;
+/// Where `holdfast dev` keeps its data.
+pub const DEFAULT_DATA: &str = "./holdfast-data";
+
 /// Holdfast: a self-healing store for files and objects.
 #[derive(Parser)]
 #[command(name = "holdfast", version)]
@@ -21,7 +26,7 @@ pub struct Arguments {
     #[arg(long, env = "HOLDFAST_KEY", hide_env_values = true, global = true)]
     pub key: Option<String>,
     /// The data directory of `holdfast dev`.
-    #[arg(long, default_value = "./holdfast-data", global = true)]
+    #[arg(long, default_value = DEFAULT_DATA, global = true)]
     pub data: PathBuf,
     /// Prints JSON, one value a line.
     #[arg(long, global = true)]
@@ -59,7 +64,7 @@ pub enum Command {
 #[derive(Args)]
 pub struct Dev {
     /// The gateway's port.
-    #[arg(long, default_value_t = 5000)]
+    #[arg(long, default_value_t = DEFAULT_PORT)]
     pub port: u16,
     /// How many storage nodes; 3 for new data, else as many as there are.
     #[arg(long)]

@@ -13,7 +13,7 @@ use tokio::io::AsyncWriteExt;
 use crate::api::{Api, innermost};
 use crate::failure::Failure;
 use crate::progress;
-use crate::show::{Output, size};
+use crate::show::{Output, say, size};
 
 /// The closing section: kind 5, its length, the hash.
 const END_HEAD: [u8; 5] = [5, 0, 0, 0, 32];
@@ -77,7 +77,7 @@ pub async fn run(api: &Api, file: &Path, output: Output) -> Result<(), Failure> 
     if output.json {
         output.value(&serde_json::json!({ "path": file.display().to_string(), "size": bytes }));
     } else {
-        println!("{}  {}", file.display(), size(bytes));
+        say!("{}  {}", file.display(), size(bytes));
     }
     Ok(())
 }

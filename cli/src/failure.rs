@@ -99,7 +99,7 @@ impl Failure {
             Self::NoKey { .. } => {
                 "Give it with --key or HOLDFAST_KEY; `docker compose exec gateway holdfast key` prints it."
             }
-            Self::Exists(_) => "Name another with -o, or replace it with --force.",
+            Self::Exists(_) => "Name another one; `holdfast get` replaces it with --force.",
             Self::Refused { status, code, .. } => match (*status, code.as_str()) {
                 (_, "password_needed" | "password_required" | "wrong_password") => {
                     "Give the file's password with --password or HOLDFAST_PASSWORD."
@@ -109,6 +109,8 @@ impl Failure {
                 }
                 (401, _) => "Give another key with --key or HOLDFAST_KEY.",
                 (403, _) => "Use the key of the file's owner, or an admin key.",
+                (_, "no_such_node") => "`holdfast admin nodes` shows the nodes and their ids.",
+                (_, "no_such_access_key") => "`holdfast admin keys ls` shows the access keys.",
                 (404, _) => "`holdfast ls` shows the files that this key sees.",
                 (429 | 503, _) => "Try again in a moment; `holdfast status` shows what is wrong.",
                 (507, _) => "The disks are full: delete files, or add a storage node.",

@@ -20,7 +20,7 @@ use crate::api::{Api, path_component};
 use crate::arguments::Get;
 use crate::failure::Failure;
 use crate::progress;
-use crate::show::Output;
+use crate::show::{Output, say};
 
 /// How often a broken download is taken up again before the command gives up;
 /// progress begins the count anew.
@@ -95,7 +95,7 @@ pub async fn run(api: &Api, get: &Get, output: Output) -> Result<(), Failure> {
             "file_id": get.id, "path": target.display().to_string(), "size": size,
         }));
     } else {
-        println!("{}  {}", target.display(), crate::show::size(size));
+        say!("{}  {}", target.display(), crate::show::size(size));
     }
     Ok(())
 }

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::failure::Failure;
+use crate::show::say;
 
 /// A service that needs longer is not healthy.
 const LIMIT: Duration = Duration::from_secs(3);
@@ -25,6 +26,6 @@ pub async fn run(address: &str) -> Result<(), Failure> {
     if !status.is_success() {
         return Err(Failure::Unhealthy(format!("{status}: {}", text.trim())));
     }
-    println!("{}", text.trim());
+    say!("{}", text.trim());
     Ok(())
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::api::{Api, path_component};
 use crate::arguments::{Ls, Rm};
 use crate::failure::Failure;
-use crate::show::{Output, cell, size_cell};
+use crate::show::{Output, cell, say, size_cell};
 
 /// Files asked for at once.
 const PAGE: u64 = 200;
@@ -75,7 +75,7 @@ pub async fn remove(api: &Api, rm: &Rm, output: Output) -> Result<(), Failure> {
         };
         match async { api.json(request?).await }.await {
             Ok(_) if output.json => output.value(&serde_json::json!({ "deleted": id })),
-            Ok(_) => println!("deleted {id}"),
+            Ok(_) => say!("deleted {id}"),
             Err(failure) => {
                 if rm.ids.len() > 1 {
                     eprintln!("holdfast: {id}: {failure}");

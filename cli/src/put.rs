@@ -11,7 +11,7 @@ use crate::api::{Api, path_component};
 use crate::arguments::Put;
 use crate::failure::Failure;
 use crate::progress;
-use crate::show::{Output, cell, size_cell};
+use crate::show::{Output, cell, say, size_cell};
 
 /// Bytes read from a file at once.
 const READ_BYTES: usize = 256 << 10;
@@ -86,10 +86,10 @@ async fn one(api: &Api, path: &Path, put: &Put) -> Result<Value, Failure> {
 }
 
 fn describe(file: &Value) {
-    println!("{}  {}", cell(file, "filename"), size_cell(file, "size"));
-    println!("  id       {}", cell(file, "file_id"));
-    println!("  download {}", cell(file, "download_url"));
-    println!(
+    say!("{}  {}", cell(file, "filename"), size_cell(file, "size"));
+    say!("  id       {}", cell(file, "file_id"));
+    say!("  download {}", cell(file, "download_url"));
+    say!(
         "  left     {} downloads, until {}",
         match file.get("downloads_left") {
             None | Some(Value::Null) => "any number of".to_owned(),
@@ -100,7 +100,7 @@ fn describe(file: &Value) {
             Some(_) => cell(file, "expires_at"),
         }
     );
-    println!(
+    say!(
         "  delete   holdfast rm {} --delete-token {}",
         cell(file, "file_id"),
         cell(file, "delete_token")

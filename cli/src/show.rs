@@ -1,6 +1,28 @@
 //! What is printed, for people and for programs.
 
+use std::fmt::Arguments;
+use std::io::{ErrorKind, Write};
+
 use serde_json::Value;
+
+/// Prints a line like `println!`, which panics when nobody reads it.
+macro_rules! say {
+    ($($text:tt)*) => { $crate::show::line(format_args!($($text)*)) };
+}
+pub(crate) use say;
+
+/// Writes a line to standard output. A reader that has gone (`| head`) ends
+/// neither the command nor its work; an output that cannot be written does, as
+/// what it leaves behind would look whole.
+pub fn line(text: Arguments<'_>) {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            eprintln!("holdfast: standard output: {error}");
+            std::process::exit(1);
+        }
+        _ => {}
+    }
+}
 
 /// How results are printed.
 #[derive(Clone, Copy)]
@@ -12,12 +34,12 @@ pub struct Output {
 impl Output {
     /// Prints a value as one line of JSON.
     pub fn value(self, value: &Value) {
-        println!("{value}");
+        say!("{value}");
     }
 
     /// Prints rows in columns as wide as their widest cell.
     pub fn table(self, heads: &[&str], rows: &[Vec<String>]) {
-        print!("{}", table(heads, rows));
+        say!("{}", table(heads, rows).trim_end());
     }
 }
 

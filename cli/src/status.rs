@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::api::Api;
 use crate::failure::Failure;
-use crate::show::{Output, cell, size_cell};
+use crate::show::{Output, cell, say, size_cell};
 
 /// Prints nodes and totals.
 pub async fn run(api: &Api, output: Output) -> Result<(), Failure> {
@@ -16,7 +16,7 @@ pub async fn run(api: &Api, output: Output) -> Result<(), Failure> {
         return Ok(());
     }
     print_nodes(&nodes, output);
-    println!();
+    say!("");
     print_tree(&stats, 0);
     Ok(())
 }
@@ -52,14 +52,14 @@ fn print_tree(value: &Value, depth: usize) {
         let label = name.replace('_', " ");
         match inner {
             Value::Object(_) => {
-                println!("{indent}{label}");
+                say!("{indent}{label}");
                 print_tree(inner, depth + 1);
             }
-            Value::Array(items) => println!("{indent}{label}: {}", items.len()),
+            Value::Array(items) => say!("{indent}{label}: {}", items.len()),
             _ if name.contains("bytes") || name == "capacity" || name == "used" => {
-                println!("{indent}{label}: {}", size_cell(value, name));
+                say!("{indent}{label}: {}", size_cell(value, name));
             }
-            _ => println!("{indent}{label}: {}", cell(value, name)),
+            _ => say!("{indent}{label}: {}", cell(value, name)),
         }
     }
 }
