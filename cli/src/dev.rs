@@ -24,7 +24,7 @@ use holdfast_worker::{WorkerParts, WorkerSettings};
 use serde::{Deserialize, Serialize};
 
 use crate::access::SECRETS_OF_DATA;
-use crate::arguments::Dev;
+use crate::arguments::{DEFAULT_DATA, DEFAULT_PORT, Dev};
 use crate::failure::Failure;
 
 /// The first port that is tried for a node: below the range from which systems
@@ -110,9 +110,7 @@ pub async fn run(dev: &Dev, data: &Path) -> Result<(), Failure> {
     // Its drain has a deadline of its own.
     let _ = worker.await;
     parts_end.begin();
-    for node in nodes {
-        node.stop().await;
-    }
+    futures_util::future::join_all(nodes.into_iter().map(Running::end_with_all)).await;
     Ok(())
 }
 
@@ -293,6 +291,7 @@ async fn tell_when_ready(
     ready.map_err(|error| Failure::Dev(format!("the cluster does not get ready: {error}")))?;
     let url = format!("http://localhost:{}", dev.port);
     let key = &secrets.admin_token;
+    let command = command(dev.port, data);
     println!(
         "Holdfast is ready after {:.1} s: {} nodes, data in {}
 
@@ -307,9 +306,9 @@ Upload, list, download (these lines work as they stand):
 
 The same with this command, which finds the key by itself:
 
-  holdfast put README.md
-  holdfast ls
-  holdfast get FILE_ID
+  {command} put README.md
+  {command} ls
+  {command} get FILE_ID
 
 Ctrl-C ends it; the data stays.",
         started.elapsed().as_secs_f64(),
@@ -319,9 +318,32 @@ Ctrl-C ends it; the data stays.",
     Ok(())
 }
 
+/// The command with what it must be told to find this cluster.
+fn command(port: u16, data: &Path) -> String {
+    let mut command = "holdfast".to_owned();
+    if port != DEFAULT_PORT {
+        command.push_str(&format!(" --url http://localhost:{port}"));
+    }
+    if data != Path::new(DEFAULT_DATA) {
+        // In single quotes a shell takes everything as it is but these.
+        let quoted = data.display().to_string().replace('\'', r"'\''");
+        command.push_str(&format!(" --data '{quoted}'"));
+    }
+    command
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_command_is_printed_with_what_it_needs_to_find_the_cluster() {
+        assert_eq!(command(5000, Path::new("./holdfast-data")), "holdfast");
+        assert_eq!(
+            command(5001, Path::new("/a b/it's")),
+            r"holdfast --url http://localhost:5001 --data '/a b/it'\''s'"
+        );
+    }
 
     #[test]
     fn a_second_start_on_the_same_data_is_refused_with_a_sentence() {

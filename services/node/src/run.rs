@@ -15,7 +15,7 @@ use holdfast_runtime::host::disk::Directory;
 use holdfast_runtime::host::http::HttpTransport;
 use holdfast_runtime::host::operations::{OperationsParts, serve_operations};
 use holdfast_runtime::host::system::{SystemClock, SystemEntropy, TokioTasks};
-use holdfast_runtime::{Disk, Env, Shutdown};
+use holdfast_runtime::{Disk, Env, Fatal, Shutdown};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -85,6 +85,12 @@ impl Running {
     /// Hands leadership over, lets calls end, and stops.
     pub async fn stop(self) {
         self.node.hand_over(HAND_OVER_LIMIT).await;
+        self.end_with_all().await;
+    }
+
+    /// Ends without handing leadership over: for a process that ends all nodes
+    /// of the cluster, where the last ones would wait for a follower in vain.
+    pub async fn end_with_all(self) {
         self.end.cancel();
         // It ends when the last call has, or its deadline has passed.
         let _ = self.serving.await;
@@ -138,10 +144,10 @@ pub async fn start(settings: &NodeSettings, parts: RunParts) -> Result<Running, 
     // The node's own end, apart from the process's: it comes last.
     let shutdown = Shutdown::default();
     let failing = directory.clone();
-    let on_fatal = Arc::new(move |reason: String| {
-        tracing::error!(reason, "this node cannot go on");
-        if reason.contains("disk") || reason.contains("store") {
-            mark_failed(failing.as_ref(), &reason);
+    let on_fatal = Arc::new(move |fatal: Fatal| {
+        tracing::error!(%fatal, "this node cannot go on");
+        if let Fatal::DiskFailed(reason) = &fatal {
+            mark_failed(failing.as_ref(), reason);
         }
         // Not an orderly end: what is in memory must not be acted on any more.
         std::process::exit(70);
