@@ -211,7 +211,8 @@ async fn change(
 ) -> Result<Outcome, ApiError> {
     let id = app.env.entropy.request_id(app.env.clock.as_ref());
     let command = Command::Cluster(Box::new(command));
-    app.cluster
+    let outcome = app
+        .cluster
         .propose(GroupId::CLUSTER, id, command, DEADLINE, context.trace())
         .await
         .map_err(|error| match error {
@@ -220,5 +221,11 @@ async fn change(
                 ApiError::Conflict(why)
             }
             other => other.into(),
-        })
+        })?;
+    // Who made a key uses it at once. The change is made whatever comes of this:
+    // without it the view learns of it within seconds.
+    if let Err(error) = app.cluster.refresh().await {
+        tracing::debug!(%error, "a change is made, and not yet in this gateway's view");
+    }
+    Ok(outcome)
 }

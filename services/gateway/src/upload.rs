@@ -160,8 +160,7 @@ async fn read_form(
         match field.name().unwrap_or_default().to_owned().as_str() {
             "file" if file.is_some() => return Err(ApiError::PartRepeated("file")),
             "file" => {
-                let name = field.file_name().ok_or(ApiError::FileMissing)?;
-                let filename = FileName::new(name)?;
+                let filename = FileName::new(part_name(&field)?)?;
                 let declared = field.content_type().map(declared_type).transpose()?;
                 // What is wrong with the fields so far is said before the bytes come.
                 let known: Parameters = wishes.resolve(&app.settings)?;
@@ -179,6 +178,22 @@ async fn read_form(
     let (filename, declared) = file.ok_or(ApiError::FileMissing)?;
     wishes.resolve(&app.settings)?;
     Ok((wishes, filename, declared))
+}
+
+/// The file's name. A page in another encoding sends names that are no UTF-8;
+/// the form's parser leaves those out as if there were none.
+fn part_name<'a>(field: &'a Field<'_>) -> Result<&'a str, ApiError> {
+    let is_named = || {
+        field
+            .headers()
+            .get(header::CONTENT_DISPOSITION)
+            .is_some_and(|value| value.as_bytes().windows(9).any(|at| at == b"filename="))
+    };
+    match field.file_name() {
+        Some(name) => Ok(name),
+        None if is_named() => Err(ApiError::BadFileName("the file name is no UTF-8".into())),
+        None => Err(ApiError::FileMissing),
+    }
 }
 
 async fn read_file(incoming: &mut Incoming, mut field: Field<'_>) -> Result<(), ApiError> {
