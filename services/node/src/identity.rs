@@ -8,6 +8,8 @@ use holdfast_runtime::disk::{read_file, replace_file};
 use holdfast_runtime::{Disk, Entropy};
 use minicbor::{Decode, Encode};
 
+use crate::restore::RESTORING_FILE;
+
 /// The file that holds it.
 const FILE: &str = "identity";
 /// A file that says that the disk has failed once: what it holds must not be
@@ -55,6 +57,11 @@ pub enum IdentityError {
         /// The version found.
         found: u32,
     },
+    /// A restore has begun here and not ended.
+    #[error(
+        "a restore of a backup was not finished in this data directory: run `holdfast admin restore` again, with the same file and directories"
+    )]
+    Restoring,
     /// The disk has failed before.
     #[error(
         "this disk has failed before ({reason}), so what it holds cannot be trusted: give the node an empty data directory; the cluster will fill it"
@@ -71,12 +78,11 @@ impl Identity {
     /// # Errors
     /// When the directory must not be used.
     pub fn start(disk: &dyn Disk, entropy: &dyn Entropy) -> Result<Self, IdentityError> {
-        if let Some(reason) = read_file(disk, FAILED_FILE)? {
-            let reason = String::from_utf8_lossy(&reason).into_owned();
-            return Err(IdentityError::Failed { reason });
+        if read_file(disk, RESTORING_FILE)?.is_some() {
+            return Err(IdentityError::Restoring);
         }
-        let mut identity = match read_file(disk, FILE)? {
-            Some(bytes) => Self::read(&bytes)?,
+        let mut identity = match Self::find(disk)? {
+            Some(found) => found,
             None => Self {
                 disk_version: DISK_VERSION,
                 node: NodeId::from_bytes(entropy.id()),
@@ -88,6 +94,20 @@ impl Identity {
         identity.incarnation += 1;
         identity.save(disk)?;
         Ok(identity)
+    }
+
+    /// The identity in a data directory, if there is one.
+    ///
+    /// # Errors
+    /// When the directory must not be used.
+    pub fn find(disk: &dyn Disk) -> Result<Option<Self>, IdentityError> {
+        if let Some(reason) = read_file(disk, FAILED_FILE)? {
+            let reason = String::from_utf8_lossy(&reason).into_owned();
+            return Err(IdentityError::Failed { reason });
+        }
+        read_file(disk, FILE)?
+            .map(|bytes| Self::read(&bytes))
+            .transpose()
     }
 
     fn read(bytes: &[u8]) -> Result<Self, IdentityError> {
