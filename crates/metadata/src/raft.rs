@@ -29,7 +29,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use holdfast_model::{ClusterState, DiskId, GroupId};
-use holdfast_runtime::Address;
+use holdfast_runtime::{Address, OnFatal};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::command::Outcome;
@@ -44,9 +44,6 @@ pub use driver::{Groups, GroupsParts, StartError};
 pub const MAX_WAITING: usize = 8_192;
 /// The most events in the driver's inbox.
 pub const MAX_INBOX: usize = 16_384;
-
-/// What ends a process whose disk has failed.
-pub type OnFatal = Arc<dyn Fn(String) + Send + Sync>;
 
 /// Where a query's or command's answer goes.
 pub(crate) type Answerer<T> = oneshot::Sender<Result<T, NodeError>>;

@@ -8,6 +8,7 @@
 pub mod clock;
 pub mod disk;
 pub mod entropy;
+pub mod fatal;
 pub mod host;
 pub mod memory_disk;
 pub mod secrets;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 pub use clock::Clock;
 pub use disk::{Disk, File};
 pub use entropy::Entropy;
+pub use fatal::{Fatal, OnFatal};
 pub use shutdown::Shutdown;
 pub use tasks::{Tasks, TasksExt};
 pub use transport::{Address, Body, Call, Reply, Transport, TransportError};

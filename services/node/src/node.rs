@@ -16,7 +16,7 @@ use holdfast_metadata::state::initial_rows;
 use holdfast_metadata::store::{Store, StoreError};
 use holdfast_metadata::wire::Members;
 use holdfast_model::{ClusterId, ClusterState, GroupId, Timestamp};
-use holdfast_runtime::{Address, Disk, Env, Shutdown, TasksExt};
+use holdfast_runtime::{Address, Disk, Env, Fatal, OnFatal, Shutdown, TasksExt};
 
 use crate::fragments::Fragments;
 use crate::identity::{Identity, IdentityError};
@@ -56,7 +56,7 @@ pub struct NodeParts {
     /// The cluster controller.
     pub controller: ControllerSettings,
     /// Ends the process; called once.
-    pub on_fatal: Arc<dyn Fn(String) + Send + Sync>,
+    pub on_fatal: OnFatal,
     /// The end.
     pub shutdown: Shutdown,
 }
@@ -101,7 +101,7 @@ pub struct Node {
     started: Timestamp,
     log: LogSettings,
     controller_settings: ControllerSettings,
-    on_fatal: Arc<dyn Fn(String) + Send + Sync>,
+    on_fatal: OnFatal,
     shutdown: Shutdown,
     /// Said when the process begins to end: calls are still answered while
     /// leadership is handed over.
@@ -125,13 +125,9 @@ impl Node {
             })
             .await;
         let (identity, store) = opened.ok_or(StartError::Ending)??;
-        let engine = Engine::open(
-            parts.disk.clone(),
-            &env,
-            parts.engine,
-            parts.on_fatal.clone(),
-        )
-        .await?;
+        let failing = parts.on_fatal.clone();
+        let engine_failed = Arc::new(move |reason| failing(Fatal::DiskFailed(reason)));
+        let engine = Engine::open(parts.disk.clone(), &env, parts.engine, engine_failed).await?;
         report_scan(&engine);
         let mut seeds = parts.seeds;
         if !seeds.contains(&parts.address) {

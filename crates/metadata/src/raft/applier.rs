@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use holdfast_model::{ClusterState, GroupId, Timestamp};
-use holdfast_runtime::{Env, TasksExt};
+use holdfast_runtime::{Env, Fatal, TasksExt};
 use tokio::sync::mpsc;
 
 use super::OnFatal;
@@ -198,7 +198,7 @@ impl Applier {
                     }
                 }
                 Err(error) => {
-                    (self.on_fatal)(format!("the state store failed: {error}"));
+                    (self.on_fatal)(Fatal::of_disk("the state store", &error));
                     return;
                 }
             }
@@ -215,7 +215,7 @@ impl Applier {
             .blocking(move || step(&store, &files, Vec::new(), true, &mut progress).map(|_| ()))
             .await;
         if let Some(Err(error)) = result {
-            (self.on_fatal)(format!("the state store failed: {error}"));
+            (self.on_fatal)(Fatal::of_disk("the state store", &error));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The loop that runs the Raft groups of a node, and the handle to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use holdfast_model::GroupId;
@@ -34,6 +34,11 @@ pub use handle::Groups;
 const LOOK_TICKS: u64 = 4;
 /// Ticks after a start during which preferred members stand for election at once.
 const EAGER_TICKS: u64 = 12;
+/// Ticks between two looks for groups that are to leave this disk.
+const LEAVE_TICKS: u64 = 40;
+/// Ticks that a member which the layout does not name is without a leader before
+/// it counts as taken away: a learner that is to join hears from one.
+const LEFT_TICKS: u64 = 240;
 /// Events taken in before Raft is asked what follows from them.
 const EVENTS_AT_ONCE: usize = 512;
 
@@ -110,6 +115,8 @@ pub(super) struct Driver {
     rounds: Rounds,
     writing: Option<oneshot::Receiver<Result<Written, LogError>>>,
     ticks: u64,
+    /// Groups that leave, until the log knows.
+    leaving: BTreeSet<GroupId>,
     clock_off: bool,
     handing_over: Option<Answerer<()>>,
 }

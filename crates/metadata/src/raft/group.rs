@@ -77,6 +77,8 @@ pub(super) struct Group {
     /// Whether a tick command is on its way.
     pub ticking: bool,
     role: (StateRole, u64),
+    /// The tick at which it was last seen to have a leader.
+    pub led_at: u64,
     /// Whether this member stands for election at once after a start.
     pub preferred: bool,
 }
@@ -124,6 +126,7 @@ impl Group {
             tasks_due: 0,
             ticking: false,
             role: (StateRole::Follower, 0),
+            led_at: 0,
             preferred: false,
         };
         group.pin_timeout();

@@ -83,6 +83,12 @@ impl Rounds {
         })
     }
 
+    /// Drops what a group that leaves still wanted written.
+    pub fn forget(&mut self, group: GroupId) {
+        self.waiting.remove(&group);
+        self.unsynced.remove(&group);
+    }
+
     /// Demands that the group's part is synced.
     pub fn demand_sync(&mut self, group: GroupId) {
         self.waiting_of(group).must_sync = true;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use holdfast_client::ClusterError;
 use holdfast_metadata::command::{ClusterCommand, Command, Refusal};
 use holdfast_model::GroupId;
-use holdfast_runtime::TasksExt;
+use holdfast_runtime::{Fatal, TasksExt};
 
 use super::Node;
 use crate::identity::Identity;
@@ -60,10 +60,10 @@ impl Node {
             Some(Ok(())) => {
                 *self.lock_identity() = joined;
                 if let Err(error) = self.start_groups(cluster).await {
-                    (self.on_fatal)(error.to_string());
+                    (self.on_fatal)(Fatal::Broken(error.to_string()));
                 }
             }
-            Some(Err(error)) => (self.on_fatal)(format!("the data directory: {error}")),
+            Some(Err(error)) => (self.on_fatal)(Fatal::of_disk("the data directory", &error)),
             None => {}
         }
     }
@@ -99,7 +99,9 @@ impl Node {
                 true
             }
             Err(ClusterError::Refused(refusal @ (Refusal::Held(_) | Refusal::Invalid(_)))) => {
-                (self.on_fatal)(format!("the cluster refuses this node: {refusal}"));
+                (self.on_fatal)(Fatal::Refused(format!(
+                    "the cluster refuses this node: {refusal}"
+                )));
                 false
             }
             Err(error) => {

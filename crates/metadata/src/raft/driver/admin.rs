@@ -3,7 +3,7 @@
 use holdfast_model::{DiskId, GroupId};
 use raft::StateRole;
 
-use super::Driver;
+use super::{Driver, LEFT_TICKS, Work};
 use crate::protocol::{MemberStep, NodeError};
 use crate::raft::Answerer;
 use crate::wire::{MemberChange, conf_change};
@@ -133,6 +133,49 @@ impl Driver {
         // Members that prefer a group stand at once.
         self.ticks = 0;
         let _ = answer.send(result);
+    }
+
+    /// Gives up the groups that this disk no longer carries: the layout does not
+    /// name it, and either the group has removed it or nobody has spoken to it
+    /// for a long time, since whoever is removed is often not told.
+    pub(super) fn leave_groups(&mut self) {
+        let Some(state) = self.shared.state() else {
+            return;
+        };
+        let own = self.identity.disk;
+        let ticks = self.ticks;
+        let mut left = Vec::new();
+        for (id, group) in &mut self.groups {
+            if group.leader() != 0 {
+                group.led_at = ticks;
+            }
+            let named = state
+                .layout
+                .groups
+                .get(id)
+                .is_none_or(|disks| disks.contains(&own));
+            if named || group.installing.is_some() {
+                continue;
+            }
+            let members = group.node.store().members();
+            let member = members.voters.contains(&own.raft_id())
+                || members.voters_outgoing.contains(&own.raft_id())
+                || members.learners.contains(&own.raft_id());
+            let silent = ticks.saturating_sub(group.led_at) > LEFT_TICKS;
+            if (!member && group.applied.index > 1) || silent {
+                left.push(*id);
+            }
+        }
+        for id in left {
+            tracing::info!(group = %id, "the group has left this disk");
+            self.groups.remove(&id);
+            self.leaving.insert(id);
+            // Whoever holds the work's other end has gone only at the end.
+            let _ = self.work.send(Work::Remove(id));
+            self.rounds.forget(id);
+            self.rounds.waiting_of(id).round.removed = true;
+            self.rounds.demand_sync(id);
+        }
     }
 
     /// Hands all leadership over before an orderly end.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use holdfast_model::GroupId;
-use holdfast_runtime::TasksExt;
+use holdfast_runtime::{Fatal, TasksExt};
 use tokio::sync::oneshot;
 
 use super::{Applied, Command, Driver, Reading};
@@ -107,7 +107,7 @@ impl Driver {
                     }
                 }
             }
-            Err(error) => (self.on_fatal)(error.to_string()),
+            Err(error) => (self.on_fatal)(Fatal::of_disk("the Raft log", &error)),
         }
     }
 
@@ -126,7 +126,9 @@ impl Driver {
                     .blocking(move || {
                         let view = match store.snapshot() {
                             Ok(view) => view,
-                            Err(error) => return on_fatal(error.to_string()),
+                            Err(error) => {
+                                return on_fatal(Fatal::of_disk("the state store", &error));
+                            }
                         };
                         let rows = view.group(id);
                         for reading in readings {
@@ -134,7 +136,9 @@ impl Driver {
                                 Ok(answer) => {
                                     let _ = reading.answer.send(Ok(answer));
                                 }
-                                Err(error) => return on_fatal(error.to_string()),
+                                Err(error) => {
+                                    return on_fatal(Fatal::of_disk("the state store", &error));
+                                }
                             }
                         }
                     })

@@ -3,7 +3,7 @@
 use holdfast_model::{DiskId, GroupId};
 use raft::eraftpb::{Message, MessageType};
 
-use super::{Answerer, Command, Driver, EAGER_TICKS, Event, LOOK_TICKS, Work, weight};
+use super::{Answerer, Command, Driver, EAGER_TICKS, Event, LEAVE_TICKS, LOOK_TICKS, Work, weight};
 use crate::command::{Outcome, Request};
 use crate::protocol::{NodeError, ProposeRequest, QueryRequest};
 use crate::query::Answer;
@@ -67,7 +67,7 @@ impl Driver {
                 message.get_msg_type(),
                 MessageType::MsgAppend | MessageType::MsgHeartbeat | MessageType::MsgSnapshot
             );
-            if !opens || id.0 & applier::STAGED != 0 {
+            if !opens || id.0 & applier::STAGED != 0 || self.leaving.contains(&id) {
                 return;
             }
             if let Err(error) = self.open_group(id, None) {
@@ -149,6 +149,9 @@ impl Driver {
             self.give_leadership_away();
         }
         self.check_hand_over();
+        if self.ticks.is_multiple_of(LEAVE_TICKS) {
+            self.leave_groups();
+        }
         self.publish_status();
     }
 }

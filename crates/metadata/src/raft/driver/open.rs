@@ -1,6 +1,6 @@
 //! Opening: what log and state hold becomes groups.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use holdfast_model::GroupId;
 use tokio::sync::mpsc;
@@ -38,6 +38,7 @@ impl Driver {
             rounds: Rounds::default(),
             writing: None,
             ticks: 0,
+            leaving: BTreeSet::new(),
             clock_off: false,
             handing_over: None,
         };
@@ -117,6 +118,7 @@ impl Driver {
             }
         })?;
         group.totals = state::totals(&rows)?;
+        group.led_at = self.ticks;
         group.preferred = self.prefers(id);
         self.groups.insert(id, group);
         Ok(())

@@ -1,7 +1,7 @@
 //! What follows in Raft: readies, rounds of the log, messages.
 
 use holdfast_model::GroupId;
-use holdfast_runtime::TasksExt;
+use holdfast_runtime::{Fatal, TasksExt};
 use raft::eraftpb::{Message, MessageType};
 use tokio::sync::oneshot;
 
@@ -97,7 +97,7 @@ impl Driver {
             .rounds
             .add(id, number, hard, &entries, must_sync, persisted);
         if let Err(error) = added {
-            (self.on_fatal)(format!("group {id}: {error}"));
+            (self.on_fatal)(Fatal::Broken(format!("group {id}: {error}")));
         }
         self.hand_to_applier(id, committed);
         self.send(id, messages);
@@ -134,7 +134,7 @@ impl Driver {
                 match apply_members(group, &entry) {
                     Ok(members) => Some(members),
                     Err(error) => {
-                        (self.on_fatal)(format!("group {id}: {error}"));
+                        (self.on_fatal)(Fatal::Broken(format!("group {id}: {error}")));
                         return;
                     }
                 }
@@ -186,7 +186,7 @@ impl Driver {
                 true
             }
             Some(Err(error)) => {
-                (self.on_fatal)(error.to_string());
+                (self.on_fatal)(Fatal::of_disk("the Raft log", &error));
                 false
             }
             None => false,
@@ -200,6 +200,9 @@ impl Driver {
         released: Released,
         written: Option<Written>,
     ) {
+        if released.round.removed {
+            self.leaving.remove(&id);
+        }
         let Some(group) = self.groups.get_mut(&id) else {
             return;
         };
