@@ -166,6 +166,16 @@ impl StorageNodeManager {
         choose_disks(&state.layout, &uses, holding, count, tie)
     }
 
+    /// Whether `count` disks besides those to `avoid` could be picked if none
+    /// of those that answer were full.
+    pub(crate) fn lacks_room_only(&self, count: usize, avoid: &BTreeSet<DiskId>) -> bool {
+        let mut uses = self.uses();
+        uses.retain(|disk, room| !avoid.contains(disk) || room.full);
+        uses.values_mut().for_each(|room| room.full = false);
+        self.state()
+            .is_some_and(|state| choose_disks(&state.layout, &uses, &[], count, 0).len() >= count)
+    }
+
     /// What is known of each disk's room.
     pub fn uses(&self) -> BTreeMap<DiskId, DiskUse> {
         let now = self.now();

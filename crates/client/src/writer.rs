@@ -158,7 +158,27 @@ impl ObjectWriter {
     /// # Errors
     /// When fewer nodes than are enough take the object, or its group cannot
     /// be asked. The writer is of no use any more, but for [`Self::abort`].
-    pub async fn write(&mut self, mut data: Bytes) -> Result<(), ClusterError> {
+    pub async fn write(&mut self, data: Bytes) -> Result<(), ClusterError> {
+        let result = self.take(data).await;
+        result.map_err(|error| self.with_reason(error))
+    }
+
+    /// Where the object's group cannot decide anything either, that is what the
+    /// client hears, whichever of the two was noticed first.
+    fn with_reason(&self, error: ClusterError) -> ClusterError {
+        match (&error, &self.chunked) {
+            (ClusterError::NotEnoughNodes { .. }, Some(chunked))
+                if self.cluster.has_no_quorum(chunked.group) =>
+            {
+                ClusterError::NoQuorum {
+                    group: chunked.group,
+                }
+            }
+            _ => error,
+        }
+    }
+
+    async fn take(&mut self, mut data: Bytes) -> Result<(), ClusterError> {
         self.hash.update(&data);
         self.size += data.len() as u64;
         while !data.is_empty() {
@@ -223,8 +243,10 @@ impl ObjectWriter {
     pub async fn finish(mut self) -> Result<Written, ClusterError> {
         if self.chunked.is_some() {
             let last_cut = self.cut.take().flatten();
-            self.end_chunk(last_cut).await?;
-            self.settle_closing().await?;
+            let ended = self.end_chunk(last_cut).await;
+            ended.map_err(|error| self.with_reason(error))?;
+            let settled = self.settle_closing().await;
+            settled.map_err(|error| self.with_reason(error))?;
         }
         let sha256 = std::mem::take(&mut self.hash).finalize().into();
         let coding = if self.coded {
@@ -420,8 +442,13 @@ fn start_fragments(
         .collect();
     let need = shape.redundancy.enough();
     if nodes.len() < need {
-        let have = nodes.len();
-        return Err(ClusterError::NotEnoughNodes { have, need });
+        let manager = cluster.manager();
+        return Err(if manager.lacks_room_only(need, &chunked.avoid) {
+            ClusterError::DiskFull
+        } else {
+            let have = nodes.len();
+            ClusterError::NotEnoughNodes { have, need }
+        });
     }
     let start = |(index, (disk, node))| {
         let request = UploadRequest {

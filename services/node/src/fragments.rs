@@ -60,13 +60,18 @@ impl Fragments {
                 "a fragment has at most {MAX_FRAGMENT_BYTES} bytes"
             )));
         }
-        let mut writer = self
-            .engine
-            .begin(request.header, request.max_bytes)
-            .await
-            .map_err(write_error)?;
-        let mut decoder = BlockDecoder::default();
         let mut pieces = body.into_stream();
+        let begun = self.engine.begin(request.header, request.max_bytes).await;
+        let mut writer = match begun {
+            Ok(writer) => writer,
+            Err(error) => {
+                // To its end: a sender that is cut off in the middle hears of a
+                // broken connection, and never that the disk is full.
+                while let Some(Ok(_)) = pieces.next().await {}
+                return Err(write_error(error));
+            }
+        };
+        let mut decoder = BlockDecoder::default();
         while let Some(piece) = pieces.next().await {
             let piece = piece.map_err(|error| NodeError::Invalid(error.to_string()))?;
             decoder.push(&piece);

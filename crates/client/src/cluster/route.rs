@@ -7,7 +7,8 @@
 //! [`ClusterError::OutcomeUnknown`] and never "not done".
 //!
 //! When fewer than a majority of a group's members answer polls, and none of
-//! them leads it, waiting is useless: the call fails at once.
+//! them leads it, waiting is useless: the call fails at once. A leader that has
+//! just said that it has no quorum does not lead.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -39,7 +40,7 @@ const HINTS_IN_A_ROW: u32 = 3;
 /// poll and a half, so that clients hear of a lost quorum within two seconds.
 const SILENT: Duration = Duration::from_millis(1_500);
 /// How often a waiting attempt looks whether the group still can answer.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 impl Cluster {
     /// Has a group do a command, and waits until it is done or refused.
@@ -110,7 +111,8 @@ impl Cluster {
         let mut route = Route::new(group, changes);
         loop {
             let left = end.saturating_sub(self.now());
-            if left.is_zero() || self.has_no_quorum(group) {
+            let led = !route.leader_is_alone;
+            if left.is_zero() || self.has_no_quorum_but(group, led) {
                 return Err(route.give_up(self.state().is_some()));
             }
             let next = route.next_target(self);
@@ -154,7 +156,12 @@ impl Cluster {
 
     /// Whether it is certain enough that the group cannot decide anything now:
     /// judged at the last poll, so that a stall of this process blames nobody.
-    fn has_no_quorum(&self, group: GroupId) -> bool {
+    pub(crate) fn has_no_quorum(&self, group: GroupId) -> bool {
+        self.has_no_quorum_but(group, true)
+    }
+
+    /// The same; whether a member counts that says it leads.
+    fn has_no_quorum_but(&self, group: GroupId, leaders_count: bool) -> bool {
         let Some(state) = self.state() else {
             return false;
         };
@@ -179,7 +186,7 @@ impl Cluster {
                 .iter()
                 .any(|g| g.group == group && g.active && g.leader == Some(status.disk))
         });
-        answering < members.len() / 2 + 1 && !led
+        answering < members.len() / 2 + 1 && !(led && leaders_count)
     }
 }
 
@@ -190,6 +197,8 @@ struct Route {
     changes: bool,
     /// Whether an attempt may have been accepted.
     unknown: bool,
+    /// Whether who was thought to lead has said that it cannot.
+    leader_is_alone: bool,
     /// Where a member has pointed to.
     hint: Option<DiskId>,
     hints_in_a_row: u32,
@@ -206,6 +215,7 @@ impl Route {
             group,
             changes,
             unknown: false,
+            leader_is_alone: false,
             hint: None,
             hints_in_a_row: 0,
             members: VecDeque::new(),
@@ -267,7 +277,7 @@ impl Route {
             {
                 return Err(CallError::Node(error).into());
             }
-            CallError::Node(NodeError::NoQuorum) => {}
+            CallError::Node(NodeError::NoQuorum) => self.leader_is_alone = true,
             CallError::Node(_) | CallError::Transport(_) => {
                 let mut view = cluster.view();
                 if view.leaders.get(&self.group) == Some(&disk) {

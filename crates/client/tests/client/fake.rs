@@ -240,6 +240,8 @@ impl Fake {
             active: leader == Some(n),
         };
         Status {
+            zone: None,
+            host: None,
             node: NodeId::from_bytes([n; 16]),
             disk: disk(n),
             cluster: Some(ClusterId::from_bytes([9; 16])),
