@@ -44,12 +44,14 @@ pub use crate::settings::GatewaySettings;
 #[derive(Debug, thiserror::Error)]
 pub enum GatewayError {
     /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}: {reason}; choose another with {setting}")]
     Listen {
         /// The address.
         address: SocketAddr,
         /// What the system says.
-        source: std::io::Error,
+        reason: std::io::Error,
+        /// What to set.
+        setting: &'static str,
     },
 }
 
@@ -69,15 +71,21 @@ pub async fn run(
     shutdown: Shutdown,
 ) -> Result<(), GatewayError> {
     let address = settings.listen;
-    let cannot_listen = |address| move |source| GatewayError::Listen { address, source };
+    let cannot_listen = |address, setting| {
+        move |reason| GatewayError::Listen {
+            address,
+            reason,
+            setting,
+        }
+    };
     let listener = tokio::net::TcpListener::bind(address)
         .await
-        .map_err(cannot_listen(address))?;
+        .map_err(cannot_listen(address, "HOLDFAST_LISTEN"))?;
     let app = App::new(settings, &parts, shutdown.clone());
     if let Some(address) = app.settings.operations {
         operations::serve(&app, address, parts.metrics.clone())
             .await
-            .map_err(cannot_listen(address))?;
+            .map_err(cannot_listen(address, "HOLDFAST_METRICS_ADDR"))?;
     }
     operations::start_gauges(&app);
     let dispatcher = app.dispatcher.clone();

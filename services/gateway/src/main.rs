@@ -16,15 +16,18 @@ use holdfast_runtime::telemetry::{install_metrics, start_logging};
 use holdfast_runtime::{Env, Shutdown};
 
 #[tokio::main]
-async fn main() -> std::process::ExitCode {
-    match start().await {
-        Ok(()) => std::process::ExitCode::SUCCESS,
+async fn main() {
+    let code = match start().await {
+        Ok(()) => 0,
         Err(error) => {
             // One sentence that says what to change; a backtrace says nothing.
             eprintln!("holdfast-gateway: {error:#}");
-            std::process::ExitCode::FAILURE
+            1
         }
-    }
+    };
+    // All is settled. Not by returning: the queue's client has threads of its
+    // own, which panic when the runtime ends before them.
+    std::process::exit(code);
 }
 
 async fn start() -> anyhow::Result<()> {

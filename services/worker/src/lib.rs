@@ -53,12 +53,12 @@ pub struct WorkerParts {
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
     /// Its port of operations cannot be listened on.
-    #[error("cannot listen on {address} for metrics and health (HOLDFAST_METRICS_ADDR): {source}")]
+    #[error("cannot listen on {address} for metrics and health (HOLDFAST_METRICS_ADDR): {reason}")]
     Operations {
         /// The address.
         address: std::net::SocketAddr,
         /// What the system says.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// The queue can never be used.
     #[error("cannot consume from the queue: {0}")]
@@ -88,7 +88,7 @@ pub async fn run(
         let parts = operations(metrics, view, standing.clone());
         serve_operations(address, parts, shutdown.clone())
             .await
-            .map_err(|source| WorkerError::Operations { address, source })?;
+            .map_err(|reason| WorkerError::Operations { address, reason })?;
     }
     let (direct, mut found) = mpsc::channel(usize::from(settings.parallelism));
     let sweep = sweep::Sweep::new(cluster.clone(), queue.clone(), direct);

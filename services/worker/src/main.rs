@@ -15,7 +15,21 @@ use holdfast_worker::settings::{Args, FoundSecrets};
 use holdfast_worker::{WorkerParts, run};
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() {
+    let code = match start().await {
+        Ok(()) => 0,
+        Err(error) => {
+            // One sentence that says what to change; a backtrace says nothing.
+            eprintln!("holdfast-worker: {error:#}");
+            1
+        }
+    };
+    // All is settled. Not by returning: the queue's client has threads of its
+    // own, which panic when the runtime ends before them.
+    std::process::exit(code);
+}
+
+async fn start() -> anyhow::Result<()> {
     let args = Args::parse();
     telemetry::start_logging(args.log_format, "info,lapin=off");
     let metrics = telemetry::install_metrics()
