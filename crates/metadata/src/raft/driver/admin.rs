@@ -128,7 +128,6 @@ impl Driver {
                 result = Err(NodeError::Invalid(error.to_string()));
                 break;
             }
-            self.note_new(*id);
         }
         // Members that prefer a group stand at once.
         self.ticks = 0;

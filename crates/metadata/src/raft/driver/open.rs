@@ -59,14 +59,14 @@ impl Driver {
             let there = self.store.snapshot()?.group(*id).applied()?.is_some();
             if there && !self.groups.contains_key(id) {
                 self.open_group(*id, None)?;
-                self.note_new(*id);
             }
         }
         Ok(())
     }
 
-    /// Has the log told of a group before anything refers to it.
-    pub(super) fn note_new(&mut self, id: GroupId) {
+    /// Has the log told where a group begins, before any entry follows: without
+    /// it the next start would count entries from zero.
+    fn note_begin(&mut self, id: GroupId) {
         let Some(group) = self.groups.get(&id) else {
             return;
         };
@@ -88,6 +88,7 @@ impl Driver {
         let rows = view.group(id);
         let (index, term) = rows.applied()?.unwrap_or_default();
         let applied = LogEnd { index, term };
+        let mut unlogged = log.is_none();
         let mut log = match log {
             Some(log) => log,
             None => GroupLog::new(id, self.files.clone(), applied),
@@ -104,6 +105,7 @@ impl Driver {
             // A snapshot was installed, and the crash came before the log's
             // own round about it: the state has gone further than the log.
             log.reset(applied);
+            unlogged = true;
         }
         let mut hard = log.hard();
         hard.commit = hard.commit.max(applied.index).min(log.end().index);
@@ -121,6 +123,9 @@ impl Driver {
         group.led_at = self.ticks;
         group.preferred = self.prefers(id);
         self.groups.insert(id, group);
+        if unlogged {
+            self.note_begin(id);
+        }
         Ok(())
     }
 
