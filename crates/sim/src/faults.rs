@@ -42,6 +42,8 @@ pub enum Step {
     SlowDisk(usize, u64),
     /// A node's wall clock is off by so many ms.
     Clock(usize, i64),
+    /// A node is started with such a clock.
+    StartWithClock(usize, i64),
     /// A node's next sync fails.
     FailSync(usize),
     /// A node whose sync failed is started again, must refuse, and gets an
@@ -162,8 +164,9 @@ impl Draw<'_> {
             13 => {
                 let hour = 3_600_000;
                 let off = if self.below(2) == 0 { hour } else { -hour };
-                self.add(at, Step::Clock(node, off));
-                self.add(long, Step::Clock(node, 0));
+                self.add(at, Step::PowerCut(node));
+                self.add(short, Step::StartWithClock(node, off));
+                self.add(short + 500 + self.below(9_000), Step::Clock(node, 0));
             }
             14 if !self.damaged => {
                 self.damaged = true;
@@ -222,6 +225,10 @@ impl Applied {
             Step::Quality(lost, latency) => world.network.set_quality(lost, latency),
             Step::SlowDisk(node, millis) => world.set_disk_millis(node, millis),
             Step::Clock(node, off) => world.set_clock(node, off),
+            Step::StartWithClock(node, off) => {
+                self.start(world, node).await;
+                world.set_clock(node, off);
+            }
             Step::FailSync(node) => {
                 if let Some(member) = world.members.get(&node).filter(|_| world.runs(node)) {
                     member.disk.fail_next_sync();

@@ -27,6 +27,8 @@ const READY: Duration = Duration::from_secs(60);
 /// How long it may take to be whole again: longer than the pause between two
 /// rounds of scrubbing, a census, a repair, and two generations of clean-up.
 const WHOLE: Duration = Duration::from_secs(240);
+/// How often it is looked whether rot has been found.
+const SCRUB_LOOK: Duration = Duration::from_secs(5);
 /// Between the two final looks at every object.
 const STABLE: Duration = Duration::from_secs(10);
 
@@ -151,17 +153,30 @@ async fn judge(world: &mut World, journal: &Journal) -> Result<(), String> {
     let judge = Client::new(0, cluster.clone(), journal.clone());
     let judge = judge.ok_or("the cluster has no bucket for files")?;
     let first = read_all(&judge, journal).await?;
-    let whole = checks::until(world, WHOLE, checks::fragments).await;
-    whole.map_err(|why| format!("the cluster does not become whole: {why}"))?;
+    become_whole(world).await?;
     let mut done = BTreeSet::new();
-    checks::until(world, READY, |world| checks::replicas(world, &mut done)).await?;
-    checks::readable(world).await?;
+    checks::until(world, WHOLE, |world| checks::replicas(world, &mut done)).await?;
     world.pass(STABLE).await;
     if read_all(&judge, journal).await? != first {
         return Err("an unknown outcome was decided after everything had settled".into());
     }
     journal.judge();
     Ok(())
+}
+
+/// Waits until the disks hold what the rows say, and all of it can be read: rot
+/// is found by the next round of scrubbing, and repaired after it.
+async fn become_whole(world: &World) -> Result<(), String> {
+    let begun = tokio::time::Instant::now();
+    loop {
+        let whole = checks::until(world, WHOLE, checks::fragments).await;
+        whole.map_err(|why| format!("the cluster does not become whole: {why}"))?;
+        match checks::readable(world).await {
+            Ok(_) => return Ok(()),
+            Err(why) if begun.elapsed() > WHOLE => return Err(why),
+            Err(_) => world.pass(SCRUB_LOOK).await,
+        }
+    }
 }
 
 /// Reads every key; in a healed cluster none may fail.

@@ -13,7 +13,7 @@ use holdfast_node::identity::mark_failed;
 use holdfast_node::node::NodeHandler;
 use holdfast_node::{FirstKey, Node, NodeParts, found_cluster};
 use holdfast_runtime::memory_disk::MemoryDisk;
-use holdfast_runtime::{Address, Disk, Entropy, Env, Shutdown};
+use holdfast_runtime::{Address, Disk, Entropy, Env, Fatal, Shutdown};
 use tokio_util::sync::CancellationToken;
 
 use crate::machine::{Machine, MachineClock, MachineTasks, SeededEntropy};
@@ -201,11 +201,13 @@ impl World {
                 file_bytes: self.log_file_bytes,
             },
             controller,
-            on_fatal: Arc::new(move |reason| {
+            on_fatal: Arc::new(move |reason: Fatal| {
                 trace.tell(&format!("node {number} ends itself: {reason}"));
-                mark_failed(&failing, &reason);
+                if let Fatal::DiskFailed(reason) = &reason {
+                    mark_failed(&failing, reason);
+                }
                 let mut fatal = fatal.lock().unwrap_or_else(PoisonError::into_inner);
-                fatal.get_or_insert(reason);
+                fatal.get_or_insert(reason.to_string());
                 cut.cancel();
             }),
             shutdown: shutdown.clone(),

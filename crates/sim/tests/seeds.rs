@@ -1,0 +1,64 @@
+//! A few seeds, each a whole cluster under faults; more are run by
+//! `cargo run -p holdfast-sim`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test ends where something is not as it should be"
+)]
+
+use holdfast_sim::{Report, Run, run_seed};
+
+/// Runs some seeds; a failed one is named with the end of its story.
+fn run_seeds(seeds: impl Iterator<Item = u64>) {
+    let mut done = 0;
+    for seed in seeds {
+        let report = run_seed(Run { seed, nodes: None });
+        assert!(report.wrong.is_empty(), "{}", explain(&report));
+        done += report.counts.puts + report.counts.reads;
+    }
+    assert!(done > 100, "the clients did next to nothing: {done}");
+}
+
+fn explain(report: &Report) -> String {
+    let from = report.story.len().saturating_sub(60);
+    format!(
+        "seed {} failed: {:#?}\nafter\n{}\nreplay it with cargo run -p holdfast-sim -- --seed {}",
+        report.seed,
+        report.wrong,
+        report
+            .story
+            .iter()
+            .skip(from)
+            .cloned()
+            .collect::<Vec<_>>()
+            .join("\n"),
+        report.seed,
+    )
+}
+
+// Two tests, since tests run at the same time and seeds of one do not.
+#[test]
+fn what_was_promised_holds_under_the_faults_of_ten_seeds() {
+    run_seeds(1..=10);
+}
+
+#[test]
+fn what_was_promised_holds_under_the_faults_of_ten_more_seeds() {
+    run_seeds(101..=110);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_faults_and_the_same_trace() {
+    let digest = |seed| {
+        let report = run_seed(Run {
+            seed,
+            nodes: Some(3),
+        });
+        assert!(report.wrong.is_empty(), "{}", explain(&report));
+        assert!(report.story.iter().any(|line| line.contains("fault ")));
+        report.digest
+    };
+    let first = digest(5);
+    assert_eq!(first, digest(5));
+    assert_ne!(first, digest(6));
+}
