@@ -12,6 +12,7 @@ pub mod fatal;
 pub mod host;
 pub mod memory_disk;
 pub mod secrets;
+pub mod settings;
 pub mod shutdown;
 pub mod tasks;
 pub mod telemetry;

@@ -3,13 +3,12 @@
 //! a sentence that says what to change.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
-use holdfast_model::duration::parse_duration;
 use holdfast_runtime::Address;
-use holdfast_runtime::secrets::{Secrets, read_secret};
+use holdfast_runtime::settings::{ConnectArgs, duration_setting, size_setting};
+pub use holdfast_runtime::settings::{FoundSecrets, SettingsError};
 use holdfast_runtime::telemetry::LogFormat;
 
 use crate::client_address::AddressRange;
@@ -34,11 +33,6 @@ const DEFAULT_STALE_LIMIT: Duration = Duration::from_secs(15 * 60);
 const DEFAULT_KEY_RATE: u32 = 2_000;
 /// Requests a second of one address, unless set: an office behind one address is no attack.
 const DEFAULT_ADDRESS_RATE: u32 = 2_000;
-/// How long another process may take to make the secrets.
-const SECRETS_WAIT: Duration = Duration::from_secs(60);
-/// Shorter cluster secrets can be guessed.
-const MIN_SECRET_BYTES: usize = 16;
-
 /// What a running gateway knows of its settings.
 #[derive(Clone)]
 pub struct GatewaySettings {
@@ -100,21 +94,9 @@ pub struct Args {
     /// Where metrics and health are shown; not for the public.
     #[arg(long, env = "HOLDFAST_METRICS_ADDR", default_value = "0.0.0.0:9090")]
     pub metrics_addr: SocketAddr,
-    /// Storage nodes, as host:port separated by commas.
-    #[arg(long, env = "HOLDFAST_NODES", value_delimiter = ',')]
-    pub nodes: Vec<String>,
-    /// The first storage node, as http://host:port.
-    #[arg(long, env = "NODE1_URL")]
-    pub node1_url: Option<String>,
-    /// The second storage node.
-    #[arg(long, env = "NODE2_URL")]
-    pub node2_url: Option<String>,
-    /// The third storage node.
-    #[arg(long, env = "NODE3_URL")]
-    pub node3_url: Option<String>,
-    /// A directory with the secrets that the services of a cluster share.
-    #[arg(long, env = "HOLDFAST_SECRETS_DIR")]
-    pub secrets_dir: Option<PathBuf>,
+    /// The storage nodes and the secrets.
+    #[command(flatten)]
+    pub connect: ConnectArgs,
     /// The largest file: bytes, or with K, M, G or T (powers of 1,024).
     #[arg(long, env = "HOLDFAST_MAX_FILE_SIZE", default_value = "5G")]
     pub max_file_size: String,
@@ -158,43 +140,9 @@ pub struct Connections {
     pub redis_url: String,
 }
 
-/// A setting that cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct SettingsError(pub String);
-
-/// Secrets as they were found, wherever they came from.
-#[derive(Clone, Default)]
-pub struct FoundSecrets {
-    /// `HOLDFAST_CLUSTER_SECRET`.
-    pub cluster: Option<String>,
-    /// `RABBITMQ_URL`.
-    pub rabbitmq_url: Option<String>,
-    /// `REDIS_URL`.
-    pub redis_url: Option<String>,
-    /// What the secrets directory holds.
-    pub shared: Option<Secrets>,
-}
-
-impl FoundSecrets {
-    /// Reads the environment, secret files and the secrets directory, for
-    /// which it waits.
-    pub async fn read(args: &Args) -> Result<Self, SettingsError> {
-        let secret = |name: &str| {
-            read_secret(name).map_err(|error| SettingsError(format!("{name}: {error}")))
-        };
-        let shared = match &args.secrets_dir {
-            Some(dir) => Some(Secrets::wait(dir, SECRETS_WAIT).await.map_err(|error| {
-                SettingsError(format!("HOLDFAST_SECRETS_DIR {}: {error}", dir.display()))
-            })?),
-            None => None,
-        };
-        Ok(Self {
-            cluster: secret("HOLDFAST_CLUSTER_SECRET")?,
-            rabbitmq_url: secret("RABBITMQ_URL")?,
-            redis_url: secret("REDIS_URL")?,
-            shared,
-        })
+impl AsRef<ConnectArgs> for Args {
+    fn as_ref(&self) -> &ConnectArgs {
+        &self.connect
     }
 }
 
@@ -207,64 +155,29 @@ impl Args {
         &self,
         secrets: FoundSecrets,
     ) -> Result<(GatewaySettings, Connections), SettingsError> {
-        let refuse = |message: &str| Err(SettingsError(message.into()));
-        let shared = secrets.shared.as_ref();
-        let cluster_secret = match (secrets.cluster, shared) {
-            (Some(_), Some(_)) => {
-                return refuse(
-                    "HOLDFAST_CLUSTER_SECRET and HOLDFAST_SECRETS_DIR both name the cluster's secret: set one of them",
-                );
-            }
-            (Some(secret), None) => secret,
-            (None, Some(shared)) => shared.cluster.clone(),
-            (None, None) => {
-                return refuse(
-                    "the cluster's secret is missing: set HOLDFAST_CLUSTER_SECRET, HOLDFAST_CLUSTER_SECRET_FILE or HOLDFAST_SECRETS_DIR, the same as on the storage nodes",
-                );
-            }
-        };
-        if cluster_secret.len() < MIN_SECRET_BYTES {
-            return refuse("HOLDFAST_CLUSTER_SECRET is too short: use at least 16 characters");
-        }
-        let rabbitmq_url = secrets.rabbitmq_url.ok_or_else(|| {
-            SettingsError("RABBITMQ_URL is missing: set it to amqp://user@host:5672/%2f".into())
-        })?;
-        let redis_url = secrets.redis_url.ok_or_else(|| {
-            SettingsError("REDIS_URL is missing: set it to redis://host:6379".into())
-        })?;
+        let cluster_secret = secrets.cluster_secret()?;
         let connections = Connections {
-            nodes: self.node_addresses()?,
-            rabbitmq_url: with_password(
-                &rabbitmq_url,
-                "holdfast",
-                shared.map(|all| all.rabbitmq_password.as_str()),
-            ),
-            redis_url: with_password(
-                &redis_url,
-                "",
-                shared.map(|all| all.redis_password.as_str()),
-            ),
+            nodes: self.connect.node_addresses()?,
+            rabbitmq_url: secrets.rabbitmq_address()?,
+            redis_url: secrets.redis_address()?,
         };
         Ok((self.gateway_settings(cluster_secret)?, connections))
     }
 
     fn gateway_settings(&self, cluster_secret: String) -> Result<GatewaySettings, SettingsError> {
         let refuse = |message: String| Err(SettingsError(message));
-        let max_file_bytes = parse_size("HOLDFAST_MAX_FILE_SIZE", &self.max_file_size)?;
+        let max_file_bytes = size_setting("HOLDFAST_MAX_FILE_SIZE", &self.max_file_size)?;
         if max_file_bytes == 0 || max_file_bytes > MAX_MAX_FILE_BYTES {
             return refuse("HOLDFAST_MAX_FILE_SIZE must lie between 1 byte and 5T".into());
         }
-        let memory_budget = parse_size("HOLDFAST_MEMORY_BUDGET", &self.memory_budget)?;
+        let memory_budget = size_setting("HOLDFAST_MEMORY_BUDGET", &self.memory_budget)?;
         if memory_budget < MIN_MEMORY_BUDGET {
             return refuse("HOLDFAST_MEMORY_BUDGET must be at least 8M".into());
         }
-        let duration = |name: &str, text: &str, max: Duration| {
-            parse_duration(text, max).map_err(|error| SettingsError(format!("{name}: {error}")))
-        };
-        let max_expiry = duration("HOLDFAST_MAX_EXPIRY", &self.max_expiry, MAX_MAX_EXPIRY)?;
+        let max_expiry = duration_setting("HOLDFAST_MAX_EXPIRY", &self.max_expiry, MAX_MAX_EXPIRY)?;
         let default_expiry = match &self.default_expiry {
             Some(text) => Some(
-                duration("HOLDFAST_DEFAULT_EXPIRY", text, max_expiry).map_err(|error| {
+                duration_setting("HOLDFAST_DEFAULT_EXPIRY", text, max_expiry).map_err(|error| {
                     SettingsError(format!("{error} (HOLDFAST_MAX_EXPIRY is the maximum)"))
                 })?,
             ),
@@ -297,92 +210,13 @@ impl Args {
             address_rate: self.address_rate,
             trusted_proxies: self.trusted_proxies.clone(),
             public_url,
-            stale_limit: duration("HOLDFAST_STALE_LIMIT", &self.stale_limit, MAX_MAX_EXPIRY)?,
+            stale_limit: duration_setting(
+                "HOLDFAST_STALE_LIMIT",
+                &self.stale_limit,
+                MAX_MAX_EXPIRY,
+            )?,
         })
     }
-
-    fn node_addresses(&self) -> Result<Vec<Address>, SettingsError> {
-        let listed = self.nodes.iter().filter(|node| !node.trim().is_empty());
-        let named = [&self.node1_url, &self.node2_url, &self.node3_url];
-        let named = named
-            .into_iter()
-            .flatten()
-            .filter(|url| !url.trim().is_empty());
-        let all: Vec<&String> = match (listed.clone().count(), named.clone().count()) {
-            (0, 0) => {
-                return Err(SettingsError(
-                    "no storage node is named: set HOLDFAST_NODES, or NODE1_URL, NODE2_URL and NODE3_URL".into(),
-                ));
-            }
-            (0, _) => named.collect(),
-            (_, 0) => listed.collect(),
-            _ => {
-                return Err(SettingsError(
-                    "HOLDFAST_NODES and NODE1_URL.. both name the storage nodes: set one of them"
-                        .into(),
-                ));
-            }
-        };
-        all.into_iter().map(|text| node_address(text)).collect()
-    }
-}
-
-/// `host:port` of `http://host:port/` or of itself.
-fn node_address(text: &str) -> Result<Address, SettingsError> {
-    let trimmed = text.trim();
-    let bare = trimmed
-        .strip_prefix("http://")
-        .unwrap_or(trimmed)
-        .trim_end_matches('/');
-    let good = bare.rsplit_once(':').is_some_and(|(host, port)| {
-        !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok()
-    });
-    if !good {
-        return Err(SettingsError(format!(
-            "{text:?} is no storage node: write host:port or http://host:port"
-        )));
-    }
-    Ok(Address(bare.into()))
-}
-
-/// Puts the shared password into a URL that has none.
-fn with_password(url: &str, user: &str, password: Option<&str>) -> String {
-    let (Some(password), Some((scheme, rest))) = (password, url.split_once("://")) else {
-        return url.into();
-    };
-    let authority = rest.split('/').next().unwrap_or(rest);
-    match authority.rsplit_once('@') {
-        Some((who, _)) if who.contains(':') => url.into(),
-        Some((who, _)) => {
-            let after = rest.get(who.len() + 1..).unwrap_or_default();
-            format!("{scheme}://{who}:{password}@{after}")
-        }
-        None => format!("{scheme}://{user}:{password}@{rest}"),
-    }
-}
-
-/// Bytes: a number, or one with K, M, G or T behind it (powers of 1,024).
-fn parse_size(name: &str, text: &str) -> Result<u64, SettingsError> {
-    let text = text.trim();
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let shift = match text.get(digits.len()..).unwrap_or_default() {
-        "" | "B" => 0,
-        "K" | "KiB" | "Ki" => 10,
-        "M" | "MiB" | "Mi" => 20,
-        "G" | "GiB" | "Gi" => 30,
-        "T" | "TiB" | "Ti" => 40,
-        _ => u32::MAX,
-    };
-    digits
-        .parse::<u64>()
-        .ok()
-        .filter(|_| shift <= 40)
-        .and_then(|number| number.checked_mul(1 << shift))
-        .ok_or_else(|| {
-            SettingsError(format!(
-                "{name} is {text:?}, which is no size: write bytes, or a number with K, M, G or T"
-            ))
-        })
 }
 
 #[cfg(test)]
@@ -445,26 +279,5 @@ mod tests {
             refused(&["--nodes", "a:1", "--metrics-addr", "0.0.0.0:5000"]).contains("another port")
         );
         assert!(refused(&["--nodes", "a:1", "--public-url", "files"]).contains("http://"));
-    }
-
-    #[test]
-    fn the_shared_password_goes_where_there_is_none() {
-        let with = |url| with_password(url, "holdfast", Some("pw"));
-        assert_eq!(with("amqp://mq:5672/%2f"), "amqp://holdfast:pw@mq:5672/%2f");
-        assert_eq!(with("amqp://u@mq:5672"), "amqp://u:pw@mq:5672");
-        assert_eq!(with("amqp://u:x@mq:5672"), "amqp://u:x@mq:5672");
-        assert_eq!(
-            with_password("redis://c:6379", "", Some("pw")),
-            "redis://:pw@c:6379"
-        );
-    }
-
-    #[test]
-    fn sizes_are_powers_of_1024() {
-        assert_eq!(parse_size("x", "5G").unwrap(), 5 << 30);
-        assert_eq!(parse_size("x", "123").unwrap(), 123);
-        for bad in ["", "G", "-1", "1.5G", "99999999999T"] {
-            assert!(parse_size("x", bad).is_err(), "{bad:?} was taken");
-        }
     }
 }

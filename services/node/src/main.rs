@@ -4,6 +4,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::Parser;
 use holdfast_node::{NodeSettings, RunParts, run};
 use holdfast_runtime::secrets::{Secrets, checked_admin_token, read_secret};
+use holdfast_runtime::settings::checked_cluster_secret;
 use holdfast_runtime::{Shutdown, host::signals, telemetry};
 
 fn main() -> Result<()> {
@@ -53,7 +54,10 @@ fn credentials(settings: &NodeSettings) -> Result<(String, String)> {
                     "a cluster is founded with a first key: set HOLDFAST_ADMIN_TOKEN, or HOLDFAST_SECRETS_DIR"
                 );
             }
-            Ok((credential, token.unwrap_or_default()))
+            Ok((
+                checked_cluster_secret(credential)?,
+                token.unwrap_or_default(),
+            ))
         }
         (None, None) => bail!(
             "nothing says how the cluster's members know each other: set HOLDFAST_SECRETS_DIR to a directory that they share, or HOLDFAST_CLUSTER_SECRET to the same secret on each"

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use holdfast_runtime::Address;
+use holdfast_runtime::settings::{parse_node_address, parse_size};
 use holdfast_runtime::telemetry::LogFormat;
 
 /// Runs a Holdfast storage node: keeps fragments of objects on a disk, and
@@ -19,14 +20,14 @@ pub struct NodeSettings {
     #[arg(long, env = "HOLDFAST_DATA", default_value = "/data")]
     pub data: PathBuf,
     /// Where others call this node, as host:port. [default: the host's name, and the port it listens on]
-    #[arg(long, env = "HOLDFAST_ADVERTISE", value_parser = parse_address)]
+    #[arg(long, env = "HOLDFAST_ADVERTISE", value_parser = parse_node_address)]
     pub advertise: Option<Address>,
     /// Found a cluster of these first members (host:port, this node among
     /// them), unless they belong to one. Set it on exactly one node.
-    #[arg(long, env = "HOLDFAST_BOOTSTRAP", value_delimiter = ',', value_parser = parse_address)]
+    #[arg(long, env = "HOLDFAST_BOOTSTRAP", value_delimiter = ',', value_parser = parse_node_address)]
     pub bootstrap: Vec<Address>,
     /// Nodes of the cluster to join (host:port).
-    #[arg(long, env = "HOLDFAST_JOIN", value_delimiter = ',', value_parser = parse_address)]
+    #[arg(long, env = "HOLDFAST_JOIN", value_delimiter = ',', value_parser = parse_node_address)]
     pub join: Vec<Address>,
     /// The failure domain this node is in. Without one, and without being a
     /// first member, it takes no data until it is placed.
@@ -45,12 +46,14 @@ pub struct NodeSettings {
     /// How to write logs: human or json.
     #[arg(long, env = "HOLDFAST_LOG_FORMAT", default_value_t)]
     pub log_format: LogFormat,
-    /// Bytes of the disk that only metadata, deletes and compaction may use.
-    /// [default: the larger of 1 GiB and 2 %, at most an eighth]
-    #[arg(long, env = "HOLDFAST_DISK_RESERVE")]
+    /// Room of the disk that only metadata, deletes and compaction may use:
+    /// bytes, or with K, M, G or T. [default: the larger of 1 GiB and 2 %, at
+    /// most an eighth]
+    #[arg(long, env = "HOLDFAST_DISK_RESERVE", value_parser = parse_size)]
     pub disk_reserve: Option<u64>,
-    /// Bytes of a segment of the disk engine, a multiple of 4096.
-    #[arg(long, env = "HOLDFAST_SEGMENT_BYTES", default_value_t = 256 << 20)]
+    /// A segment of the disk engine, a multiple of 4096: bytes, or with K, M
+    /// or G.
+    #[arg(long, env = "HOLDFAST_SEGMENT_BYTES", default_value = "256M", value_parser = parse_size)]
     pub segment_bytes: u64,
     /// How long a silent node's fragments are waited for before they are made
     /// again elsewhere.
@@ -66,21 +69,6 @@ const MAX_TIME: std::time::Duration = std::time::Duration::from_secs(30 * 86_400
 
 fn parse_grace(text: &str) -> Result<std::time::Duration, String> {
     holdfast_model::duration::parse_duration(text, MAX_TIME).map_err(|error| error.to_string())
-}
-
-/// Reads host:port, with or without http:// before it.
-fn parse_address(text: &str) -> Result<Address, String> {
-    let bare = text
-        .strip_prefix("http://")
-        .unwrap_or(text)
-        .trim_end_matches('/');
-    let valid = bare
-        .rsplit_once(':')
-        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
-    if !valid {
-        return Err(format!("{text:?} is no address: write host:port"));
-    }
-    Ok(Address(bare.to_owned()))
 }
 
 impl NodeSettings {

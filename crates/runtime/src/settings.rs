@@ -1,0 +1,415 @@
+//! What the settings of several programs have in common: how addresses, sizes
+//! and durations are written, how a gateway or a worker finds the storage
+//! nodes, and where secrets come from.
+//!
+//! Promises: what is missing, unreadable or contradicts itself is told in one
+//! sentence that says what to change; no sentence holds a secret.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use holdfast_model::duration::parse_duration;
+
+use crate::Address;
+use crate::secrets::{Secrets, read_secret};
+
+/// How long another process may take to make the secrets.
+const SECRETS_WAIT: Duration = Duration::from_secs(60);
+/// Shorter cluster secrets can be guessed.
+const MIN_CLUSTER_SECRET_BYTES: usize = 16;
+/// The user of RabbitMQ that the shared password is of.
+const RABBITMQ_USER: &str = "holdfast";
+
+/// A setting that cannot be used; the sentence says what to change.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct SettingsError(pub String);
+
+fn refuse<T>(sentence: impl Into<String>) -> Result<T, SettingsError> {
+    Err(SettingsError(sentence.into()))
+}
+
+/// How a gateway or a worker reaches the rest of its cluster.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct ConnectArgs {
+    /// Storage nodes, as host:port separated by commas.
+    #[arg(long, env = "HOLDFAST_NODES", value_delimiter = ',')]
+    pub nodes: Vec<String>,
+    /// The first storage node, as http://host:port.
+    #[arg(long, env = "NODE1_URL")]
+    pub node1_url: Option<String>,
+    /// The second storage node.
+    #[arg(long, env = "NODE2_URL")]
+    pub node2_url: Option<String>,
+    /// The third storage node.
+    #[arg(long, env = "NODE3_URL")]
+    pub node3_url: Option<String>,
+    /// A directory with the secrets that the services of a cluster share.
+    #[arg(long, env = "HOLDFAST_SECRETS_DIR")]
+    pub secrets_dir: Option<PathBuf>,
+}
+
+impl ConnectArgs {
+    /// The storage nodes to ask first, named in one of the two ways.
+    ///
+    /// # Errors
+    /// When none is named, or both ways are used, or one is no address.
+    pub fn node_addresses(&self) -> Result<Vec<Address>, SettingsError> {
+        let given = |text: &&String| !text.trim().is_empty();
+        let listed: Vec<_> = self.nodes.iter().filter(given).collect();
+        let named = [&self.node1_url, &self.node2_url, &self.node3_url];
+        let named: Vec<_> = named.into_iter().flatten().filter(given).collect();
+        let all = match (listed.is_empty(), named.is_empty()) {
+            (true, true) => {
+                return refuse(
+                    "no storage node is named: set HOLDFAST_NODES, or NODE1_URL, NODE2_URL and NODE3_URL",
+                );
+            }
+            (false, false) => {
+                return refuse(
+                    "HOLDFAST_NODES and NODE1_URL.. both name the storage nodes: set one of them",
+                );
+            }
+            (true, false) => named,
+            (false, true) => listed,
+        };
+        all.into_iter()
+            .map(|text| parse_node_address(text).map_err(SettingsError))
+            .collect()
+    }
+}
+
+/// Secrets as they were found, wherever they came from.
+#[derive(Clone, Default)]
+pub struct FoundSecrets {
+    /// `HOLDFAST_CLUSTER_SECRET`.
+    pub cluster: Option<String>,
+    /// `RABBITMQ_URL`.
+    pub rabbitmq_url: Option<String>,
+    /// `REDIS_URL`.
+    pub redis_url: Option<String>,
+    /// What the secrets directory holds.
+    pub shared: Option<Secrets>,
+}
+
+impl FoundSecrets {
+    /// Reads the environment, secret files and the secrets directory, for
+    /// which it waits.
+    ///
+    /// # Errors
+    /// When one of them cannot be read.
+    pub async fn read(args: &impl AsRef<ConnectArgs>) -> Result<Self, SettingsError> {
+        let secret = |name: &str| {
+            read_secret(name).map_err(|error| SettingsError(format!("{name}: {error}")))
+        };
+        let shared = match &args.as_ref().secrets_dir {
+            Some(dir) => Some(Secrets::wait(dir, SECRETS_WAIT).await.map_err(|error| {
+                SettingsError(format!("HOLDFAST_SECRETS_DIR {}: {error}", dir.display()))
+            })?),
+            None => None,
+        };
+        Ok(Self {
+            cluster: secret("HOLDFAST_CLUSTER_SECRET")?,
+            rabbitmq_url: secret("RABBITMQ_URL")?,
+            redis_url: secret("REDIS_URL")?,
+            shared,
+        })
+    }
+
+    /// The cluster's credential, from the one place that names it.
+    ///
+    /// # Errors
+    /// When no place does, or two do, or it is too short.
+    pub fn cluster_secret(&self) -> Result<String, SettingsError> {
+        match (&self.cluster, &self.shared) {
+            (Some(_), Some(_)) => refuse(
+                "HOLDFAST_CLUSTER_SECRET and HOLDFAST_SECRETS_DIR both name the cluster's secret: set one of them",
+            ),
+            (Some(secret), None) => checked_cluster_secret(secret.clone()),
+            (None, Some(shared)) => checked_cluster_secret(shared.cluster.clone()),
+            (None, None) => refuse(
+                "the cluster's secret is missing: set HOLDFAST_CLUSTER_SECRET, HOLDFAST_CLUSTER_SECRET_FILE or HOLDFAST_SECRETS_DIR, the same as on the storage nodes",
+            ),
+        }
+    }
+
+    /// RabbitMQ's address, with the shared password where it has none.
+    ///
+    /// # Errors
+    /// When it is missing.
+    pub fn rabbitmq_address(&self) -> Result<String, SettingsError> {
+        let Some(url) = &self.rabbitmq_url else {
+            return refuse("RABBITMQ_URL is missing: set it to amqp://user@host:5672/%2f");
+        };
+        let password = self.shared.as_ref().map(|all| &*all.rabbitmq_password);
+        Ok(with_password(url, RABBITMQ_USER, password))
+    }
+
+    /// Redis's address, with the shared password where it has none.
+    ///
+    /// # Errors
+    /// When it is missing.
+    pub fn redis_address(&self) -> Result<String, SettingsError> {
+        let Some(url) = &self.redis_url else {
+            return refuse("REDIS_URL is missing: set it to redis://host:6379");
+        };
+        let password = self.shared.as_ref().map(|all| &*all.redis_password);
+        Ok(with_password(url, "", password))
+    }
+}
+
+/// Checks a cluster's credential that somebody chose.
+///
+/// # Errors
+/// When it is too short.
+pub fn checked_cluster_secret(secret: String) -> Result<String, SettingsError> {
+    if secret.len() < MIN_CLUSTER_SECRET_BYTES {
+        return refuse(format!(
+            "HOLDFAST_CLUSTER_SECRET is too short: use at least {MIN_CLUSTER_SECRET_BYTES} characters"
+        ));
+    }
+    Ok(secret)
+}
+
+/// Reads a storage node's address: `host:port`, with or without `http://`
+/// before it and slashes behind it.
+///
+/// # Errors
+/// A sentence that says how to write it.
+pub fn parse_node_address(text: &str) -> Result<Address, String> {
+    let trimmed = text.trim();
+    let bare = trimmed
+        .strip_prefix("http://")
+        .unwrap_or(trimmed)
+        .trim_end_matches('/');
+    let is_host = |host: &str| {
+        let plain = |c: char| !c.is_whitespace() && !"/@?#:[]".contains(c);
+        let numeric = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'));
+        match numeric {
+            Some(numeric) => numeric.parse::<std::net::Ipv6Addr>().is_ok(),
+            None => !host.is_empty() && host.chars().all(plain),
+        }
+    };
+    let good = bare
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| is_host(host) && port.parse::<u16>().is_ok_and(|p| p != 0));
+    if !good {
+        return Err(format!(
+            "{text:?} is no storage node: write host:port or http://host:port"
+        ));
+    }
+    Ok(Address(bare.to_owned()))
+}
+
+/// Reads a number of bytes: a number, or one with K, M, G or T behind it
+/// (powers of 1,024).
+///
+/// # Errors
+/// A sentence that says how to write it.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    let trimmed = text.trim();
+    let digits = trimmed.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match trimmed.get(digits.len()..).unwrap_or_default() {
+        "" | "B" => Some(0),
+        "K" | "Ki" | "KiB" => Some(10),
+        "M" | "Mi" | "MiB" => Some(20),
+        "G" | "Gi" | "GiB" => Some(30),
+        "T" | "Ti" | "TiB" => Some(40),
+        _ => None,
+    };
+    let number = digits.parse::<u64>().ok();
+    number
+        .zip(shift)
+        .and_then(|(number, shift)| number.checked_mul(1 << shift))
+        .ok_or_else(|| format!("{text:?} is no size: write bytes, or a number with K, M, G or T"))
+}
+
+/// The size in the setting `name`.
+///
+/// # Errors
+/// A sentence that names the setting.
+pub fn size_setting(name: &str, text: &str) -> Result<u64, SettingsError> {
+    parse_size(text).map_err(|error| SettingsError(format!("{name}: {error}")))
+}
+
+/// The duration in the setting `name`, at most `max`.
+///
+/// # Errors
+/// A sentence that names the setting.
+pub fn duration_setting(name: &str, text: &str, max: Duration) -> Result<Duration, SettingsError> {
+    parse_duration(text, max).map_err(|error| SettingsError(format!("{name}: {error}")))
+}
+
+/// Puts a password into an address that has none, and `user` where it names
+/// nobody. One that has a password keeps it.
+pub fn with_password(url: &str, user: &str, password: Option<&str>) -> String {
+    let (Some(password), Some((scheme, rest))) = (password, url.split_once("://")) else {
+        return url.to_owned();
+    };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, behind) = rest.split_at(end);
+    let (user, host) = match authority.rsplit_once('@') {
+        None => (user, authority),
+        Some((who, host)) => match who.split_once(':') {
+            None | Some((_, "")) => (who.trim_end_matches(':'), host),
+            Some(_) => return url.to_owned(),
+        },
+    };
+    let password = percent_encoded(password);
+    format!("{scheme}://{user}:{password}@{host}{behind}")
+}
+
+/// RFC 3986: all but unreserved characters as `%XX`.
+fn percent_encoded(text: &str) -> String {
+    let one = |byte: u8| match byte {
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+            char::from(byte).to_string()
+        }
+        other => format!("%{other:02X}"),
+    };
+    text.bytes().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shared_password_goes_where_there_is_none() {
+        let with = |url| with_password(url, "holdfast", Some("pw"));
+        for (given, made) in [
+            ("amqp://mq:5672/%2f", "amqp://holdfast:pw@mq:5672/%2f"),
+            ("amqp://me@h", "amqp://me:pw@h"),
+            ("amqp://me@h:1/%2f", "amqp://me:pw@h:1/%2f"),
+            ("amqp://me:@h", "amqp://me:pw@h"),
+            ("amqp://h", "amqp://holdfast:pw@h"),
+            ("amqp://h/a@b:c", "amqp://holdfast:pw@h/a@b:c"),
+            ("amqp://h?x=a@b:c", "amqp://holdfast:pw@h?x=a@b:c"),
+            ("amqp://[::1]:5672", "amqp://holdfast:pw@[::1]:5672"),
+            ("amqp://me:own@h/%2f", "amqp://me:own@h/%2f"),
+            ("no address", "no address"),
+        ] {
+            assert_eq!(with(given), made);
+        }
+        let redis = |url, password| with_password(url, "", password);
+        assert_eq!(redis("redis://c:6379", Some("pw")), "redis://:pw@c:6379");
+        assert_eq!(redis("redis://:own@c", Some("pw")), "redis://:own@c");
+        assert_eq!(
+            redis("redis://c", Some("p@/:é")),
+            "redis://:p%40%2F%3A%C3%A9@c"
+        );
+        assert_eq!(redis("redis://c", None), "redis://c");
+        assert_eq!(
+            with_password("amqp://me@h", "holdfast", None),
+            "amqp://me@h"
+        );
+    }
+
+    #[test]
+    fn a_node_is_host_and_port_with_or_without_http() {
+        for (given, read) in [
+            ("storage-node1:8000", "storage-node1:8000"),
+            (" http://storage-node1:8000/ ", "storage-node1:8000"),
+            ("http://[::1]:8000", "[::1]:8000"),
+            ("10.0.0.1:1", "10.0.0.1:1"),
+        ] {
+            assert_eq!(parse_node_address(given), Ok(Address(read.into())));
+        }
+        for bad in [
+            "",
+            "host",
+            ":8000",
+            "host:",
+            "host:0",
+            "host:99999",
+            "::1:8000",
+            "http://h:1/path",
+            "https://h:1",
+            "u@h:1",
+            "a b:1",
+            "[x]:1",
+        ] {
+            let refused = parse_node_address(bad).unwrap_err();
+            assert!(refused.contains("host:port"), "{bad:?}: {refused}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_powers_of_1024() {
+        assert_eq!(parse_size("5G"), Ok(5 << 30));
+        assert_eq!(parse_size(" 123 "), Ok(123));
+        assert_eq!(parse_size("64MiB"), Ok(64 << 20));
+        for bad in ["", "G", "-1", "1.5G", "5X", "5g", "99999999999T"] {
+            assert!(parse_size(bad).is_err(), "{bad:?} was taken");
+        }
+        let named = size_setting("HOLDFAST_X", "5X").unwrap_err().0;
+        assert!(named.starts_with("HOLDFAST_X"), "{named}");
+    }
+
+    #[test]
+    fn nodes_are_named_in_one_way() {
+        let addresses = |nodes: &[&str], first: Option<&str>| {
+            let args = ConnectArgs {
+                nodes: nodes.iter().map(|&node| node.into()).collect(),
+                node1_url: first.map(str::to_owned),
+                ..ConnectArgs::default()
+            };
+            args.node_addresses()
+        };
+        // Compose gives empty variables where a setting is left out.
+        assert_eq!(addresses(&["a:1", ""], Some("")).unwrap().len(), 1);
+        assert_eq!(addresses(&[""], Some("http://a:1")).unwrap().len(), 1);
+        for (refused, says) in [
+            (addresses(&["a:1"], Some("b:1")), "set one of them"),
+            (addresses(&[], None), "no storage node is named"),
+            (addresses(&["nonsense"], None), "host:port"),
+        ] {
+            let told = refused.unwrap_err().0;
+            assert!(told.contains(says), "{told}");
+        }
+    }
+
+    #[test]
+    fn secrets_come_from_one_place_and_get_the_shared_passwords() {
+        let shared = Secrets {
+            cluster: "0123456789abcdef".into(),
+            admin_token: "t".into(),
+            rabbitmq_password: "rabbit".into(),
+            redis_password: "red".into(),
+        };
+        let found = FoundSecrets {
+            cluster: None,
+            rabbitmq_url: Some("amqp://mq".into()),
+            redis_url: Some("redis://c".into()),
+            shared: Some(shared.clone()),
+        };
+        assert_eq!(found.cluster_secret().unwrap(), shared.cluster);
+        assert_eq!(
+            found.rabbitmq_address().unwrap(),
+            "amqp://holdfast:rabbit@mq"
+        );
+        assert_eq!(found.redis_address().unwrap(), "redis://:red@c");
+        let both = FoundSecrets {
+            cluster: Some(shared.cluster),
+            ..found
+        };
+        assert!(
+            both.cluster_secret()
+                .unwrap_err()
+                .0
+                .contains("set one of them")
+        );
+        let none = FoundSecrets::default();
+        for (refused, name) in [
+            (none.cluster_secret(), "HOLDFAST_CLUSTER_SECRET"),
+            (none.rabbitmq_address(), "RABBITMQ_URL"),
+            (none.redis_address(), "REDIS_URL"),
+            (checked_cluster_secret("tiny".into()), "at least 16"),
+        ] {
+            let told = refused.unwrap_err().0;
+            assert!(told.contains(name) && !told.contains("tiny"), "{told}");
+        }
+    }
+}
