@@ -42,6 +42,8 @@ pub async fn run(api: &Api, admin: Admin, output: Output) -> Result<(), Failure>
             Ok(())
         }
         Admin::Backup { file } => backup::run(api, &file, output).await,
+        // It was told apart in `main`: it needs no gateway.
+        Admin::Restore(_) => Ok(()),
         Admin::Keys(keys) => manage_keys(api, keys, output).await,
     }
 }

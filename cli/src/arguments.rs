@@ -144,9 +144,29 @@ pub enum Admin {
         /// Where to; it must not exist.
         file: PathBuf,
     },
+    /// Puts a backup into the data directories of a cluster that is stopped.
+    ///
+    /// The files' bytes stay as they are; all metadata becomes that of the
+    /// backup. Stop every node, gateway and worker first, and restore all nodes
+    /// before any is started. Without --node-data the data directory of
+    /// `holdfast dev` (--data) is meant.
+    Restore(Restore),
     /// Lists, makes and revokes access keys.
     #[command(subcommand)]
     Keys(Keys),
+}
+
+#[derive(Args)]
+pub struct Restore {
+    /// The backup.
+    pub file: PathBuf,
+    /// A storage node's data directory; give it once for each node.
+    #[arg(long)]
+    pub node_data: Vec<PathBuf>,
+    /// Goes on where the directories hold no majority of some group: the other
+    /// nodes are then restored by themselves, from the same file.
+    #[arg(long)]
+    pub force: bool,
 }
 
 #[derive(Subcommand)]

@@ -139,6 +139,18 @@ fn lock(data: &Path) -> Result<fs::File, Failure> {
     }
 }
 
+/// Holds the data directory of a cluster that does not run, and names its
+/// nodes' directories.
+pub fn hold_stopped(data: &Path) -> Result<(fs::File, Vec<PathBuf>), Failure> {
+    let path = data.join(NOTES);
+    // Read before the lock, which would make a directory that is not there.
+    let bytes = fs::read(&path).map_err(Failure::file(&path))?;
+    let notes = read_notes(&path, &bytes)?;
+    let lock = lock(data)?;
+    let nodes = (1..=notes.node_ports.len()).map(|number| node_directory(data, number));
+    Ok((lock, nodes.collect()))
+}
+
 /// The cluster's secrets; a given admin token must be the one it was founded with.
 fn secrets(data: &Path) -> Result<Secrets, Failure> {
     let place = data.join(SECRETS_OF_DATA);
@@ -168,8 +180,7 @@ fn free_or_refuse(port: u16) -> Result<(), Failure> {
 fn notes(data: &Path, wanted: Option<usize>) -> Result<Notes, Failure> {
     let path = data.join(NOTES);
     let mut notes: Notes = match fs::read(&path) {
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .map_err(|error| Failure::Dev(format!("{} cannot be read: {error}", path.display())))?,
+        Ok(bytes) => read_notes(&path, &bytes)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => Notes::default(),
         Err(error) => return Err(Failure::file(&path)(error)),
     };
@@ -207,6 +218,11 @@ fn notes(data: &Path, wanted: Option<usize>) -> Result<Notes, Failure> {
         write_notes(&path, &notes)?;
     }
     Ok(notes)
+}
+
+fn read_notes(path: &Path, bytes: &[u8]) -> Result<Notes, Failure> {
+    serde_json::from_slice(bytes)
+        .map_err(|error| Failure::Dev(format!("{} cannot be read: {error}", path.display())))
 }
 
 fn write_notes(path: &Path, notes: &Notes) -> Result<(), Failure> {

@@ -61,6 +61,9 @@ pub enum Failure {
     /// The cluster in this process cannot run; the sentence says what to change.
     #[error("{0}")]
     Dev(String),
+    /// A backup was not restored; the sentence says why.
+    #[error("{0}")]
+    Restore(String),
     /// Some of several things failed; each was told.
     #[error("{failed} of {all} failed")]
     Some {

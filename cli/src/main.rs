@@ -22,6 +22,9 @@ mod health;
 mod listing;
 mod progress;
 mod put;
+mod restore;
+#[cfg(test)]
+mod settings_table;
 mod show;
 mod status;
 
@@ -31,7 +34,7 @@ use clap::Parser;
 
 use crate::access::Access;
 use crate::api::Api;
-use crate::arguments::{Arguments, Command};
+use crate::arguments::{Admin, Arguments, Command};
 use crate::failure::Failure;
 use crate::show::Output;
 
@@ -62,6 +65,9 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     };
     if let Command::Dev(dev) = &arguments.command {
         return dev::run(dev, &arguments.data).await;
+    }
+    if let Command::Admin(Admin::Restore(order)) = arguments.command {
+        return restore::run(order, arguments.data, output).await;
     }
     let access = Access {
         url: arguments.url,
