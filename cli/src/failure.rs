@@ -104,11 +104,20 @@ impl Failure {
             }
             Self::Exists(_) => "Name another one; `holdfast get` replaces it with --force.",
             Self::Refused { status, code, .. } => match (*status, code.as_str()) {
-                (_, "password_needed" | "password_required" | "wrong_password") => {
+                (_, "password_needed" | "wrong_password") => {
                     "Give the file's password with --password or HOLDFAST_PASSWORD."
                 }
                 (_, "ticket_ended") => {
                     "Delete the .part file to begin anew; that counts as another download."
+                }
+                (_, "too_many_passwords") => {
+                    "Wait as long as it says: the file takes no password until then."
+                }
+                (_, "wrong_delete_token") => {
+                    "Give the token that the upload answered with --delete-token, or use the key of the file's owner."
+                }
+                (_, "outcome_unknown") => {
+                    "It may have been done: look with `holdfast ls` before doing it again."
                 }
                 (401, _) => "Give another key with --key or HOLDFAST_KEY.",
                 (403, _) => "Use the key of the file's owner, or an admin key.",
@@ -127,5 +136,58 @@ impl Failure {
     pub fn file(path: &std::path::Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::File { path, source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    /// The codes that the gateway can answer, as its table has them.
+    const GATEWAY: &str = include_str!("../../services/gateway/src/error.rs");
+    const GUIDE: &str = include_str!("../../docs/guide.md");
+    const OWN: &str = include_str!("failure.rs");
+
+    fn assert_known(code: &str, place: &str) {
+        let table = GATEWAY.split("#[cfg(test)]").next().unwrap();
+        let row = format!("\"{code}\",");
+        assert!(
+            table.contains(&row),
+            "{place} names {code}, which is never answered"
+        );
+    }
+
+    /// Every second part of what quotes cut a text into.
+    fn quoted(text: &str, quote: char) -> impl Iterator<Item = &str> {
+        let is_code = |part: &&str| part.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+        text.split(quote).skip(1).step_by(2).filter(is_code)
+    }
+
+    #[test]
+    fn every_code_with_advice_is_one_that_the_gateway_answers() {
+        let arms = OWN.split("code.as_str()) {").nth(1).unwrap();
+        let arms = arms.split("return None").next().unwrap();
+        let codes: Vec<&str> = quoted(arms, '"').collect();
+        assert!(codes.contains(&"wrong_password"), "{codes:?}");
+        codes
+            .iter()
+            .for_each(|code| assert_known(code, "failure.rs"));
+    }
+
+    #[test]
+    fn every_code_in_the_guide_is_one_that_the_gateway_answers() {
+        let table = GUIDE.split("## Errors worth handling").nth(1).unwrap();
+        let table = table.split("\n## ").next().unwrap();
+        let mut count = 0;
+        for row in table.lines().filter(|line| line.starts_with("| ")) {
+            for code in row
+                .split('|')
+                .nth(2)
+                .into_iter()
+                .flat_map(|cell| quoted(cell, '`'))
+            {
+                assert_known(code, "the guide");
+                count += 1;
+            }
+        }
+        assert!(count > 10, "{count} codes were found");
     }
 }
