@@ -241,7 +241,9 @@ impl ObjectWriter {
     /// # Errors
     /// As [`Self::write`].
     pub async fn finish(mut self) -> Result<Written, ClusterError> {
-        if self.chunked.is_some() {
+        if self.chunked.is_none() {
+            self.check_room_for_inline()?;
+        } else {
             let last_cut = self.cut.take().flatten();
             let ended = self.end_chunk(last_cut).await;
             ended.map_err(|error| self.with_reason(error))?;
@@ -279,6 +281,25 @@ impl ObjectWriter {
                 sha256,
             },
         })
+    }
+
+    /// What travels inside a command lands in the state of every member of the
+    /// group. One that is full could go on only on its reserve, and a member
+    /// that has used it up ends.
+    fn check_room_for_inline(&self) -> Result<(), ClusterError> {
+        let state = self.cluster.require_state()?;
+        let group = self
+            .cluster
+            .group_of(self.target.bucket, &self.target.key)?;
+        let uses = self.cluster.manager().uses();
+        let members = state.layout.groups.get(&group).into_iter().flatten();
+        let full = members
+            .filter_map(|disk| uses.get(disk))
+            .any(|room| room.answers && room.full);
+        if full {
+            return Err(ClusterError::DiskFull);
+        }
+        Ok(())
     }
 
     /// Moves bytes to the buffer, up to a whole stripe or the chunk's end.
