@@ -8,6 +8,7 @@
 )]
 
 pub mod content;
+pub mod dev;
 pub mod gateway;
 pub mod processes;
 pub mod wait;
