@@ -14,15 +14,15 @@ use crate::wait::until;
 /// Lines of a program's output that an error shows.
 const SHOWN_LINES: usize = 30;
 
-/// The path of one of our own programs, beside the running test.
+/// The path of one of our own programs, beside the running one; a test lies in
+/// `deps` of the directory that holds them.
 pub fn binary(name: &str) -> Result<PathBuf> {
-    let test = std::env::current_exe()?;
-    // A test lies in `deps` of the directory that holds the programs.
-    let path = test
-        .ancestors()
-        .nth(2)
-        .context("the test has no directory")?
-        .join(name);
+    let own = std::env::current_exe()?;
+    let mut dir = own.parent().context("this program has no directory")?;
+    if dir.ends_with("deps") {
+        dir = dir.parent().context("this program has no directory")?;
+    }
+    let path = dir.join(name);
     if !path.exists() {
         bail!(
             "{} is missing: run `cargo build -p holdfast-node -p holdfast-gateway -p holdfast-worker` first (`cargo xtask test` does)",

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use futures_util::{StreamExt, stream};
 use holdfast_e2e::content::noise;
 use holdfast_e2e::gateway::Gateway;
 use holdfast_e2e::processes::{Cluster, Shape};
@@ -27,7 +28,7 @@ struct SmallDisks {
 }
 
 impl SmallDisks {
-    fn mount(count: usize) -> Result<Self> {
+    fn mount(count: usize, bytes: u64) -> Result<Self> {
         let files = tempfile::tempdir()?;
         let mut disks = Self {
             paths: Vec::new(),
@@ -38,7 +39,7 @@ impl SmallDisks {
             std::fs::create_dir(&path)?;
             run(Command::new("mount")
                 .args(["-t", "tmpfs", "-o"])
-                .arg(format!("size={DISK_BYTES}"))
+                .arg(format!("size={bytes}"))
                 .arg("holdfast-test")
                 .arg(&path))
             .context("this test needs the right to mount a tmpfs: run it as root, in a container with CAP_SYS_ADMIN")?;
@@ -67,7 +68,7 @@ fn run(command: &mut Command) -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_refuses_and_recovers() -> Result<()> {
     // Before the cluster, so that it is dropped after it.
-    let disks = SmallDisks::mount(3)?;
+    let disks = SmallDisks::mount(3, DISK_BYTES)?;
     let shape = Shape {
         nodes: 3,
         gateways: 1,
@@ -166,4 +167,85 @@ async fn a_full_disk_survives_a_restart(cluster: &mut Cluster) -> Result<()> {
     })
     .await?;
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn small_files_that_fill_the_reserve_lose_nothing() -> Result<()> {
+    /// Little more than the logs take from the beginning.
+    const DISK_BYTES: u64 = 224 << 20;
+    let disks = SmallDisks::mount(3, DISK_BYTES)?;
+    let shape = Shape {
+        nodes: 3,
+        gateways: 1,
+        node_settings: vec![("HOLDFAST_DISK_RESERVE", (64 << 20).to_string())],
+        data: disks.paths.iter().map(|disk| disk.join("data")).collect(),
+        ..Shape::default()
+    };
+    let mut cluster = Cluster::start(shape).await?;
+    claim!(self::small_files_until_nothing_fits(&mut cluster));
+    drop(cluster);
+    drop(disks);
+    Ok(())
+}
+
+async fn small_files_until_nothing_fits(cluster: &mut Cluster) -> Result<()> {
+    const FILE: usize = 15_000;
+    const AT_ONCE: usize = 16;
+    const MOST: u64 = 20_000;
+    let gateway = &cluster.gateway(0)?;
+    let mut kept = Vec::new();
+    let mut refusal = None;
+    let mut running = stream::iter(0..MOST)
+        .map(|seed| async move {
+            let bytes = noise(seed, FILE);
+            let put = gateway.request(Method::PUT, "/api/upload/small.bin?download_limit=0");
+            let response = put.body(bytes.clone()).send().await?;
+            let status = response.status();
+            let text = response.text().await?;
+            if status != StatusCode::CREATED {
+                return Ok(Err((status, text)));
+            }
+            let file: serde_json::Value = serde_json::from_str(&text)?;
+            let id = file["file_id"].as_str().context("no file_id")?.to_owned();
+            anyhow::Ok(Ok(Kept { id, bytes }))
+        })
+        .buffer_unordered(AT_ONCE);
+    while let Some(answer) = running.next().await {
+        match answer? {
+            Ok(file) => kept.push(file),
+            Err(refused) => {
+                refusal = Some(refused);
+                break;
+            }
+        }
+    }
+    let (status, text) = refusal.context("nothing was refused")?;
+    println!("{} small files fit; then {status}: {text}", kept.len());
+    ensure_eq("the status", status, StatusCode::INSUFFICIENT_STORAGE)?;
+    for node in &mut cluster.nodes {
+        let program = node.program.as_mut().context("it does not run")?;
+        ensure!(program.ended()?.is_none(), "{} ended", node.name);
+    }
+    ensure!(kept.len() >= 400, "only {} files fit", kept.len());
+    expect_all(gateway, &kept[kept.len() - 200..]).await?;
+    kept.drain(..kept.len().saturating_sub(400));
+    for Kept { id, .. } in kept.drain(..200) {
+        let path = format!("/api/files/{id}");
+        let status = gateway
+            .request(Method::DELETE, &path)
+            .send()
+            .await?
+            .status();
+        ensure!(status.is_success(), "DELETE: {status}");
+    }
+    cluster.members().for_each(|member| member.kill());
+    for at in 0..cluster.nodes.len() {
+        cluster.start_node(at).await?;
+    }
+    cluster.gateways[0].start()?;
+    until("reading resumes", SETTLE, async || {
+        expect_all(gateway, &kept[..2]).await
+    })
+    .await?;
+    expect_all(gateway, &kept).await
 }
