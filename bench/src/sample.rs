@@ -3,6 +3,7 @@
 use serde_json::json;
 
 /// One measurement of something.
+#[derive(Clone)]
 pub struct Figure {
     /// What.
     pub what: String,

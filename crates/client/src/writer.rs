@@ -241,9 +241,10 @@ impl ObjectWriter {
     /// # Errors
     /// As [`Self::write`].
     pub async fn finish(mut self) -> Result<Written, ClusterError> {
-        if self.chunked.is_none() {
-            self.check_room_for_inline()?;
-        } else {
+        if self.chunked.is_none() && !self.buffer.is_empty() && self.is_room_scarce()? {
+            self.begin_chunks().await?;
+        }
+        if self.chunked.is_some() {
             let last_cut = self.cut.take().flatten();
             let ended = self.end_chunk(last_cut).await;
             ended.map_err(|error| self.with_reason(error))?;
@@ -283,23 +284,32 @@ impl ObjectWriter {
         })
     }
 
-    /// What travels inside a command lands in the state of every member of the
-    /// group. One that is full could go on only on its reserve, and a member
-    /// that has used it up ends.
-    fn check_room_for_inline(&self) -> Result<(), ClusterError> {
+    /// Whether a member of the object's group is full: what travels inside a
+    /// command lands in the state of every member, and one that is full could go
+    /// on only on its reserve. The bytes go to other disks then.
+    ///
+    /// # Errors
+    /// [`ClusterError::DiskFull`] when so many are full that no majority has room.
+    fn is_room_scarce(&self) -> Result<bool, ClusterError> {
         let state = self.cluster.require_state()?;
         let group = self
             .cluster
             .group_of(self.target.bucket, &self.target.key)?;
         let uses = self.cluster.manager().uses();
-        let members = state.layout.groups.get(&group).into_iter().flatten();
+        let members = state
+            .layout
+            .groups
+            .get(&group)
+            .map_or(&[][..], Vec::as_slice);
         let full = members
+            .iter()
             .filter_map(|disk| uses.get(disk))
-            .any(|room| room.answers && room.full);
-        if full {
+            .filter(|room| room.answers && room.full)
+            .count();
+        if full > 0 && full * 2 >= members.len() {
             return Err(ClusterError::DiskFull);
         }
-        Ok(())
+        Ok(full > 0)
     }
 
     /// Moves bytes to the buffer, up to a whole stripe or the chunk's end.
@@ -456,12 +466,16 @@ fn start_fragments(
     shape: ChunkShape,
 ) -> Result<Vec<FragmentUpload>, ClusterError> {
     let count = shape.redundancy.fragments();
-    let disks = cluster.manager().pick_avoiding(count, &[], &chunked.avoid);
+    let need = shape.redundancy.enough();
+    let mut disks = cluster.manager().pick_avoiding(count, &[], &chunked.avoid);
+    if disks.len() < need {
+        // A disk that was slow once, under load, is better than none.
+        disks = cluster.manager().pick(count, &[]);
+    }
     let nodes: Vec<_> = disks
         .into_iter()
         .filter_map(|disk| Some((disk, cluster.manager().node_of_disk(disk)?)))
         .collect();
-    let need = shape.redundancy.enough();
     if nodes.len() < need {
         let manager = cluster.manager();
         return Err(if manager.lacks_room_only(need, &chunked.avoid) {
