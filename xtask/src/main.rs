@@ -110,7 +110,9 @@ fn test(budget: &mut Budget, chosen: &[String]) -> Result<()> {
     // Compiling first: the servers then do not wait for it, and a failure to
     // compile is known sooner.
     budget.step("compile the tests", 1500, || {
-        execute(cargo().args(["test", "--no-run"]).args(chosen))
+        execute(cargo().args(["test", "--no-run"]).args(chosen))?;
+        // The suites over real processes start them from beside the tests.
+        execute(cargo().args(["build", "--workspace", "--bins"]))
     })?;
     let servers = budget.step("start RabbitMQ and Redis", 120, servers::Servers::start)?;
     budget.step("tests", 900, || {

@@ -63,6 +63,8 @@ struct Known {
     answered: Option<(Duration, Timestamp)>,
     /// When it last answered at the address that the layout gives it.
     answered_at_home: Option<Duration>,
+    /// Nobody listened there when it was last called: it does not run.
+    refused: bool,
 }
 
 impl StorageNodeManager {
@@ -98,6 +100,7 @@ impl StorageNodeManager {
                 status: None,
                 answered: None,
                 answered_at_home: None,
+                refused: false,
             });
     }
 
@@ -208,9 +211,10 @@ impl StorageNodeManager {
             .nodes
             .values()
             .filter(|known| {
-                known
-                    .answered
-                    .is_some_and(|(at, _)| now.saturating_sub(at) <= limit)
+                !known.refused
+                    && known
+                        .answered
+                        .is_some_and(|(at, _)| now.saturating_sub(at) <= limit)
             })
             .filter_map(|known| known.status.clone())
             .collect()
@@ -259,6 +263,19 @@ impl StorageNodeManager {
         addresses
     }
 
+    /// Nobody listens at `address`: the node there does not count towards a
+    /// quorum until it answers again.
+    pub(crate) fn refused(&self, address: &Address) {
+        let mut inner = self.lock();
+        let there = inner
+            .nodes
+            .values_mut()
+            .filter(|known| known.client.address() == address);
+        for known in there {
+            known.refused = true;
+        }
+    }
+
     /// Takes what a node said of itself at `address`.
     pub(crate) fn observe(&self, address: &Address, mut status: Status) {
         if let Some(state) = status.state.take() {
@@ -286,6 +303,7 @@ impl StorageNodeManager {
             if home {
                 known.answered_at_home = Some(now);
             }
+            known.refused = false;
             known.status = Some(Arc::new(status));
         }
     }

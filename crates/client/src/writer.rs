@@ -168,7 +168,7 @@ impl ObjectWriter {
     fn with_reason(&self, error: ClusterError) -> ClusterError {
         match (&error, &self.chunked) {
             (ClusterError::NotEnoughNodes { .. }, Some(chunked))
-                if self.cluster.has_no_quorum(chunked.group) =>
+                if self.cluster.lacks_majority(chunked.group) =>
             {
                 ClusterError::NoQuorum {
                     group: chunked.group,

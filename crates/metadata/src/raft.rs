@@ -68,7 +68,6 @@ pub(crate) enum Event {
     },
     Create(Vec<GroupId>, Answerer<()>),
     HandOver(Answerer<()>),
-    ClockOff(bool),
 }
 
 /// Who is where: how Raft's numbers lead to disks and addresses.

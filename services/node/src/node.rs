@@ -182,7 +182,7 @@ impl Node {
             return Ok(());
         }
         let identity = self.identity();
-        let clocks = self.clocks.clone();
+        let (clocks, asked) = (self.clocks.clone(), self.clocks.clone());
         let parts = GroupsParts {
             env: self.env.clone(),
             disk: self.disk.clone(),
@@ -196,6 +196,7 @@ impl Node {
             book: Arc::new(AddressBook::default()),
             shared: Arc::new(Shared::default()),
             clock_seen: Arc::new(move |disk, ahead| clocks.saw(disk, ahead)),
+            clock_off: Arc::new(move || asked.off()),
             on_fatal: self.on_fatal.clone(),
             shutdown: self.shutdown.clone(),
         };
@@ -404,7 +405,6 @@ impl Node {
                 let led = statuses.iter().filter(|status| status.active).count();
                 metrics::gauge!("holdfast_node_groups").set(statuses.len() as f64);
                 metrics::gauge!("holdfast_node_groups_led").set(led as f64);
-                groups.set_clock_off(self.clocks.off()).await;
             }
         }
     }

@@ -6,11 +6,11 @@ use std::time::Duration;
 use futures_util::future::{join, join_all};
 use holdfast_metadata::query::{Answer, Query};
 use holdfast_model::GroupId;
-use holdfast_runtime::Shutdown;
 use holdfast_runtime::clock::within;
+use holdfast_runtime::{Shutdown, TransportError};
 
 use super::Cluster;
-use crate::error::ClusterError;
+use crate::error::{CallError, ClusterError};
 use crate::node::{STATUS_DEADLINE, StorageNodeClient};
 
 /// How often group 0's leader is asked to confirm the state: a revoked
@@ -65,7 +65,12 @@ impl Cluster {
                     self.manager().observe(&address, status);
                     self.note_state();
                 }
-                Some(Err(error)) => tracing::debug!(%address, %error, "no status"),
+                Some(Err(error)) => {
+                    tracing::debug!(%address, %error, "no status");
+                    if matches!(error, CallError::Transport(TransportError::Connect { .. })) {
+                        self.manager().refused(&address);
+                    }
+                }
                 None => tracing::debug!(%address, "no status in time"),
             }
         }))

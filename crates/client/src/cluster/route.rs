@@ -160,6 +160,12 @@ impl Cluster {
         self.has_no_quorum_but(group, true)
     }
 
+    /// Whether too few members answer to decide anything, whatever one of them
+    /// still believes of its leadership.
+    pub(crate) fn lacks_majority(&self, group: GroupId) -> bool {
+        self.has_no_quorum_but(group, false)
+    }
+
     /// The same; whether a member counts that says it leads.
     fn has_no_quorum_but(&self, group: GroupId, leaders_count: bool) -> bool {
         let Some(state) = self.state() else {

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::applier::{Applied, Applier, Committed, Work};
 use super::group::{Command, Group, Reading};
-use super::peers::{ClockSeen, Identity, Peer};
+use super::peers::{ClockOff, ClockSeen, Identity, Peer};
 use super::rounds::{Released, Rounds};
 use super::timing::TICK;
 use super::{AddressBook, Answerer, Event, Inbox, MAX_INBOX, OnFatal, Shared, snapshot};
@@ -60,6 +60,8 @@ pub struct GroupsParts {
     pub shared: Arc<Shared>,
     /// Told what peers' clocks say.
     pub clock_seen: ClockSeen,
+    /// Whether this machine's clock is off now; asked before each stamp.
+    pub clock_off: ClockOff,
     /// Ends the process.
     pub on_fatal: OnFatal,
     /// Ends the peers' tasks; the loop itself is ended by [`Groups::stop`].
@@ -117,7 +119,7 @@ pub(super) struct Driver {
     ticks: u64,
     /// Groups that leave, until the log knows.
     leaving: BTreeSet<GroupId>,
-    clock_off: bool,
+    clock_off: ClockOff,
     handing_over: Option<Answerer<()>>,
 }
 

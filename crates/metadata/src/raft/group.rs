@@ -1,7 +1,7 @@
 //! One group as the driver runs it: Raft's state, the commands that wait to be
 //! proposed or applied, the queries that wait for a read index.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use holdfast_model::{DiskId, GroupId, Timestamp};
 use raft::eraftpb::Message;
@@ -10,6 +10,7 @@ use raft::{Config, RawNode, ReadOnlyOption, StateRole};
 use super::Answerer;
 use super::timing::{
     self, HEARTBEAT_TICKS, MAX_ELECTION_TICKS, MIN_ELECTION_TICKS, QUERY_TICKS, READ_ROUND_TICKS,
+    SILENT_TICKS,
 };
 use crate::command::{Batch, Outcome, Request};
 use crate::log::{GroupLog, LogEnd};
@@ -77,6 +78,8 @@ pub(super) struct Group {
     /// Whether a tick command is on its way.
     pub ticking: bool,
     role: (StateRole, u64),
+    /// When each other member was last heard, in ticks.
+    heard: BTreeMap<u64, u64>,
     /// The tick at which it was last seen to have a leader.
     pub led_at: u64,
     /// Whether this member stands for election at once after a start.
@@ -126,6 +129,7 @@ impl Group {
             tasks_due: 0,
             ticking: false,
             role: (StateRole::Follower, 0),
+            heard: BTreeMap::new(),
             led_at: 0,
             preferred: false,
         };
@@ -166,7 +170,8 @@ impl Group {
         self.pin_timeout();
     }
 
-    pub(super) fn step(&mut self, message: Message) {
+    pub(super) fn step(&mut self, message: Message, now: u64) {
+        self.heard.insert(message.from, now);
         if self.installing.is_some() {
             // Between two states there is nothing to answer from; Raft sends again.
             return;
@@ -177,9 +182,33 @@ impl Group {
         self.pin_timeout();
     }
 
+    /// Whether a majority has been heard lately, this member among them.
+    pub(super) fn hears_majority(&self, now: u64) -> bool {
+        let own = self.disk.raft_id();
+        let lately = |peer: u64| {
+            let at = self.heard.get(&peer);
+            peer == own || at.is_some_and(|at| now.saturating_sub(*at) <= SILENT_TICKS)
+        };
+        let voters = self.node.raft.prs().conf().voters().clone();
+        voters.contains(own)
+            && voters.ids().iter().filter(|peer| lately(*peer)).count() * 2 > voters.ids().len()
+    }
+
+    /// A leader that is alone tells those who wait, and goes on trying.
+    pub(super) fn tell_if_alone(&mut self, now: u64) {
+        if self.leads() && !self.hears_majority(now) {
+            self.answer_all(NodeError::NotLeader { leader: None });
+        }
+    }
+
     /// Takes a command, or says at once that this is not the place.
-    pub(super) fn take_command(&mut self, command: Command, leader: Option<DiskId>) {
-        if self.leads() {
+    pub(super) fn take_command(&mut self, command: Command, now: u64, leader: Option<DiskId>) {
+        if self.leads() && !self.hears_majority(now) {
+            // Not taken: nothing of it can come true later.
+            let _ = command
+                .answer
+                .send(Err(NodeError::NotLeader { leader: None }));
+        } else if self.leads() {
             self.commands.push_back(command);
         } else {
             // The asker may have gone.
@@ -361,18 +390,25 @@ impl Group {
 
     fn step_down(&mut self, leader: Option<DiskId>) {
         self.ticking = false;
+        self.answer_all(NodeError::NotLeader { leader });
+        self.proposed.clear();
+    }
+
+    /// Answers whoever waits with an error; those whose command is on its way
+    /// with one that leaves open what becomes of it.
+    fn answer_all(&mut self, error: NodeError) {
         for command in self.commands.drain(..) {
-            let _ = command.answer.send(Err(NodeError::NotLeader { leader }));
+            let _ = command.answer.send(Err(error.clone()));
         }
-        for proposed in self.proposed.drain(..) {
-            for answer in proposed.answers {
+        for proposed in &mut self.proposed {
+            for answer in proposed.answers.drain(..) {
                 // It may be committed yet: the same request id tells.
                 let _ = answer.send(Err(NodeError::NoQuorum));
             }
         }
         let rounds = self.rounds.drain(..).flat_map(|round| round.readings);
         for reading in rounds.chain(self.readings.drain(..)) {
-            let _ = reading.answer.send(Err(NodeError::NotLeader { leader }));
+            let _ = reading.answer.send(Err(error.clone()));
         }
     }
 }

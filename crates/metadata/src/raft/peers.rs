@@ -36,6 +36,9 @@ pub struct Identity {
 /// What a peer's answers say about its clock, as milliseconds ahead of ours.
 pub type ClockSeen = Arc<dyn Fn(DiskId, i64) + Send + Sync>;
 
+/// Whether this machine's clock is off.
+pub type ClockOff = Arc<dyn Fn() -> bool + Send + Sync>;
+
 /// A peer's queue.
 pub(super) struct Peer {
     queue: mpsc::Sender<GroupMessage>,

@@ -20,6 +20,11 @@ pub const READ_ROUND_TICKS: u64 = 2;
 /// A query that is not answered within this many ticks has no quorum.
 pub const QUERY_TICKS: u64 = 6;
 
+/// A leader that has heard from no majority for so many ticks says so, long
+/// before it steps down: who waits hears within two seconds that there is no
+/// quorum, and a follower's disk may take a second for one sync.
+pub const SILENT_TICKS: u64 = 5;
+
 /// The election time-out of a member: drawn by hashing, so that it depends on
 /// nothing but who it is, and a seed replays a run.
 pub fn election_ticks(disk: DiskId, group: GroupId, term: u64, role: StateRole) -> usize {

@@ -56,14 +56,19 @@ impl Driver {
                 tick_due,
                 tasks_due,
             } => {
-                let now = self.env.clock.wall();
+                let now = self.stamp();
+                let ticks = self.ticks;
                 let entropy = self.env.entropy.request_id(self.env.clock.as_ref());
                 let Some(group) = self.groups.get_mut(&id) else {
                     return;
                 };
                 group.totals = totals;
                 group.tasks_due = tasks_due;
-                if tick_due && group.leads() && !group.ticking {
+                if let Some(now) = now
+                    && tick_due
+                    && group.leads()
+                    && !group.ticking
+                {
                     group.ticking = true;
                     let (answer, _) = oneshot::channel();
                     let request = Request {
@@ -76,6 +81,7 @@ impl Driver {
                             bytes: 32,
                             answer,
                         },
+                        ticks,
                         None,
                     );
                     group.propose(now);
@@ -118,7 +124,8 @@ impl Driver {
         }
         let (store, env) = (self.store.clone(), self.env.clone());
         let on_fatal = self.on_fatal.clone();
-        let now = self.env.clock.wall();
+        // A clock that is off ends nothing: the group's own time decides.
+        let now = self.stamp().unwrap_or_default();
         self.env.tasks.spawn(
             "queries",
             Box::pin(async move {
@@ -173,7 +180,9 @@ impl Driver {
                     matched,
                     totals: group.totals,
                     tasks_due: group.tasks_due,
-                    active: group.leads() && raft.commit_to_current_term(),
+                    active: group.leads()
+                        && raft.commit_to_current_term()
+                        && group.hears_majority(self.ticks),
                 },
             );
         }

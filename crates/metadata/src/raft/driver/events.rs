@@ -42,7 +42,8 @@ impl Driver {
                 answer,
             } => {
                 self.on_message(group, *message);
-                self.pump_group(group, self.env.clock.wall());
+                let now = self.stamp();
+                self.pump_group(group, now);
                 match self.groups.get_mut(&group) {
                     // The staged rows are needed until they are installed.
                     Some(group) if group.installing.is_some() => group.staged = Some(answer),
@@ -53,7 +54,6 @@ impl Driver {
             }
             Event::Create(ids, answer) => self.on_create(&ids, answer),
             Event::HandOver(answer) => self.on_hand_over(answer),
-            Event::ClockOff(off) => self.clock_off = off,
         }
     }
 
@@ -75,13 +75,14 @@ impl Driver {
                 return;
             }
         }
+        let ticks = self.ticks;
         if let Some(group) = self.groups.get_mut(&id) {
-            group.step(message);
+            group.step(message, ticks);
         }
     }
 
     pub(super) fn on_propose(&mut self, request: ProposeRequest, answer: Answerer<Outcome>) {
-        let leader = self.leader_disk(request.group);
+        let (leader, ticks) = (self.leader_disk(request.group), self.ticks);
         let Some(group) = self.groups.get_mut(&request.group) else {
             let _ = answer.send(Err(NodeError::NoSuchGroup));
             return;
@@ -103,6 +104,7 @@ impl Driver {
                 bytes,
                 answer,
             },
+            ticks,
             leader,
         );
     }
@@ -129,7 +131,7 @@ impl Driver {
 
     pub(super) fn on_tick(&mut self) {
         self.ticks += 1;
-        let (ticks, clock_off) = (self.ticks, self.clock_off);
+        let (ticks, clock_off) = (self.ticks, (self.clock_off)());
         let now = self.env.clock.wall();
         for group in self.groups.values_mut() {
             // Whose clock is off does not stand for election.
@@ -141,6 +143,7 @@ impl Driver {
                 group.campaign();
             }
             group.expire_reads(ticks);
+            group.tell_if_alone(ticks);
             if group.leads() && (ticks + u64::from(group.id.0)).is_multiple_of(LOOK_TICKS) {
                 let _ = self.work.send(Work::Look(group.id, now));
             }

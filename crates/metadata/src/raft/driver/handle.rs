@@ -187,12 +187,6 @@ impl Groups {
         self.ask(Event::HandOver).await
     }
 
-    /// Says whether this machine's clock can be trusted to lead.
-    pub async fn set_clock_off(&self, off: bool) {
-        // The loop has ended: nothing is led any more.
-        let _ = self.inbox.send(Event::ClockOff(off)).await;
-    }
-
     /// Who we are.
     pub fn identity(&self) -> Identity {
         self.identity

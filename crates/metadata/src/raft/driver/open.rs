@@ -39,7 +39,7 @@ impl Driver {
             writing: None,
             ticks: 0,
             leaving: BTreeSet::new(),
-            clock_off: false,
+            clock_off: parts.clock_off,
             handing_over: None,
         };
         for (id, log) in recovered.groups {

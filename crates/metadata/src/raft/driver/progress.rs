@@ -1,6 +1,6 @@
 //! What follows in Raft: readies, rounds of the log, messages.
 
-use holdfast_model::GroupId;
+use holdfast_model::{GroupId, Timestamp};
 use holdfast_runtime::{Fatal, TasksExt};
 use raft::eraftpb::{Message, MessageType};
 use tokio::sync::oneshot;
@@ -11,10 +11,18 @@ use crate::raft::snapshot;
 use crate::wire::{self, Members, WireHardState};
 
 impl Driver {
+    /// The time to stamp commands with; none while this machine's clock is off,
+    /// since a group's time never goes back.
+    pub(super) fn stamp(&self) -> Option<Timestamp> {
+        // First whether it can be trusted: it may jump in between.
+        let now = self.env.clock.wall();
+        (!(self.clock_off)()).then_some(now)
+    }
+
     /// Asks every group what follows, until nothing does; then sees to it that
     /// a round is being written if one is needed. Says whether to go on.
     pub(super) fn pump(&mut self) -> bool {
-        let now = self.env.clock.wall();
+        let now = self.stamp();
         loop {
             let mut again = false;
             let ids: Vec<_> = self.groups.keys().copied().collect();
@@ -37,7 +45,7 @@ impl Driver {
         true
     }
 
-    pub(super) fn pump_group(&mut self, id: GroupId, now: holdfast_model::Timestamp) -> bool {
+    pub(super) fn pump_group(&mut self, id: GroupId, now: Option<Timestamp>) -> bool {
         let leader = self.leader_disk(id);
         let ticks = self.ticks;
         let Some(group) = self.groups.get_mut(&id) else {
@@ -46,7 +54,9 @@ impl Driver {
         if group.installing.is_some() {
             return false;
         }
-        group.propose(now);
+        if let Some(now) = now {
+            group.propose(now);
+        }
         group.begin_reads(ticks);
         if !group.node.has_ready() {
             let ready = group.ready_reads();
