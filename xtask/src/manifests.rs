@@ -17,7 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("operator", &["crates"]),
     ("cli", &["crates", "services"]),
     ("e2e", &["crates"]),
-    ("bench", &["crates", "services"]),
+    ("bench", &["crates", "services", "e2e"]),
     ("xtask", &[]),
 ];
 
