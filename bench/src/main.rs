@@ -54,6 +54,8 @@ async fn main() -> Result<()> {
     let shape = Shape {
         nodes: 3,
         gateways: 1,
+        workers: 2,
+        queue: true,
         // The rate limits are for people; this is to find the store's own.
         gateway_settings: vec![
             ("HOLDFAST_KEY_RATE", "0".into()),
