@@ -194,6 +194,7 @@ impl StorageNodeManager {
                         capacity: space.capacity,
                         answers: health(now, Some(known)) == Health::Up && !status.draining,
                         full: space.full,
+                        inline_full: space.inline_full,
                     },
                 );
             }

@@ -304,7 +304,7 @@ impl ObjectWriter {
         let full = members
             .iter()
             .filter_map(|disk| uses.get(disk))
-            .filter(|room| room.answers && room.full)
+            .filter(|room| room.answers && room.inline_full)
             .count();
         if full > 0 && full * 2 >= members.len() {
             return Err(ClusterError::DiskFull);

@@ -422,6 +422,10 @@ pub struct DiskStatus {
     /// Whether fragments are refused.
     #[n(5)]
     pub full: bool,
+    /// Whether what travels inside commands is refused.
+    #[n(6)]
+    #[cbor(default)]
+    pub inline_full: bool,
 }
 
 /// A group as one of its members sees it.

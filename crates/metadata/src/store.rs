@@ -11,6 +11,9 @@
 //! Calls block, and a durable commit can take a third of a second.
 
 mod backend;
+mod reuse;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::ops::Bound;
@@ -18,10 +21,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use holdfast_model::GroupId;
-use holdfast_runtime::Disk;
+use holdfast_runtime::{Disk, File};
 use redb::{ReadableDatabase, ReadableTable, TableDefinition};
 
 use backend::Backend;
+use reuse::Reuse;
 
 type RowTable<'t> = redb::Table<'t, &'static [u8], &'static [u8]>;
 type ReadTable = redb::ReadOnlyTable<&'static [u8], &'static [u8]>;
@@ -65,6 +69,12 @@ pub enum StoreError {
     /// The outcome of the commit is unknown.
     #[error("committing to the state store")]
     Commit(#[source] Box<redb::Error>),
+    /// Rows could not be moved to the front of the file.
+    #[error("compacting the state store")]
+    Compact(#[source] Box<redb::CompactionError>),
+    /// The file does not tell its length.
+    #[error("asking for the length of the state store")]
+    Length(#[source] io::Error),
     /// A row is not what was written.
     #[error("a row of the state store makes no sense: {0}")]
     Corrupt(String),
@@ -89,7 +99,9 @@ fn commit_error(error: impl Into<redb::Error>) -> StoreError {
 /// The rows of all groups of a node.
 pub struct Store {
     database: redb::Database,
+    file: Arc<dyn File>,
     cut: Arc<AtomicBool>,
+    reuse: Arc<Reuse>,
 }
 
 impl Store {
@@ -110,7 +122,7 @@ impl Store {
         })?;
         let cut = Arc::new(AtomicBool::new(false));
         let backend = Backend {
-            file,
+            file: file.clone(),
             cut: cut.clone(),
         };
         let database = redb::Builder::new()
@@ -120,7 +132,12 @@ impl Store {
                 name: name.to_owned(),
                 source: Box::new(error.into()),
             })?;
-        let store = Self { database, cut };
+        let store = Self {
+            database,
+            file,
+            cut,
+            reuse: Arc::default(),
+        };
         store.make_table()?;
         Ok(store)
     }
@@ -141,7 +158,12 @@ impl Store {
     /// Begins to write. Waits while another batch is open: there is one writer.
     pub fn begin(&self) -> Result<WriteBatch, StoreError> {
         let transaction = self.database.begin_write().map_err(begin_error)?;
-        Ok(WriteBatch { transaction })
+        Ok(WriteBatch {
+            transaction,
+            reuse: self.reuse.clone(),
+            written: 0,
+            freed: 0,
+        })
     }
 
     /// What was committed, durably or not, as of now. Pages that it sees are
@@ -150,6 +172,27 @@ impl Store {
         let reader = self.database.begin_read().map_err(begin_error)?;
         let table = reader.open_table(ROWS).map_err(read_error)?;
         Ok(ReadView { table })
+    }
+
+    /// Bytes that rows can take before the file grows, as far as deletions since
+    /// the store was opened tell.
+    pub fn reusable(&self) -> u64 {
+        self.reuse.bytes()
+    }
+
+    /// Moves rows to the front of the file and cuts off what is unused behind
+    /// them. Returns the file's length before and after, in bytes.
+    ///
+    /// # Errors
+    /// Also when a view of the store lives.
+    pub fn compact(&mut self) -> Result<(u64, u64), StoreError> {
+        let length = |file: &Arc<dyn File>| file.len().map_err(StoreError::Length);
+        let before = length(&self.file)?;
+        self.database
+            .compact()
+            .map_err(|error| StoreError::Compact(Box::new(error)))?;
+        self.reuse.clear();
+        Ok((before, length(&self.file)?))
     }
 
     /// Ends without making pending commits durable, as a crash would: dropping
@@ -162,21 +205,33 @@ impl Store {
 /// Writes that become visible together. Dropped uncommitted, it leaves nothing.
 pub struct WriteBatch {
     transaction: redb::WriteTransaction,
+    reuse: Arc<Reuse>,
+    written: u64,
+    freed: u64,
 }
 
 impl WriteBatch {
     /// The rows of one group.
     pub fn group(&mut self, group: GroupId) -> Result<GroupTxn<'_>, StoreError> {
         let table = self.transaction.open_table(ROWS).map_err(write_error)?;
-        Ok(GroupTxn { table, group })
+        Ok(GroupTxn {
+            table,
+            group,
+            written: &mut self.written,
+            freed: &mut self.freed,
+        })
     }
 
     /// Removes all rows of a group.
     pub fn delete_group(&mut self, group: GroupId) -> Result<(), StoreError> {
         let mut table = self.transaction.open_table(ROWS).map_err(write_error)?;
         let (from, to) = group_bounds(group);
+        let freed = &mut self.freed;
         table
-            .retain_in::<&[u8], _>((as_slice(&from), as_slice(&to)), |_, _| false)
+            .retain_in::<&[u8], _>((as_slice(&from), as_slice(&to)), |key, value| {
+                *freed += (key.len() + value.len()) as u64;
+                false
+            })
             .map_err(write_error)
     }
 
@@ -193,7 +248,9 @@ impl WriteBatch {
             .map_err(commit_error)?;
         // Without it, opening after a crash walks all pages.
         self.transaction.set_quick_repair(durable);
-        self.transaction.commit().map_err(commit_error)
+        self.transaction.commit().map_err(commit_error)?;
+        self.reuse.note(self.written, self.freed);
+        Ok(())
     }
 }
 
@@ -275,6 +332,8 @@ pub struct GroupView<'v> {
 pub struct GroupTxn<'b> {
     table: RowTable<'b>,
     group: GroupId,
+    written: &'b mut u64,
+    freed: &'b mut u64,
 }
 
 impl Rows for GroupView<'_> {
@@ -310,9 +369,14 @@ impl GroupTxn<'_> {
     /// with this too.
     pub fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
         let key = prefixed(self.group, key);
-        self.table
+        let old = self
+            .table
             .insert(key.as_slice(), value)
             .map_err(write_error)?;
+        *self.written += (key.len() + value.len()) as u64;
+        if let Some(old) = old {
+            *self.freed += (key.len() + old.value().len()) as u64;
+        }
         Ok(())
     }
 
@@ -320,6 +384,9 @@ impl GroupTxn<'_> {
     pub fn delete(&mut self, key: &[u8]) -> Result<bool, StoreError> {
         let key = prefixed(self.group, key);
         let old = self.table.remove(key.as_slice()).map_err(write_error)?;
+        if let Some(old) = &old {
+            *self.freed += (key.len() + old.value().len()) as u64;
+        }
         Ok(old.is_some())
     }
 

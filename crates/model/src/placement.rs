@@ -16,6 +16,8 @@ pub struct DiskUse {
     pub answers: bool,
     /// Whether it refuses fragments, being full.
     pub full: bool,
+    /// Whether it refuses what travels inside commands, too.
+    pub inline_full: bool,
 }
 
 /// Chooses up to `count` disks for new fragments, beside those that hold some

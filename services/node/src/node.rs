@@ -24,14 +24,13 @@ use crate::identity::{Identity, IdentityError};
 mod calls;
 mod clocks;
 mod join;
+mod space;
 
 pub use calls::NodeHandler;
 pub use clocks::Clocks;
 
 /// The state store's file.
 const STORE_FILE: &str = "state";
-/// How often a node's disk is asked for its room.
-const SPACE_INTERVAL: Duration = Duration::from_secs(2);
 /// Where every log and state of a newborn group begins.
 const BIRTH: LogEnd = LogEnd { index: 1, term: 1 };
 
@@ -96,6 +95,8 @@ pub struct Node {
     controller: OnceLock<Controller>,
     clocks: Arc<Clocks>,
     space: Mutex<DiskStatus>,
+    /// Whether this node takes no inline data, whoever sends it.
+    refuses_inline: std::sync::atomic::AtomicBool,
     /// One birth at a time.
     birth: tokio::sync::Mutex<()>,
     started: Timestamp,
@@ -116,11 +117,12 @@ impl Node {
     pub async fn start(parts: NodeParts) -> Result<Arc<Self>, StartError> {
         let env = parts.env;
         let (disk, entropy) = (parts.disk.clone(), env.entropy.clone());
+        let settings = parts.engine;
         let opened = env
             .tasks
             .blocking(move || -> Result<_, StartError> {
                 let identity = Identity::start(disk.as_ref(), entropy.as_ref())?;
-                let store = Store::open(&disk, STORE_FILE)?;
+                let store = space::open_store(&disk, &settings)?;
                 Ok((identity, store))
             })
             .await;
@@ -152,6 +154,7 @@ impl Node {
             groups: OnceLock::new(),
             controller: OnceLock::new(),
             space: Mutex::new(DiskStatus::default()),
+            refuses_inline: false.into(),
             birth: tokio::sync::Mutex::new(()),
             log: parts.log,
             controller_settings: parts.controller,
@@ -367,45 +370,6 @@ impl Node {
             .is_none()
         {
             tracing::warn!("leadership was not handed over in time");
-        }
-    }
-
-    async fn refresh_space(&self) {
-        match self.fragments.engine().stats().await {
-            Ok(stats) => {
-                let status = DiskStatus {
-                    capacity: stats.total.saturating_sub(stats.reserve),
-                    free: stats.free.saturating_sub(stats.reserve),
-                    fragments: stats.fragments,
-                    fragment_bytes: stats.bytes,
-                    corrupt: stats.corrupt,
-                    full: stats.full,
-                };
-                *self.space.lock().unwrap_or_else(PoisonError::into_inner) = status;
-                metrics::gauge!("holdfast_node_fragments").set(stats.fragments as f64);
-                metrics::gauge!("holdfast_node_fragment_bytes").set(stats.bytes as f64);
-                metrics::gauge!("holdfast_node_corrupt_fragments").set(stats.corrupt as f64);
-                metrics::gauge!("holdfast_node_disk_free_bytes").set(status.free as f64);
-                metrics::gauge!("holdfast_node_disk_capacity_bytes").set(status.capacity as f64);
-            }
-            Err(error) => tracing::warn!(%error, "the disk does not tell its room"),
-        }
-    }
-
-    async fn keep_space(&self) {
-        loop {
-            tokio::select! {
-                biased;
-                () = self.shutdown.begun() => return,
-                () = self.env.clock.sleep(SPACE_INTERVAL) => {}
-            }
-            self.refresh_space().await;
-            if let Some(groups) = self.groups.get() {
-                let statuses = groups.shared().statuses();
-                let led = statuses.iter().filter(|status| status.active).count();
-                metrics::gauge!("holdfast_node_groups").set(statuses.len() as f64);
-                metrics::gauge!("holdfast_node_groups_led").set(led as f64);
-            }
         }
     }
 }

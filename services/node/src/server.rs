@@ -330,6 +330,7 @@ async fn stats(State(site): State<Site>) -> Response {
         "capacity": status.space.capacity,
         "free": status.space.free,
         "full": status.space.full,
+        "inline_full": status.space.inline_full,
         "fragments": status.space.fragments,
         "fragment_bytes": status.space.fragment_bytes,
         "corrupt": status.space.corrupt,

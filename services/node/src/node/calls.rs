@@ -106,7 +106,11 @@ impl Node {
             }
             protocol::SNAPSHOT => reply(&groups.receive_snapshot(&bytes, body).await),
             protocol::PROPOSE => {
-                let propose = async { groups.propose(head(&bytes)?).await };
+                let propose = async {
+                    let request = head(&bytes)?;
+                    self.check_room(&request)?;
+                    groups.propose(request).await
+                };
                 reply(&propose.await)
             }
             protocol::QUERY => {
