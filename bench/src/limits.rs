@@ -10,9 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow};
 
 use crate::sample::{Figure, figure, median_millis};
+use crate::store::SMALL_BYTES;
 
-/// A small object.
-pub const SMALL_BYTES: usize = 4096;
 /// Copies that the file-per-object way makes, as the store does.
 const COPIES: usize = 3;
 
@@ -195,7 +194,8 @@ fn one_file(dir: &Path, name: &str) -> Result<()> {
     Ok(())
 }
 
-fn sequential(dir: &Path) -> Result<f64> {
+/// MB a second of one large file, synced at its end.
+pub fn sequential(dir: &Path) -> Result<f64> {
     const BYTES: usize = 1 << 30;
     let path = dir.join("sequential");
     let mut file = File::create(&path)?;

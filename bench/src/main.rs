@@ -11,14 +11,17 @@
 )]
 
 mod limits;
+mod load;
+mod loopback;
 mod memory;
+mod repair;
 mod sample;
 mod store;
 
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use holdfast_e2e::processes::{Cluster, Shape};
 
 use crate::sample::{Figure, report};
@@ -39,17 +42,40 @@ struct Arguments {
     /// Also upload 64 files of this many MiB at once and watch the gateway's memory.
     #[arg(long)]
     memory_mib: Option<u64>,
+    /// Instead, kill one of four nodes with this many MiB on it, and measure the repair.
+    #[arg(long)]
+    repair_mib: Option<u64>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
+    #[command(subcommand)]
+    role: Option<Role>,
+}
+
+/// What else this program is.
+#[derive(Subcommand)]
+enum Role {
+    /// The server whose speed is the limit of HTTP on this machine.
+    #[command(hide = true)]
+    Serve,
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
+    if let Some(Role::Serve) = arguments.role {
+        return loopback::serve().await;
+    }
     let disk = tempfile::Builder::new()
         .prefix("bench-")
         .tempdir_in(target_dir()?)?;
+    if let Some(mib) = arguments.repair_mib {
+        let at = disk.path().to_owned();
+        let sequential = tokio::task::spawn_blocking(move || limits::sequential(&at)).await??;
+        let figures = repair::measure(disk.path(), mib, sequential).await?;
+        report(&figures, arguments.json);
+        return Ok(());
+    }
     let time = Duration::from_secs(arguments.seconds);
     let shape = Shape {
         nodes: 3,
@@ -75,9 +101,11 @@ async fn main() -> Result<()> {
         let clients = arguments.clients;
         let limits = tokio::task::spawn_blocking(move || limits::measure(&at, clients, time));
         let limits = limits.await??;
+        let http = loopback::measure(clients, time).await?;
         let store = store::measure(&cluster, clients, time).await?;
         figures.extend(limits.figures());
-        figures.extend(store.figures(&limits));
+        figures.extend(http.figures());
+        figures.extend(store.figures(&limits, &http));
     }
     let memory = match arguments.memory_mib {
         None => Ok(Vec::new()),

@@ -1,193 +1,118 @@
 //! What the store does, through its gateway.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use bytes::Bytes;
-use futures_util::future::try_join_all;
-use holdfast_e2e::gateway::Gateway;
 use holdfast_e2e::processes::Cluster;
-use reqwest::{Client, Method};
 
-use crate::limits::{Limits, SMALL_BYTES};
+use crate::limits::Limits;
+use crate::load::Load;
+use crate::loopback::Loopback;
 use crate::sample::{Figure, figure, median_millis};
 
+/// A small object.
+pub const SMALL_BYTES: usize = 4096;
 /// A large object: one full chunk.
-const LARGE_BYTES: usize = 8 << 20;
+pub const LARGE_BYTES: usize = 8 << 20;
 /// Clients that move large objects at once.
-const LARGE_CLIENTS: usize = 8;
+pub const LARGE_CLIENTS: usize = 8;
+/// Copies that are made of everything.
+const COPIES: f64 = 3.0;
+/// A text just large enough that a worker is asked to compress it.
+const TASK_BYTES: usize = 5 << 10;
 
 /// The store's figures in one round.
 pub struct Store {
     one_upload_millis: f64,
     one_download_millis: f64,
     uploads: f64,
+    task_uploads: f64,
     downloads: f64,
+    limited_uploads: f64,
+    limited_downloads: f64,
     large_upload_mb: f64,
     large_download_mb: f64,
+    small_written: f64,
+    large_written: f64,
 }
 
 impl Store {
     /// As figures, with the ratios to the limits of the same round.
-    pub fn figures(&self, limits: &Limits) -> Vec<Figure> {
+    #[rustfmt::skip]
+    pub fn figures(&self, limits: &Limits, http: &Loopback) -> Vec<Figure> {
+        let log = limits.log_records / COPIES;
         vec![
             figure("one client: 4 KiB upload p50", self.one_upload_millis, "ms"),
-            figure(
-                "one client: 4 KiB upload p50 / fdatasync",
-                self.one_upload_millis / limits.sync_millis,
-                "fdatasyncs",
-            ),
-            figure(
-                "one client: 4 KiB download p50",
-                self.one_download_millis,
-                "ms",
-            ),
+            figure("one client: 4 KiB upload p50 / fdatasync", self.one_upload_millis / limits.sync_millis, "fdatasyncs"),
+            figure("one client: 4 KiB download p50", self.one_download_millis, "ms"),
+            figure("one client: 4 KiB download p50 / loopback", self.one_download_millis / http.one_millis, "requests"),
             figure("4 KiB uploads", self.uploads, "objects/s"),
-            figure(
-                "4 KiB uploads / (a third of the log)",
-                self.uploads / (limits.log_records / 3.0),
-                "",
-            ),
-            figure(
-                "4 KiB uploads / file per object",
-                self.uploads / limits.file_objects,
-                "",
-            ),
+            figure("4 KiB uploads / (a third of the log)", self.uploads / log, ""),
+            figure("4 KiB uploads / file per object", self.uploads / limits.file_objects, ""),
+            figure("5 KiB uploads with a task each", self.task_uploads, "objects/s"),
             figure("4 KiB downloads", self.downloads, "objects/s"),
+            figure("4 KiB downloads / loopback", self.downloads / http.small, ""),
+            figure("4 KiB downloads, counted", self.limited_downloads, "objects/s"),
+            figure("4 KiB downloads, counted / uploads", self.limited_downloads / self.limited_uploads, ""),
             figure("8 MiB uploads", self.large_upload_mb, "MB/s"),
-            figure(
-                "8 MiB uploads / (a third of sequential)",
-                self.large_upload_mb / (limits.sequential_mb / 3.0),
-                "",
-            ),
+            figure("8 MiB uploads / (a third of sequential)", self.large_upload_mb / (limits.sequential_mb / COPIES), ""),
             figure("8 MiB downloads", self.large_download_mb, "MB/s"),
+            figure("8 MiB downloads / loopback", self.large_download_mb / http.large_mb, ""),
+            figure("bytes written / byte stored, 4 KiB (3 are the copies)", self.small_written, ""),
+            figure("bytes written / byte stored, 8 MiB (3 are the copies)", self.large_written, ""),
         ]
     }
 }
 
+/// Bytes that the nodes have had written to disk since they began.
+fn written(cluster: &Cluster) -> Result<f64> {
+    let mut bytes = 0.0;
+    for node in &cluster.nodes {
+        let program = node.program.as_ref().context("a node does not run")?;
+        let text = std::fs::read_to_string(format!("/proc/{}/io", program.pid()))?;
+        let mut lines = text.lines();
+        let line = lines.find_map(|line| line.strip_prefix("write_bytes: "));
+        bytes += line.context("no write_bytes")?.parse::<f64>()?;
+    }
+    Ok(bytes)
+}
+
 /// Measures one round.
 pub async fn measure(cluster: &Cluster, clients: usize, time: Duration) -> Result<Store> {
-    let gateway = Arc::new(Load::new(&cluster.gateway(0)?)?);
-    let small = Bytes::from(vec![b'x'; SMALL_BYTES]);
-    let (_, took, ids) = gateway.uploads(1, time / 2, &small).await?;
-    let one_upload_millis = median_millis(took);
-    let (_, took) = gateway.downloads(1, time / 2, &ids, SMALL_BYTES).await?;
-    let one_download_millis = median_millis(took);
-    let (uploads, _, ids) = gateway.uploads(clients, time, &small).await?;
-    let (downloads, _) = gateway.downloads(clients, time, &ids, SMALL_BYTES).await?;
-    let large = Bytes::from(vec![b'y'; LARGE_BYTES]);
-    let (ups, _, ids) = gateway.uploads(LARGE_CLIENTS, time, &large).await?;
-    let (downs, _) = gateway
+    let gateway = Load::new(cluster.gateway(0)?.url())?;
+    let body = Bytes::from(vec![b'x'; SMALL_BYTES]);
+    let small = ("bin", &body);
+    let (one_up, ids) = gateway.uploads(1, time / 2, small, 0).await?;
+    let one_down = gateway.downloads(1, time / 2, &ids, SMALL_BYTES).await?;
+    let before = written(cluster)?;
+    let (ups, ids) = gateway.uploads(clients, time, small, 0).await?;
+    let small_written = (written(cluster)? - before) / (ids.len() * SMALL_BYTES) as f64;
+    let downs = gateway.downloads(clients, time, &ids, SMALL_BYTES).await?;
+    let (limited_ups, ids) = gateway.uploads(clients, time, small, 1_000_000).await?;
+    let limited_downs = gateway.downloads(clients, time, &ids, SMALL_BYTES).await?;
+    let text = Bytes::from(vec![b'x'; TASK_BYTES]);
+    let (task_ups, _) = gateway.uploads(clients, time, ("txt", &text), 0).await?;
+    let body = Bytes::from(vec![b'y'; LARGE_BYTES]);
+    let large = ("bin", &body);
+    let before = written(cluster)?;
+    let (large_ups, ids) = gateway.uploads(LARGE_CLIENTS, time, large, 0).await?;
+    let large_written = (written(cluster)? - before) / (ids.len() * LARGE_BYTES) as f64;
+    let large_downs = gateway
         .downloads(LARGE_CLIENTS, time, &ids, LARGE_BYTES)
         .await?;
     let mb = LARGE_BYTES as f64 / 1e6;
     Ok(Store {
-        one_upload_millis,
-        one_download_millis,
-        uploads,
-        downloads,
-        large_upload_mb: ups * mb,
-        large_download_mb: downs * mb,
+        one_upload_millis: median_millis(one_up.took),
+        one_download_millis: median_millis(one_down.took),
+        uploads: ups.per_second,
+        task_uploads: task_ups.per_second,
+        downloads: downs.per_second,
+        limited_uploads: limited_ups.per_second,
+        limited_downloads: limited_downs.per_second,
+        large_upload_mb: large_ups.per_second * mb,
+        large_download_mb: large_downs.per_second * mb,
+        small_written,
+        large_written,
     })
-}
-
-/// Clients of one gateway.
-struct Load {
-    client: Client,
-    url: String,
-    key: String,
-    serial: AtomicU64,
-}
-
-impl Load {
-    fn new(gateway: &Gateway) -> Result<Self> {
-        let client = Client::builder().no_proxy().tcp_nodelay(true).build()?;
-        Ok(Self {
-            client,
-            url: gateway.url().to_owned(),
-            key: holdfast_e2e::processes::TOKEN.to_owned(),
-            serial: AtomicU64::new(0),
-        })
-    }
-
-    /// Uploads for a while; how many a second, how long each took, and what they became.
-    async fn uploads(
-        &self,
-        clients: usize,
-        time: Duration,
-        body: &Bytes,
-    ) -> Result<(f64, Vec<Duration>, Vec<String>)> {
-        let begin = Instant::now();
-        let all = try_join_all((0..clients).map(|_| async {
-            let mut done = Vec::new();
-            while begin.elapsed() < time {
-                let one = Instant::now();
-                let id = self.upload(body.clone()).await?;
-                done.push((one.elapsed(), id));
-            }
-            anyhow::Ok(done)
-        }))
-        .await?;
-        let took = begin.elapsed().as_secs_f64();
-        let (times, ids): (Vec<_>, Vec<_>) = all.into_iter().flatten().unzip();
-        Ok((ids.len() as f64 / took, times, ids))
-    }
-
-    async fn upload(&self, body: Bytes) -> Result<String> {
-        let serial = self.serial.fetch_add(1, Ordering::Relaxed);
-        let response = self
-            .client
-            .request(
-                Method::PUT,
-                format!(
-                    "{}/api/upload/bench-{serial}.bin?download_limit=0",
-                    self.url
-                ),
-            )
-            .bearer_auth(&self.key)
-            .body(body)
-            .send()
-            .await?;
-        let status = response.status();
-        let answer: serde_json::Value = response.json().await?;
-        ensure!(
-            status.is_success(),
-            "an upload was answered {status}: {answer}"
-        );
-        let id = answer
-            .get("file_id")
-            .and_then(|id| id.as_str())
-            .context("no file_id")?;
-        Ok(id.to_owned())
-    }
-
-    /// Downloads what was uploaded, in turn, for a while.
-    async fn downloads(
-        &self,
-        clients: usize,
-        time: Duration,
-        ids: &[String],
-        bytes: usize,
-    ) -> Result<(f64, Vec<Duration>)> {
-        let begin = Instant::now();
-        let next = AtomicU64::new(0);
-        let all = try_join_all((0..clients).map(|_| async {
-            let mut done = Vec::new();
-            while begin.elapsed() < time {
-                let one = Instant::now();
-                let at = next.fetch_add(1, Ordering::Relaxed) as usize % ids.len();
-                let url = format!("{}/api/download/{}", self.url, ids[at]);
-                let response = self.client.get(url).send().await?.error_for_status()?;
-                ensure!(response.bytes().await?.len() == bytes, "a download was cut");
-                done.push(one.elapsed());
-            }
-            anyhow::Ok(done)
-        }))
-        .await?;
-        let took = begin.elapsed().as_secs_f64();
-        let times: Vec<_> = all.into_iter().flatten().collect();
-        Ok((times.len() as f64 / took, times))
-    }
 }
