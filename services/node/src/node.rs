@@ -385,7 +385,7 @@ fn write_first_rows(
     state: &ClusterState,
     disk: holdfast_model::DiskId,
 ) -> Result<(), StoreError> {
-    let mut batch = store.begin()?;
+    let mut batch = store.begin_bulk()?;
     for (group, disks) in &state.layout.groups {
         if !disks.contains(&disk) {
             continue;

@@ -449,7 +449,7 @@ fn write_rows(
         if !groups.contains_key(&group) {
             return Ok(());
         }
-        let mut batch = store.begin().map_err(&failed)?;
+        let mut batch = store.begin_bulk().map_err(&failed)?;
         let mut txn = batch.group(group).map_err(&failed)?;
         for (key, value) in rows {
             bytes += key.len() + value.len();
@@ -461,7 +461,7 @@ fn write_rows(
         bytes = if durable { 0 } else { bytes };
         batch.commit(durable).map_err(&failed)
     })?;
-    let mut batch = store.begin().map_err(&failed)?;
+    let mut batch = store.begin_bulk().map_err(&failed)?;
     for (group, backed_up) in groups {
         let mut txn = batch.group(*group).map_err(&failed)?;
         write_members(&mut txn, backed_up.end, &backed_up.members).map_err(&failed)?;

@@ -1,8 +1,9 @@
 //! The owner of writing to the state store: applies what is committed, in
-//! order, many entries in one transaction, and makes it durable now and then.
+//! order, many entries in one batch, and has it written to the file now and then.
 //!
-//! State and applied index change in one transaction. What is applied and not
-//! yet durable is in the Raft log, so that a crash only has it applied again.
+//! State and applied index change in one batch. What is applied and not yet in
+//! the file is in the Raft log, so that a crash only has it applied again.
+//! Applying goes on while the file is written.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use holdfast_model::{ClusterState, GroupId, Timestamp};
 use holdfast_runtime::{Env, Fatal, TasksExt};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::OnFatal;
 use crate::command::{Batch, Outcome};
@@ -23,6 +24,9 @@ use crate::wire::Members;
 
 /// After so many bytes of entries the state is made durable.
 const DURABLE_AFTER_BYTES: usize = 16 << 20;
+/// Bytes of rows that may gather in memory while the file is written; then
+/// applying waits for it.
+const MAX_GATHERED_BYTES: usize = 64 << 20;
 /// After so long, if anything was applied.
 const DURABLE_AFTER: Duration = Duration::from_secs(5);
 /// Entries in one transaction.
@@ -138,13 +142,31 @@ pub(super) struct Applier {
     pub on_fatal: OnFatal,
 }
 
-/// Kept between transactions.
+/// Kept between batches.
 #[derive(Default)]
 struct Progress {
     applied: BTreeMap<GroupId, u64>,
     dirty_bytes: usize,
+    /// Whether all that was applied is durable, or being made so.
     durable: bool,
     durable_at: Duration,
+}
+
+/// A flush that runs, and what is durable once it has ended.
+struct Flushing {
+    done: oneshot::Receiver<Result<(), StoreError>>,
+    applied: BTreeMap<GroupId, u64>,
+}
+
+/// How a batch is to be committed.
+#[derive(Clone, Copy, PartialEq)]
+enum Commit {
+    /// It is seen; the log has it.
+    Visible,
+    /// It and all before it go to the next flush.
+    Frozen,
+    /// It is in the file when the step ends.
+    Durable,
 }
 
 impl Applier {
@@ -154,6 +176,7 @@ impl Applier {
             ..Progress::default()
         };
         let mut waiting = Vec::new();
+        let mut flushing: Option<Flushing> = None;
         loop {
             let idle = if progress.durable {
                 Duration::from_secs(3600)
@@ -161,9 +184,14 @@ impl Applier {
                 DURABLE_AFTER
             };
             let sleep = self.env.clock.sleep(idle);
+            let full = flushing.is_some() && self.store.gathered() >= MAX_GATHERED_BYTES;
             let received = tokio::select! {
                 biased;
-                count = self.work.recv_many(&mut waiting, MAX_ENTRIES) => count,
+                done = wait_flushed(&mut flushing) => {
+                    if !self.on_flushed(done) { return; }
+                    continue;
+                }
+                count = self.work.recv_many(&mut waiting, MAX_ENTRIES), if !full => count,
                 () = sleep => usize::MAX,
             };
             if received == 0 {
@@ -171,16 +199,18 @@ impl Applier {
             }
             let work = std::mem::take(&mut waiting);
             let now = self.env.clock.monotonic();
-            let durable = !progress.durable
+            let due = !progress.durable
+                && flushing.is_none()
                 && (received == usize::MAX
                     || progress.dirty_bytes >= DURABLE_AFTER_BYTES
                     || now.saturating_sub(progress.durable_at) >= DURABLE_AFTER);
+            let commit = if due { Commit::Frozen } else { Commit::Visible };
             let (store, files) = (self.store.clone(), self.files.clone());
             let result = self
                 .env
                 .tasks
                 .blocking(move || {
-                    let result = step(&store, &files, work, durable, &mut progress);
+                    let result = step(&store, &files, work, commit, &mut progress);
                     (result, progress)
                 })
                 .await;
@@ -188,8 +218,9 @@ impl Applier {
             progress = kept;
             match result {
                 Ok(told) => {
-                    if durable {
+                    if due {
                         progress.durable_at = now;
+                        flushing = Some(self.flush(progress.applied.clone()));
                     }
                     for one in told {
                         if self.applied.send(one).is_err() {
@@ -205,6 +236,33 @@ impl Applier {
         }
     }
 
+    /// Writes what is frozen, while applying goes on.
+    fn flush(&self, applied: BTreeMap<GroupId, u64>) -> Flushing {
+        let (sender, done) = oneshot::channel();
+        let (store, tasks) = (self.store.clone(), self.env.tasks.clone());
+        self.env.tasks.spawn(
+            "flush",
+            Box::pin(async move {
+                if let Some(result) = tasks.blocking(move || store.flush()).await {
+                    let _ = sender.send(result);
+                }
+            }),
+        );
+        Flushing { done, applied }
+    }
+
+    /// Says whether to go on.
+    fn on_flushed(&self, done: Option<Result<BTreeMap<GroupId, u64>, StoreError>>) -> bool {
+        match done {
+            Some(Ok(applied)) => self.applied.send(Applied::Durable(applied)).is_ok(),
+            Some(Err(error)) => {
+                (self.on_fatal)(Fatal::of_disk("the state store", &error));
+                false
+            }
+            None => false,
+        }
+    }
+
     /// Makes everything durable at an orderly end, so that the next start has
     /// nothing to apply again.
     async fn finish(self, mut progress: Progress) {
@@ -212,7 +270,9 @@ impl Applier {
         let result = self
             .env
             .tasks
-            .blocking(move || step(&store, &files, Vec::new(), true, &mut progress).map(|_| ()))
+            .blocking(move || {
+                step(&store, &files, Vec::new(), Commit::Durable, &mut progress).map(|_| ())
+            })
             .await;
         if let Some(Err(error)) = result {
             (self.on_fatal)(Fatal::of_disk("the state store", &error));
@@ -220,22 +280,41 @@ impl Applier {
     }
 }
 
-/// One transaction.
+/// The end of a flush that runs: what is durable now. None when the process ends.
+async fn wait_flushed(
+    flushing: &mut Option<Flushing>,
+) -> Option<Result<BTreeMap<GroupId, u64>, StoreError>> {
+    let Some(running) = flushing else {
+        return std::future::pending().await;
+    };
+    let done = (&mut running.done).await.ok();
+    let applied = flushing.take()?.applied;
+    Some(done?.map(|()| applied))
+}
+
+/// One batch.
 fn step(
     store: &Store,
     files: &LogFiles,
     work: Vec<Work>,
-    durable: bool,
+    commit: Commit,
     progress: &mut Progress,
 ) -> Result<Vec<Applied>, ApplyError> {
     let mut told = Vec::new();
     let mut looks = Vec::new();
-    let mut durable = durable;
-    let writes = durable || work.iter().any(|one| !matches!(one, Work::Look(..)));
+    let bulk = |one: &Work| matches!(one, Work::Install { .. } | Work::Remove(_));
+    let bulk = work.iter().any(bulk);
+    // The rows of a snapshot must be there before the log is begun anew.
+    let commit = if bulk { Commit::Durable } else { commit };
+    let writes = commit != Commit::Visible || work.iter().any(|one| !matches!(one, Work::Look(..)));
     if writes {
         // Read before the commit: rounds durable now, not those written meanwhile.
         let sequence = files.sequence();
-        let mut batch = store.begin()?;
+        let mut batch = if bulk {
+            store.begin_bulk()?
+        } else {
+            store.begin()?
+        };
         let mut cluster_changed = false;
         for one in work {
             match one {
@@ -252,8 +331,6 @@ fn step(
                     install(&mut batch, group, end, &members)?;
                     progress.applied.insert(group, end.index);
                     cluster_changed |= group == GroupId::CLUSTER;
-                    // The rows must be there before the log is begun anew.
-                    durable = true;
                     told.push(Applied::Installed { group, end });
                 }
                 Work::Remove(group) => {
@@ -269,16 +346,23 @@ fn step(
                 told.push(Applied::Cluster(Arc::new(state)));
             }
         }
-        if durable {
+        if commit != Commit::Visible {
             batch
                 .group(NODE_ROWS)?
                 .put(SEQUENCE_KEY, &sequence.to_be_bytes())?;
         }
-        batch.commit(durable)?;
-        progress.durable = durable;
-        if durable {
+        batch.commit(commit == Commit::Durable)?;
+        progress.durable = match commit {
+            Commit::Visible => false,
+            // The last flush has ended, or this would not be asked for.
+            Commit::Frozen => store.freeze(),
+            Commit::Durable => {
+                told.push(Applied::Durable(progress.applied.clone()));
+                true
+            }
+        };
+        if progress.durable {
             progress.dirty_bytes = 0;
-            told.push(Applied::Durable(progress.applied.clone()));
         }
     } else {
         looks.extend(work.into_iter().filter_map(|one| match one {
@@ -341,7 +425,7 @@ fn apply_entries(
 
 /// Moves the staged rows of a snapshot into place.
 fn install(
-    batch: &mut crate::store::WriteBatch,
+    batch: &mut crate::store::WriteBatch<'_>,
     group: GroupId,
     end: LogEnd,
     members: &Members,

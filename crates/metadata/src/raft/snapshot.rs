@@ -252,7 +252,7 @@ async fn write_rows(
     let written = env
         .tasks
         .blocking(move || -> Result<(), StoreError> {
-            let mut batch = store.begin()?;
+            let mut batch = store.begin_bulk()?;
             if anew {
                 batch.delete_group(staged)?;
             }
