@@ -20,9 +20,10 @@ mod store;
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use holdfast_e2e::processes::{Cluster, Shape};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::sample::{Figure, report};
 
@@ -66,6 +67,28 @@ async fn main() -> Result<()> {
     if let Some(Role::Serve) = arguments.role {
         return loopback::serve().await;
     }
+    // Dropped when a signal comes, so that the processes end with this one.
+    tokio::select! {
+        biased;
+        signal = ended_by_signal() => signal,
+        done = measure(arguments) => done,
+    }
+}
+
+/// Ends with an error when SIGINT or SIGTERM comes.
+async fn ended_by_signal() -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        biased;
+        _ = terminate.recv() => bail!("ended by SIGTERM"),
+        done = tokio::signal::ctrl_c() => {
+            done?;
+            bail!("ended by SIGINT")
+        }
+    }
+}
+
+async fn measure(arguments: Arguments) -> Result<()> {
     let disk = tempfile::Builder::new()
         .prefix("bench-")
         .tempdir_in(target_dir()?)?;

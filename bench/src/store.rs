@@ -83,21 +83,28 @@ pub async fn measure(cluster: &Cluster, clients: usize, time: Duration) -> Resul
     let gateway = Load::new(cluster.gateway(0)?.url())?;
     let body = Bytes::from(vec![b'x'; SMALL_BYTES]);
     let small = ("bin", &body);
+    eprintln!("  one client");
     let (one_up, ids) = gateway.uploads(1, time / 2, small, 0).await?;
     let one_down = gateway.downloads(1, time / 2, &ids, SMALL_BYTES).await?;
     let before = written(cluster)?;
+    eprintln!("  4 KiB uploads");
     let (ups, ids) = gateway.uploads(clients, time, small, 0).await?;
     let small_written = (written(cluster)? - before) / (ids.len() * SMALL_BYTES) as f64;
+    eprintln!("  4 KiB downloads");
     let downs = gateway.downloads(clients, time, &ids, SMALL_BYTES).await?;
+    eprintln!("  counted downloads");
     let (limited_ups, ids) = gateway.uploads(clients, time, small, 1_000_000).await?;
     let limited_downs = gateway.downloads(clients, time, &ids, SMALL_BYTES).await?;
     let text = Bytes::from(vec![b'x'; TASK_BYTES]);
+    eprintln!("  uploads with tasks");
     let (task_ups, _) = gateway.uploads(clients, time, ("txt", &text), 0).await?;
     let body = Bytes::from(vec![b'y'; LARGE_BYTES]);
     let large = ("bin", &body);
     let before = written(cluster)?;
+    eprintln!("  8 MiB uploads");
     let (large_ups, ids) = gateway.uploads(LARGE_CLIENTS, time, large, 0).await?;
     let large_written = (written(cluster)? - before) / (ids.len() * LARGE_BYTES) as f64;
+    eprintln!("  8 MiB downloads");
     let large_downs = gateway
         .downloads(LARGE_CLIENTS, time, &ids, LARGE_BYTES)
         .await?;
