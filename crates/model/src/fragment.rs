@@ -29,6 +29,40 @@ pub struct FragmentId {
     pub index: u8,
 }
 
+/// Into how many ranges a census divides a group's fragments: by the first
+/// byte of the upload's id, which is random.
+pub const CENSUS_RANGES: usize = 256;
+
+impl FragmentId {
+    /// What a census sums up, by exclusive or, to compare many fragments at
+    /// once: XXH3 (64 bits, without a seed) of the name's 23 bytes, which are
+    /// the group (2, little-endian), upload (16), chunk (4, little-endian) and
+    /// index. It is on disk, and never changes.
+    pub fn digest(&self) -> u64 {
+        let mut name = [0; 23];
+        let parts = self.group.0.to_le_bytes().into_iter();
+        let parts = parts
+            .chain(*self.upload.as_bytes())
+            .chain(self.chunk.to_le_bytes())
+            .chain([self.index]);
+        for (to, from) in name.iter_mut().zip(parts) {
+            *to = from;
+        }
+        xxhash_rust::xxh3::xxh3_64(&name)
+    }
+
+    /// In which of the [`CENSUS_RANGES`] the fragment is counted.
+    pub fn census_range(&self) -> u8 {
+        census_range(self.upload)
+    }
+}
+
+/// In which of the [`CENSUS_RANGES`] an upload's fragments are counted.
+pub fn census_range(upload: UploadId) -> u8 {
+    let [first, ..] = *upload.as_bytes();
+    first
+}
+
 impl fmt::Display for FragmentId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
@@ -108,6 +142,18 @@ pub struct FragmentHeader {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_digest_of_a_name_never_changes() {
+        let id = FragmentId {
+            group: GroupId(3),
+            upload: UploadId::from_bytes([0xab; 16]),
+            chunk: 17,
+            index: 2,
+        };
+        assert_eq!(format!("{:016x}", id.digest()), "b98f6e1ba80a64fb");
+        assert_eq!(id.census_range(), 0xab);
+    }
 
     #[test]
     fn a_fragment_is_read_back_from_its_name() {
