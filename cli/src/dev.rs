@@ -268,6 +268,9 @@ fn node_settings(data: &Path, notes: &Notes, index: usize) -> Option<NodeSetting
         segment_bytes: SEGMENT_BYTES,
         down_grace: Duration::from_secs(600),
         census_interval: Duration::from_secs(60),
+        expiry_grace: Duration::from_secs(3_600),
+        ticket_idle: Duration::from_secs(3_600),
+        ticket_max: Duration::from_secs(86_400),
     })
 }
 

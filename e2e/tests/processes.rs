@@ -16,6 +16,8 @@ mod carriers;
 mod credentials;
 #[path = "processes/downloads.rs"]
 mod downloads;
+#[path = "processes/expiry.rs"]
+mod expiry;
 #[path = "processes/full.rs"]
 mod full;
 #[path = "processes/losses.rs"]

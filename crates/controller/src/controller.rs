@@ -14,6 +14,7 @@ use crate::census::{Census, CensusWorker, count_group};
 use crate::cluster_work::ClusterWork;
 use crate::collector::Collector;
 use crate::error::WorkError;
+use crate::facts::FactsWork;
 use crate::permit::{PermitCase, PermitError, PermitRefusal, may_take_permit};
 use crate::progress::Progress;
 use crate::repair::RepairWorker;
@@ -74,6 +75,12 @@ impl Controller {
         controller.spawn(
             "controller-cluster",
             ClusterWork::new(shared.clone()),
+            none(),
+            &shutdown,
+        );
+        controller.spawn(
+            "controller-facts",
+            FactsWork::new(shared.clone()),
             none(),
             &shutdown,
         );

@@ -29,6 +29,7 @@ mod controller;
 mod copy;
 mod drain;
 mod error;
+mod facts;
 mod leaders;
 mod members;
 mod nodes;

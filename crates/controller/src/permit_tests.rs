@@ -69,6 +69,7 @@ fn world(text: &str) -> World {
             access_keys: Vec::new(),
             permit: None,
             next_permit: Epoch(1),
+            times: Default::default(),
         },
     }
 }

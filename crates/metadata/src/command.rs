@@ -3,6 +3,7 @@
 
 mod cluster;
 mod downloads;
+mod facts;
 mod objects;
 mod outcome;
 mod tasks;
@@ -16,6 +17,7 @@ use minicbor::{Decode, Encode};
 
 pub use cluster::ClusterCommand;
 pub use downloads::{ByteSpan, RequestEnd};
+pub use facts::ClusterFacts;
 pub use objects::{Condition, DeleteCause, NewTask, PutObject};
 pub use outcome::{Outcome, Refusal};
 pub use tasks::{AttemptResult, TaskAttempt};
@@ -32,12 +34,6 @@ pub const TASK_DEADLINE_MILLIS: u64 = 5 * 60 * 1_000;
 pub const PUBLISH_DEADLINE_MILLIS: u64 = 60 * 1_000;
 /// The most tasks of a group that wait in the queue.
 pub const MAX_PUBLISHED_TASKS: u64 = 1_000;
-/// How long a ticket is good after the last byte it served.
-pub const TICKET_IDLE_MILLIS: u64 = 60 * 60 * 1_000;
-/// How long a ticket is good at most.
-pub const TICKET_MAX_MILLIS: u64 = 24 * 60 * 60 * 1_000;
-/// How long the data of an expired object is kept, so that a jump of the clock can be undone.
-pub const EXPIRY_GRACE_MILLIS: u64 = 60 * 60 * 1_000;
 /// How long an upload's intent holds the clean-up floor down without being renewed.
 pub const INTENT_MILLIS: u64 = 60 * 60 * 1_000;
 
@@ -311,4 +307,8 @@ pub enum Command {
     /// A change of the cluster's own state; for group 0 alone.
     #[n(19)]
     Cluster(#[n(0)] Box<ClusterCommand>),
+    /// What a group is to know of the cluster's state. What it knows already of
+    /// a later revision stays. Answers [`Outcome::Done`].
+    #[n(20)]
+    Learn(#[n(0)] Box<ClusterFacts>),
 }

@@ -19,6 +19,7 @@
 mod answers;
 mod cluster;
 mod downloads;
+mod facts;
 mod invariants;
 mod keys;
 mod listing;
@@ -47,7 +48,7 @@ pub use tick::next_due;
 use crate::command::{Batch, Command, Outcome, Refusal, Request};
 use crate::store::{GroupTxn, Row, Rows, StoreError};
 use results::{Made, WorkerResult};
-use rows::Head;
+use rows::{Head, KnownRow};
 
 /// The generation of a new group's uploads.
 const FIRST_GENERATION: Generation = Generation(1);
@@ -85,6 +86,7 @@ pub fn initial_rows(group: GroupId, state: &ClusterState) -> Vec<Row> {
             .copied()
             .collect();
         rows.push((keys::owned_slots(), rows::encode(&owned)));
+        rows.extend(facts::first_rows(state));
     }
     rows
 }
@@ -121,6 +123,7 @@ struct Machine<'m, 'b> {
     rows: &'m mut GroupTxn<'b>,
     head: Head,
     owned: Vec<SlotRange>,
+    known: KnownRow,
 }
 
 impl<'m, 'b> Machine<'m, 'b> {
@@ -128,7 +131,13 @@ impl<'m, 'b> Machine<'m, 'b> {
         let mut head = rows::read_head(rows)?;
         head.time = head.time.max(time);
         let owned = rows::read(rows, &keys::owned_slots())?.unwrap_or_default();
-        Ok(Self { rows, head, owned })
+        let known = facts::read(rows)?;
+        Ok(Self {
+            rows,
+            head,
+            owned,
+            known,
+        })
     }
 
     fn save(self) -> Result<(), StoreError> {
@@ -241,6 +250,7 @@ impl<'m, 'b> Machine<'m, 'b> {
             Command::CollectedGarbage { items } => self.collected_garbage(items),
             Command::AdvanceGeneration => self.advance_generation(),
             Command::RaiseFloor { to } => self.raise_floor(*to),
+            Command::Learn(facts) => self.learn(facts),
             Command::Cluster(_) => Err(Refusal::WrongGroup.into()),
         }
     }

@@ -5,6 +5,7 @@ use minicbor::{Decode, Encode};
 use crate::ids::{AccessKeyId, BucketId, ClusterId, DiskId, Epoch, NodeId, Timestamp};
 use crate::layout::Layout;
 use crate::names::BucketName;
+use crate::times::ObjectTimes;
 
 /// Everything group 0 knows, numbered by its layout's epoch and by `revision`.
 #[derive(Clone, PartialEq, Debug, Encode, Decode)]
@@ -30,6 +31,10 @@ pub struct ClusterState {
     /// The epoch that the next permit gets.
     #[n(6)]
     pub next_permit: Epoch,
+    /// What every group is to go by.
+    #[n(7)]
+    #[cbor(default)]
+    pub times: ObjectTimes,
 }
 
 impl ClusterState {

@@ -16,6 +16,7 @@ pub mod placement;
 pub mod record;
 pub mod redundancy;
 pub mod task;
+pub mod times;
 
 pub use cluster::{AccessKey, Bucket, ClusterState, Permit, Role};
 pub use fragment::{FragmentHeader, FragmentId};
@@ -31,3 +32,4 @@ pub use record::{
 };
 pub use redundancy::Redundancy;
 pub use task::{Task, TaskKind, TaskState};
+pub use times::ObjectTimes;

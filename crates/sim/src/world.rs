@@ -324,6 +324,7 @@ impl World {
             &member.disk,
             &self.addresses(),
             &FirstKey::of(ADMIN_TOKEN),
+            Default::default(),
         )
         .await
         .map(|_| ())

@@ -14,7 +14,7 @@ use holdfast_model::cluster::FILES_BUCKET;
 use holdfast_model::layout::{DEFAULT_GROUPS, initial_slots};
 use holdfast_model::{
     AccessKey, AccessKeyId, Bucket, BucketId, BucketName, ClusterId, ClusterState, DiskId, Epoch,
-    GroupId, Layout, LayoutNode, NodeState, Redundancy, Role, Timestamp,
+    GroupId, Layout, LayoutNode, NodeState, ObjectTimes, Redundancy, Role, Timestamp,
 };
 use holdfast_runtime::disk::{read_file, replace_file};
 use holdfast_runtime::{Address, Disk, Env};
@@ -77,7 +77,8 @@ impl FirstKey {
 }
 
 /// Founds the cluster of `members`, or finds that it is founded. Waits until
-/// all of them answer. `disk` is where the plan is kept.
+/// all of them answer. `disk` is where the plan is kept; `key` and `times` are
+/// those of a cluster that is founded now.
 ///
 /// # Errors
 /// [`BirthError`]: a person has to decide.
@@ -86,6 +87,7 @@ pub async fn found_cluster(
     disk: &dyn Disk,
     members: &[Address],
     key: &FirstKey,
+    times: ObjectTimes,
 ) -> Result<ClusterId, BirthError> {
     let statuses = ask_all(env, members).await;
     check_distinct(members, &statuses)?;
@@ -112,7 +114,7 @@ pub async fn found_cluster(
         (Some(cluster), _) => return Ok(*cluster),
         (None, Some(kept)) if same_members(&kept, &statuses) => kept,
         (None, _) => {
-            let plan = plan_birth(env, &statuses, key);
+            let plan = plan_birth(env, &statuses, key, times);
             replace_file(disk, PLAN_FILE, &protocol::encode(&plan))?;
             plan
         }
@@ -177,7 +179,7 @@ fn check_distinct(members: &[Address], statuses: &[Status]) -> Result<(), BirthE
 }
 
 /// The first state of a cluster of these nodes.
-fn plan_birth(env: &Env, statuses: &[Status], key: &FirstKey) -> ClusterState {
+fn plan_birth(env: &Env, statuses: &[Status], key: &FirstKey, times: ObjectTimes) -> ClusterState {
     let now = env.clock.wall();
     let entropy = env.entropy.as_ref();
     let metadata_replicas = if statuses.len() < 3 { 1 } else { 3 };
@@ -211,6 +213,7 @@ fn plan_birth(env: &Env, statuses: &[Status], key: &FirstKey) -> ClusterState {
         }],
         permit: None,
         next_permit: Epoch(1),
+        times,
     }
 }
 

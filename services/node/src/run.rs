@@ -185,8 +185,9 @@ pub async fn start(settings: &NodeSettings, parts: RunParts) -> Result<Running, 
     if !settings.bootstrap.is_empty() {
         let members = settings.bootstrap.clone();
         let key = FirstKey::of(&parts.admin_token);
+        let times = settings.times();
         tokio::spawn(async move {
-            match found_cluster(&env, directory.as_ref(), &members, &key).await {
+            match found_cluster(&env, directory.as_ref(), &members, &key, times).await {
                 Ok(cluster) => tracing::info!(%cluster, "the cluster is founded"),
                 Err(error) => {
                     tracing::error!(%error, "the cluster was not founded");

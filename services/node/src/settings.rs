@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Parser;
+use holdfast_model::ObjectTimes;
 use holdfast_runtime::Address;
 use holdfast_runtime::settings::{parse_node_address, parse_size};
 use holdfast_runtime::telemetry::LogFormat;
@@ -62,6 +63,18 @@ pub struct NodeSettings {
     /// How often each group counts its fragments on the disks.
     #[arg(long, env = "HOLDFAST_CENSUS_INTERVAL", default_value = "60s", value_parser = parse_grace)]
     pub census_interval: std::time::Duration,
+    /// For the cluster that this node founds: how long the data of an expired
+    /// file is kept, so that a jump of the clock can be undone. At most 30d.
+    #[arg(long, env = "HOLDFAST_EXPIRY_GRACE", default_value = "1h", value_parser = parse_grace)]
+    pub expiry_grace: std::time::Duration,
+    /// Likewise: how long a download may pause before its ticket ends. At most
+    /// the next one.
+    #[arg(long, env = "HOLDFAST_TICKET_IDLE", default_value = "1h", value_parser = parse_grace)]
+    pub ticket_idle: std::time::Duration,
+    /// Likewise: how long a download may take before its ticket ends. At most
+    /// 7d.
+    #[arg(long, env = "HOLDFAST_TICKET_MAX", default_value = "24h", value_parser = parse_grace)]
+    pub ticket_max: std::time::Duration,
 }
 
 /// The longest time that can be set here.
@@ -88,7 +101,20 @@ impl NodeSettings {
                 "HOLDFAST_BOOTSTRAP does not name this node, {own}: list every first member, this one too"
             ));
         }
-        Ok(())
+        self.times().check().map_err(|error| {
+            format!("HOLDFAST_EXPIRY_GRACE, HOLDFAST_TICKET_IDLE or HOLDFAST_TICKET_MAX: {error}")
+        })
+    }
+
+    /// The times of the cluster that this node founds.
+    pub fn times(&self) -> ObjectTimes {
+        let millis =
+            |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        ObjectTimes {
+            expiry_grace: millis(self.expiry_grace),
+            ticket_idle: millis(self.ticket_idle),
+            ticket_max: millis(self.ticket_max),
+        }
     }
 
     /// Where others call this node.
@@ -98,5 +124,24 @@ impl NodeSettings {
             let host = name.nodename().to_string_lossy().into_owned();
             Address(format!("{host}:{}", self.listen.port()))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(arguments: &[&str]) -> NodeSettings {
+        NodeSettings::parse_from(std::iter::once(&"holdfast-node").chain(arguments))
+    }
+
+    #[test]
+    fn times_that_contradict_each_other_are_refused_with_a_sentence() {
+        assert_eq!(settings(&[]).times(), ObjectTimes::default());
+        assert_eq!(settings(&[]).check(), Ok(()));
+        let crossed = settings(&["--ticket-idle", "2h", "--ticket-max", "1h"]).check();
+        assert!(crossed.unwrap_err().contains("longer than"));
+        let long = settings(&["--ticket-max", "8d"]).check();
+        assert!(long.unwrap_err().contains("between 1s and 7d"));
     }
 }

@@ -221,6 +221,7 @@ impl Fake {
             access_keys: Vec::new(),
             permit: None,
             next_permit: Epoch(1),
+            times: Default::default(),
         }
     }
 

@@ -1,7 +1,9 @@
 //! Changes of the cluster's own state, in group 0.
 
 use holdfast_model::layout::NodeState;
-use holdfast_model::{AccessKey, AccessKeyId, BucketId, BucketName, DiskId, Epoch, Layout, NodeId};
+use holdfast_model::{
+    AccessKey, AccessKeyId, BucketId, BucketName, DiskId, Epoch, Layout, NodeId, ObjectTimes,
+};
 use minicbor::{Decode, Encode};
 
 /// Changes of the cluster's own state. Each carries what it saw, and is refused
@@ -100,4 +102,8 @@ pub enum ClusterCommand {
         #[n(0)]
         epoch: Epoch,
     },
+    /// Sets the times that objects live by; the groups are told. Objects whose
+    /// deletion is planned already keep their time. Answers [`Outcome::Done`].
+    #[n(9)]
+    SetTimes(#[n(0)] ObjectTimes),
 }

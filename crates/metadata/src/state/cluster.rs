@@ -95,6 +95,10 @@ fn change_state(
             return take_permit(state, *node, reason, now)
                 .map(|permit| Some(Outcome::Permit(permit)));
         }
+        ClusterCommand::SetTimes(times) => {
+            times.check().map_err(invalid)?;
+            state.times = *times;
+        }
         ClusterCommand::ReleasePermit { epoch } => {
             if state
                 .permit

@@ -2,7 +2,7 @@
 //!
 //! A reservation takes one from the limit and makes a ticket. Requests under
 //! it are that one download, until the ticket ends: an hour after its last
-//! request ended, a day after it began at most. It is given back only when all
+//! request ended, a day after it began at most (both settable). It is given back only when all
 //! its requests ended with nothing sent; one whose gateway died stays open and
 //! counts. When nothing is left of the limit and no ticket is good any more,
 //! a task deletes the object.
@@ -14,9 +14,7 @@ use super::objects::Found;
 use super::rows::{self, TicketRow};
 use super::spans::{SpanError, Spans};
 use super::{Applied, Machine, Stop, invalid};
-use crate::command::{
-    ByteSpan, Outcome, Refusal, RequestEnd, TICKET_IDLE_MILLIS, TICKET_MAX_MILLIS,
-};
+use crate::command::{ByteSpan, Outcome, Refusal, RequestEnd};
 use crate::store::{Rows, StoreError};
 
 fn no_longer(why: &str) -> Stop {
@@ -63,7 +61,7 @@ impl Machine<'_, '_> {
         limit.left -= 1;
         let left = limit.left;
         found.record.revision += 1;
-        let deadline = self.now().plus(TICKET_MAX_MILLIS);
+        let deadline = self.now().plus(self.known.times.ticket_max);
         let mut spans = Spans::default();
         let _ = spans.add(range);
         self.write_record(&found)?;
@@ -100,7 +98,7 @@ impl Machine<'_, '_> {
         })?;
         self.rows.delete(&keys::ticket_due(row.deadline, id))?;
         row.open += 1;
-        row.deadline = row.started.plus(TICKET_MAX_MILLIS);
+        row.deadline = row.started.plus(self.known.times.ticket_max);
         self.write_ticket(&row)?;
         Ok(Outcome::Reserved {
             left: left(&found),
@@ -138,8 +136,8 @@ impl Machine<'_, '_> {
             self.delete_if_exhausted(&found)?;
         } else {
             if row.open == 0 {
-                let idle = self.now().plus(TICKET_IDLE_MILLIS);
-                row.deadline = idle.min(row.started.plus(TICKET_MAX_MILLIS));
+                let idle = self.now().plus(self.known.times.ticket_idle);
+                row.deadline = idle.min(row.started.plus(self.known.times.ticket_max));
             }
             self.write_ticket(&row)?;
         }

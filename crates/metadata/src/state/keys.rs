@@ -17,7 +17,8 @@ use crate::store::StoreError;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[repr(u8)]
 pub enum Table {
-    /// 0: [`Head`](super::head::Head). 1: the slots owned.
+    /// 0: [`Head`](super::rows::Head). 1: the slots owned. 2: what is known of
+    /// the cluster's state.
     Meta = 1,
     /// bucket, key, 0, !sequence -> record without inline bytes.
     Objects = 2,
@@ -165,6 +166,10 @@ pub(crate) fn head() -> Vec<u8> {
 
 pub(crate) fn owned_slots() -> Vec<u8> {
     RowKey::new(Table::Meta).byte(1).done()
+}
+
+pub(crate) fn known() -> Vec<u8> {
+    RowKey::new(Table::Meta).byte(2).done()
 }
 
 pub(crate) fn cluster() -> Vec<u8> {

@@ -12,7 +12,7 @@ use holdfast_model::{
 use super::rows::{self, UploadState};
 use super::stored::{Proposed, REPLACED_GRACE_MILLIS};
 use super::{Applied, Machine, Stop, invalid, keys};
-use crate::command::{Condition, DeleteCause, EXPIRY_GRACE_MILLIS, Outcome, PutObject, Refusal};
+use crate::command::{Condition, DeleteCause, Outcome, PutObject, Refusal};
 use crate::store::{Rows, StoreError};
 
 /// The most tasks that one commit asks for.
@@ -307,7 +307,7 @@ impl Machine<'_, '_> {
             DeleteCause::Expired => found
                 .record
                 .expires
-                .is_some_and(|end| end.plus(EXPIRY_GRACE_MILLIS) <= self.now()),
+                .is_some_and(|end| end.plus(self.known.times.expiry_grace) <= self.now()),
             DeleteCause::Exhausted => {
                 found.record.downloads.is_some_and(|limit| limit.left == 0)
                     && !self.has_live_tickets(found.record.version)?

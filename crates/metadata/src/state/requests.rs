@@ -26,8 +26,9 @@ fn is_remembered(command: &Command) -> bool {
         // A tick does what is due. Publishing again only repeats hints, and its
         // outcome is large. Beginning an upload again renews it, and one that
         // was given up stays so. Generations only grow, and rows of garbage are
-        // never numbered twice.
+        // never numbered twice. Of what is told the later revision stays.
         Command::Tick
+        | Command::Learn(_)
         | Command::PublishTasks { .. }
         | Command::BeginUpload { .. }
         | Command::AbortUpload { .. }

@@ -2,7 +2,8 @@
 //! keeps its meaning.
 
 use holdfast_model::{
-    BucketId, DiskId, Generation, ObjectKey, Task, TicketId, Timestamp, UploadId, VersionId,
+    BucketId, DiskId, Epoch, Generation, ObjectKey, ObjectTimes, Task, TicketId, Timestamp,
+    UploadId, VersionId,
 };
 use minicbor::{Decode, Encode};
 
@@ -29,6 +30,18 @@ pub(crate) struct Head {
     /// Counts.
     #[n(4)]
     pub totals: Totals,
+}
+
+/// What a group knows of the cluster's state. Where there is no such row it was
+/// never told.
+#[derive(Clone, PartialEq, Debug, Default, Encode, Decode)]
+#[cbor(array)]
+pub(crate) struct KnownRow {
+    /// The revision of the cluster's state that the times are of.
+    #[n(0)]
+    pub times_revision: Epoch,
+    #[n(1)]
+    pub times: ObjectTimes,
 }
 
 /// An upload that has begun.

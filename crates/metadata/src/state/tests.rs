@@ -2,6 +2,7 @@
 
 mod clusters;
 mod downloading;
+mod knowing;
 mod random;
 mod storing;
 mod working;
@@ -31,6 +32,10 @@ const START: Timestamp = Timestamp(1_700_000_000_000);
 const MINUTE: u64 = 60_000;
 const HALF_HOUR: u64 = 30 * MINUTE;
 const HOUR: u64 = 60 * MINUTE;
+// What a group goes by when nobody has set anything.
+const EXPIRY_GRACE_MILLIS: u64 = HOUR;
+const TICKET_IDLE_MILLIS: u64 = HOUR;
+const TICKET_MAX_MILLIS: u64 = 24 * HOUR;
 
 /// One group on a disk in memory.
 pub(super) struct Bench {
@@ -62,6 +67,7 @@ fn cluster_state(groups: u16) -> ClusterState {
         access_keys: Vec::new(),
         permit: None,
         next_permit: Epoch(1),
+        times: Default::default(),
     }
 }
 

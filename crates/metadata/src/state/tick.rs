@@ -5,7 +5,7 @@ use holdfast_model::{BucketId, Timestamp};
 use super::keys::{self, KeyReader, RowKey, Table};
 use super::tasks::{self, DueClass};
 use super::{Applied, Machine, requests, rows};
-use crate::command::{EXPIRY_GRACE_MILLIS, Outcome};
+use crate::command::Outcome;
 use crate::store::{Rows, StoreError};
 
 /// Rows of each kind that one tick deals with: some milliseconds of work.
@@ -72,7 +72,7 @@ impl Machine<'_, '_> {
             let bucket = BucketId::from_bytes(key.take()?);
             let key = key.object_key()?;
             if let Some(found) = self.find_object(bucket, &key)? {
-                self.ensure_delete_task(&found, expires.plus(EXPIRY_GRACE_MILLIS))?;
+                self.ensure_delete_task(&found, expires.plus(self.known.times.expiry_grace))?;
             }
         }
         Ok(())

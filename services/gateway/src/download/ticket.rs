@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use axum::http::{HeaderMap, header};
 use holdfast_client::ClusterError;
-use holdfast_metadata::command::{ByteSpan, Command, Outcome, Refusal, TICKET_MAX_MILLIS};
+use holdfast_metadata::command::{ByteSpan, Command, Outcome, Refusal};
+use holdfast_model::times::MAX_TICKET_MILLIS;
 use holdfast_model::{TicketId, Timestamp};
 use std::sync::Arc;
 
@@ -52,7 +53,7 @@ impl Granted {
     /// The cookie for the browser: for this file's address alone, out of reach
     /// of scripts.
     pub fn cookie(&self, file: &str, now: Timestamp, https: bool) -> String {
-        let seconds = self.deadline.since(now).min(TICKET_MAX_MILLIS) / 1_000;
+        let seconds = self.deadline.since(now).min(MAX_TICKET_MILLIS) / 1_000;
         let secure = if https { "; Secure" } else { "" };
         format!(
             "{TICKET_COOKIE}={}; Path=/api/download/{file}; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}",

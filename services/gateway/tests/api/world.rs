@@ -119,6 +119,7 @@ fn birth() -> ClusterState {
         ],
         permit: None,
         next_permit: Epoch(1),
+        times: Default::default(),
     }
 }
 

@@ -62,6 +62,7 @@ fn cluster() -> ClusterState {
         access_keys: Vec::new(),
         permit: None,
         next_permit: Epoch(1),
+        times: Default::default(),
     }
 }
 

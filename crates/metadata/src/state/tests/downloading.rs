@@ -1,5 +1,5 @@
 use super::*;
-use crate::command::{EXPIRY_GRACE_MILLIS, RequestEnd, TICKET_IDLE_MILLIS, TICKET_MAX_MILLIS};
+use crate::command::RequestEnd;
 use holdfast_model::{TaskKind, TaskState, TicketId};
 
 fn ticket(number: u64) -> TicketId {

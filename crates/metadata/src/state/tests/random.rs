@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::command::{
-    AttemptResult, EXPIRY_GRACE_MILLIS, MissingFragment, NewTask, REMEMBER_OUTCOME_MILLIS,
-    RequestEnd, TICKET_IDLE_MILLIS, TICKET_MAX_MILLIS, TaskAttempt,
+    AttemptResult, MissingFragment, NewTask, REMEMBER_OUTCOME_MILLIS, RequestEnd, TaskAttempt,
 };
 use holdfast_model::{Task, TaskId, TaskKind, TicketId};
 
