@@ -5,6 +5,7 @@
 //! wins. That a state is fresh is known only from the leader of group 0, which
 //! is asked every [`CONFIRM_EVERY`].
 
+mod buckets;
 mod poll;
 mod route;
 

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, join_all};
-use holdfast_metadata::command::{ClusterFacts, Command};
-use holdfast_model::{ClusterState, GroupId, ObjectTimes};
+use holdfast_metadata::command::{ClusterFacts, Command, MAX_BUCKETS_TOLD};
+use holdfast_model::{BucketFacts, BucketId, ClusterState, Epoch, GroupId, ObjectTimes};
 
 use crate::error::WorkError;
 use crate::shared::Shared;
@@ -20,24 +20,52 @@ use crate::worker::{Round, Worker};
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What a group has been told.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 struct Told {
     times: ObjectTimes,
+    /// With the last attempt at deleting each that failed: after it the groups
+    /// are told again, since whoever sealed the bucket there may have died.
+    buckets: BTreeMap<BucketId, (BucketFacts, Option<Epoch>)>,
 }
 
 impl Told {
     fn of(state: &ClusterState) -> Self {
-        Self { times: state.times }
+        let facts = state.buckets.iter();
+        let facts = facts.filter_map(|bucket| Some((bucket.facts()?, bucket.refused)));
+        Self {
+            times: state.times,
+            buckets: facts.map(|facts| (facts.0.id, facts)).collect(),
+        }
     }
 }
 
-/// What to tell a group that has been told `told`; `None` when nothing.
-fn plan_facts(told: Option<&Told>, state: &ClusterState) -> Option<ClusterFacts> {
+/// What to tell a group that has been told `told`: the times with the last of
+/// the buckets. Buckets to forget are told when they are settled.
+fn plan_facts(told: Option<&Told>, state: &ClusterState) -> Vec<ClusterFacts> {
     let now = Told::of(state);
-    (told != Some(&now)).then_some(ClusterFacts {
+    let known = |id: &BucketId| told.and_then(|told| told.buckets.get(id));
+    let new: Vec<BucketFacts> = now
+        .buckets
+        .iter()
+        .filter(|(id, facts)| known(id) != Some(facts))
+        .map(|(_, (facts, _))| *facts)
+        .collect();
+    let facts = |buckets: &[BucketFacts]| ClusterFacts {
         revision: state.revision,
-        times: Some(now.times),
-    })
+        times: None,
+        buckets: buckets.to_vec(),
+        removed: Vec::new(),
+    };
+    let mut orders: Vec<ClusterFacts> = new.chunks(MAX_BUCKETS_TOLD).map(facts).collect();
+    if told.is_none_or(|told| told.times != now.times) {
+        if orders.is_empty() {
+            orders.push(facts(&[]));
+        }
+        if let Some(last) = orders.last_mut() {
+            last.times = Some(now.times);
+        }
+    }
+    orders
 }
 
 /// Tells the groups.
@@ -61,26 +89,27 @@ impl FactsWork {
         }
         let state = self.shared.state()?;
         let orders = state.layout.data_groups().into_iter().filter_map(|group| {
-            let facts = plan_facts(self.told.get(&group), &state)?;
-            Some((group, facts))
+            let orders = plan_facts(self.told.get(&group), &state);
+            (!orders.is_empty()).then_some((group, orders))
         });
         let shared = &self.shared;
-        let telling = orders.map(|(group, facts)| async move {
-            let command = Command::Learn(Box::new(facts));
-            (
-                group,
-                shared.propose(group, "what it is to know", command).await,
-            )
-        });
+        let telling =
+            orders.map(|(group, orders)| async move { (group, tell(shared, group, orders).await) });
         let mut failed = None;
         let mut count = 0;
         for (group, result) in join_all(telling).await {
             match result {
-                Ok(_) => {
+                Ok(()) => {
                     count += 1;
                     self.told.insert(group, Told::of(&state));
                 }
                 Err(error) => failed = Some(error),
+            }
+        }
+        // One that a crash has left half deleted, or that a gateway is at.
+        for bucket in state.buckets.iter().filter(|b| b.deletion.is_some()) {
+            if let Err(error) = self.shared.settle_bucket(bucket.id).await {
+                failed = Some(error);
             }
         }
         match failed {
@@ -91,6 +120,14 @@ impl FactsWork {
             ))),
         }
     }
+}
+
+async fn tell(shared: &Shared, group: GroupId, orders: Vec<ClusterFacts>) -> Result<(), WorkError> {
+    for facts in orders {
+        let command = Command::Learn(Box::new(facts));
+        shared.propose(group, "what it is to know", command).await?;
+    }
+    Ok(())
 }
 
 impl Worker for FactsWork {
@@ -109,7 +146,7 @@ impl Worker for FactsWork {
 
 #[cfg(test)]
 mod tests {
-    use holdfast_model::{ClusterId, Epoch};
+    use holdfast_model::{Bucket, BucketName, ClusterId, Timestamp, Versioning};
 
     use super::*;
     use crate::scenario::Scenario;
@@ -127,16 +164,51 @@ mod tests {
         }
     }
 
+    fn bucket(number: u16) -> Bucket {
+        let mut id = [0; 16];
+        id[..2].copy_from_slice(&number.to_be_bytes());
+        let name = BucketName::new(format!("bucket-{number}")).unwrap();
+        Bucket::new(BucketId::from_bytes(id), name, Timestamp(0))
+    }
+
     #[test]
-    fn is_a_group_told_once_and_again_when_something_has_changed() {
+    fn is_a_group_told_once_and_again_of_what_has_changed() {
         let mut state = state();
-        let facts = plan_facts(None, &state).unwrap();
-        assert_eq!((facts.revision, facts.times), (Epoch(7), Some(state.times)));
+        state.buckets = vec![bucket(1), bucket(2)];
+        let orders = plan_facts(None, &state);
+        assert_eq!(orders.len(), 1);
+        assert_eq!(orders[0].times, Some(state.times));
+        assert_eq!(orders[0].buckets.len(), 2);
         let told = Told::of(&state);
         state.revision = Epoch(8);
-        assert_eq!(plan_facts(Some(&told), &state), None);
+        assert_eq!(plan_facts(Some(&told), &state), []);
         state.times.expiry_grace = 5_000;
-        let facts = plan_facts(Some(&told), &state).unwrap();
-        assert_eq!((facts.revision, facts.times), (Epoch(8), Some(state.times)));
+        state.buckets[1].versioning = Versioning::Enabled;
+        let orders = plan_facts(Some(&told), &state);
+        assert_eq!(orders.len(), 1);
+        assert_eq!(orders[0].revision, Epoch(8));
+        assert_eq!(orders[0].times, Some(state.times));
+        assert_eq!(orders[0].buckets, [state.buckets[1].facts().unwrap()]);
+    }
+
+    #[test]
+    fn are_groups_told_again_after_a_deletion_that_this_controller_never_saw() {
+        let mut state = state();
+        state.buckets = vec![bucket(1)];
+        let told = Told::of(&state);
+        state.buckets[0].refused = Some(Epoch(9));
+        let orders = plan_facts(Some(&told), &state);
+        assert_eq!(orders[0].buckets, [state.buckets[0].facts().unwrap()]);
+    }
+
+    #[test]
+    fn do_the_times_come_with_the_last_of_many_buckets() {
+        let mut state = state();
+        state.buckets = (0..2_500).map(bucket).collect();
+        let orders = plan_facts(None, &state);
+        let counts: Vec<usize> = orders.iter().map(|o| o.buckets.len()).collect();
+        assert_eq!(counts, [1_000, 1_000, 500]);
+        let times: Vec<bool> = orders.iter().map(|o| o.times.is_some()).collect();
+        assert_eq!(times, [false, false, true]);
     }
 }

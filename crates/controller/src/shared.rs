@@ -8,7 +8,7 @@ use holdfast_client::{Cluster, ClusterError, Health, StorageNodeClient};
 use holdfast_metadata::command::{Command, Outcome};
 use holdfast_metadata::protocol::{Files, FilesRequest, FragmentIds};
 use holdfast_metadata::query::{Answer, Query};
-use holdfast_model::{ClusterState, DiskId, FragmentId, Generation, GroupId};
+use holdfast_model::{BucketId, ClusterState, DiskId, FragmentId, Generation, GroupId};
 use holdfast_runtime::Env;
 use holdfast_runtime::clock::within;
 use tokio::sync::Notify;
@@ -123,6 +123,16 @@ impl Shared {
                 group,
                 source,
             })
+    }
+
+    /// Takes the deletion of a bucket to its end.
+    pub async fn settle_bucket(&self, bucket: BucketId) -> Result<(), WorkError> {
+        let settled = self.cluster.settle_bucket(bucket, GROUP_DEADLINE).await;
+        settled.map(|_| ()).map_err(|source| WorkError::AskGroup {
+            attempted: "the deletion of a bucket",
+            group: GroupId::CLUSTER,
+            source,
+        })
     }
 
     pub async fn query(

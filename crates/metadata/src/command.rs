@@ -17,7 +17,7 @@ use minicbor::{Decode, Encode};
 
 pub use cluster::ClusterCommand;
 pub use downloads::{ByteSpan, RequestEnd};
-pub use facts::ClusterFacts;
+pub use facts::{ClusterFacts, MAX_BUCKETS_TOLD};
 pub use objects::{Condition, DeleteCause, NewTask, PutObject};
 pub use outcome::{Outcome, Refusal};
 pub use tasks::{AttemptResult, TaskAttempt};
@@ -308,7 +308,8 @@ pub enum Command {
     #[n(19)]
     Cluster(#[n(0)] Box<ClusterCommand>),
     /// What a group is to know of the cluster's state. What it knows already of
-    /// a later revision stays. Answers [`Outcome::Done`].
+    /// a later revision stays. Refused when a bucket to forget is not sealed and
+    /// empty. Answers [`Outcome::Done`].
     #[n(20)]
     Learn(#[n(0)] Box<ClusterFacts>),
 }

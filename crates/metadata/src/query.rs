@@ -3,9 +3,9 @@
 //! says otherwise.
 
 use holdfast_model::ids::{
-    AccessKeyId, BucketId, DiskId, Generation, TaskId, TicketId, Timestamp, UploadId,
+    AccessKeyId, BucketId, DiskId, Epoch, Generation, TaskId, TicketId, Timestamp, UploadId,
 };
-use holdfast_model::{Chunk, ClusterState, ObjectKey, ObjectRecord, Task, TaskState};
+use holdfast_model::{BucketFacts, Chunk, ClusterState, ObjectKey, ObjectRecord, Task, TaskState};
 use minicbor::{Decode, Encode};
 
 use crate::command::{GarbageId, Refusal};
@@ -119,6 +119,14 @@ pub enum Query {
         #[n(0)]
         ticket: TicketId,
     },
+    /// What the group knows of a bucket, and whether it is empty there.
+    /// Answers [`Answer::Bucket`].
+    #[n(12)]
+    Bucket {
+        /// The bucket.
+        #[n(0)]
+        bucket: BucketId,
+    },
 }
 
 /// A place in a listing.
@@ -199,6 +207,19 @@ pub enum Answer {
     /// Not this group's to answer: the slot, or the cluster's state, is another's.
     #[n(11)]
     Refused(#[n(0)] Refusal),
+    /// A bucket in a group.
+    #[n(12)]
+    Bucket {
+        /// What is known of it, if anything is.
+        #[n(0)]
+        facts: Option<BucketFacts>,
+        /// The revision of the cluster's state that this is of.
+        #[n(1)]
+        revision: Epoch,
+        /// Whether the group has no object, version or marker in it.
+        #[n(2)]
+        empty: bool,
+    },
 }
 
 /// Chunks of one upload.

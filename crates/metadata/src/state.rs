@@ -17,6 +17,7 @@
 //! refuse those.
 
 mod answers;
+mod buckets;
 mod cluster;
 mod downloads;
 mod facts;

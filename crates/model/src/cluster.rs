@@ -2,10 +2,12 @@
 
 use minicbor::{Decode, Encode};
 
-use crate::ids::{AccessKeyId, BucketId, ClusterId, DiskId, Epoch, NodeId, Timestamp};
+use crate::bucket::Bucket;
+use crate::ids::{AccessKeyId, ClusterId, DiskId, Epoch, NodeId, Timestamp};
 use crate::layout::Layout;
-use crate::names::BucketName;
 use crate::times::ObjectTimes;
+
+pub use crate::bucket::FILES_BUCKET;
 
 /// Everything group 0 knows, numbered by its layout's epoch and by `revision`.
 #[derive(Clone, PartialEq, Debug, Encode, Decode)]
@@ -52,23 +54,6 @@ impl ClusterState {
             .find(|key| &key.token_sha256 == token_sha256)
     }
 }
-
-/// A bucket.
-#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
-pub struct Bucket {
-    /// Its identity, by which objects are hashed to slots.
-    #[n(0)]
-    pub id: BucketId,
-    /// Its name.
-    #[n(1)]
-    pub name: BucketName,
-    /// When it was made.
-    #[n(2)]
-    pub created: Timestamp,
-}
-
-/// The bucket of the HTTP API's files.
-pub const FILES_BUCKET: &str = "files";
 
 /// What a credential may do.
 #[derive(

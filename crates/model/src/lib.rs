@@ -6,6 +6,7 @@
 //! `minicbor` field numbers: a number, once released, keeps its meaning, and
 //! new fields are optional.
 
+pub mod bucket;
 pub mod cluster;
 pub mod duration;
 pub mod fragment;
@@ -18,7 +19,8 @@ pub mod redundancy;
 pub mod task;
 pub mod times;
 
-pub use cluster::{AccessKey, Bucket, ClusterState, Permit, Role};
+pub use bucket::{Bucket, BucketDeletion, BucketFacts, DeletionPhase, Versioning};
+pub use cluster::{AccessKey, ClusterState, Permit, Role};
 pub use fragment::{FragmentHeader, FragmentId};
 pub use ids::{
     AccessKeyId, BucketId, ClusterId, DiskId, Epoch, Generation, GroupId, NodeId, RequestId, Slot,

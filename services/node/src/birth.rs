@@ -219,7 +219,7 @@ fn plan_birth(env: &Env, statuses: &[Status], key: &FirstKey, times: ObjectTimes
 
 fn files_bucket(id: BucketId, created: Timestamp) -> Vec<Bucket> {
     BucketName::new(FILES_BUCKET)
-        .map(|name| Bucket { id, name, created })
+        .map(|name| Bucket::new(id, name, created))
         .into_iter()
         .collect()
 }

@@ -3,6 +3,7 @@
 use holdfast_model::layout::NodeState;
 use holdfast_model::{
     AccessKey, AccessKeyId, BucketId, BucketName, DiskId, Epoch, Layout, NodeId, ObjectTimes,
+    Versioning,
 };
 use minicbor::{Decode, Encode};
 
@@ -74,7 +75,7 @@ pub enum ClusterCommand {
     /// Revokes a credential; refused for the last admin. Answers [`Outcome::Done`].
     #[n(5)]
     RevokeAccessKey(#[n(0)] AccessKeyId),
-    /// Makes a bucket. Answers [`Outcome::Done`].
+    /// Makes a bucket. It can be used once the groups know it. Answers [`Outcome::Done`].
     #[n(6)]
     CreateBucket {
         /// Its identity.
@@ -106,4 +107,49 @@ pub enum ClusterCommand {
     /// deletion is planned already keep their time. Answers [`Outcome::Done`].
     #[n(9)]
     SetTimes(#[n(0)] ObjectTimes),
+    /// Sets whether a bucket's objects have versions; once they had, there is
+    /// no way back but to suspend. Answers [`Outcome::Done`].
+    #[n(10)]
+    SetVersioning {
+        /// The bucket.
+        #[n(0)]
+        bucket: BucketId,
+        /// Whether.
+        #[n(1)]
+        versioning: Versioning,
+    },
+    /// Begins to delete a bucket, or finds that it has begun. Refused for the
+    /// bucket of files. Answers [`Outcome::Deleting`].
+    #[n(11)]
+    DeleteBucket {
+        /// The bucket.
+        #[n(0)]
+        bucket: BucketId,
+    },
+    /// The groups were asked: goes on to remove the bucket, or back to serve
+    /// it. Refused when that attempt is over, or further on. Answers
+    /// [`Outcome::Done`].
+    #[n(12)]
+    SettleDeletion {
+        /// The bucket.
+        #[n(0)]
+        bucket: BucketId,
+        /// The attempt that they were asked for.
+        #[n(1)]
+        attempt: Epoch,
+        /// Whether it was sealed and empty in all of them.
+        #[n(2)]
+        empty: bool,
+    },
+    /// All groups have forgotten the bucket: so does this one. Refused before
+    /// it is being removed. Answers [`Outcome::Done`].
+    #[n(13)]
+    EndDeletion {
+        /// The bucket.
+        #[n(0)]
+        bucket: BucketId,
+        /// The attempt.
+        #[n(1)]
+        attempt: Epoch,
+    },
 }

@@ -1,6 +1,8 @@
 //! What becomes of commands.
 
-use holdfast_model::{ClusterState, Generation, ObjectRecord, Permit, Task, Timestamp, VersionId};
+use holdfast_model::{
+    ClusterState, Epoch, Generation, ObjectRecord, Permit, Task, Timestamp, VersionId,
+};
 use minicbor::{Decode, Encode};
 
 /// What became of a command. Remembered by the request's id.
@@ -50,6 +52,9 @@ pub enum Outcome {
     /// Refused; nothing was changed.
     #[n(9)]
     Refused(#[n(0)] Refusal),
+    /// A bucket's deletion has begun: which attempt it is.
+    #[n(10)]
+    Deleting(#[n(0)] Epoch),
 }
 
 /// Why a command was refused.
@@ -115,4 +120,16 @@ pub enum Refusal {
     #[error("the outcome is no longer known")]
     #[n(14)]
     OutcomeUnknown,
+    /// No such bucket; in a group: none that it knows yet.
+    #[error("there is no such bucket")]
+    #[n(15)]
+    NoSuchBucket,
+    /// The bucket is being deleted.
+    #[error("the bucket is being deleted")]
+    #[n(16)]
+    BucketSealed,
+    /// A bucket that is to be deleted has objects.
+    #[error("the bucket is not empty")]
+    #[n(17)]
+    BucketNotEmpty,
 }

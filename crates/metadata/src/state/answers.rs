@@ -3,7 +3,7 @@
 use holdfast_model::layout::SlotRange;
 use holdfast_model::{BucketId, ClusterState, ObjectKey, Representation, Timestamp};
 
-use super::{downloads, keys, listing, objects, owns, rows, tasks};
+use super::{downloads, facts, keys, listing, objects, owns, rows, tasks};
 use crate::command::{MAX_PUBLISHED_TASKS, Refusal};
 use crate::query::{Answer, MAX_PAGE, Query, Totals, UploadChunks};
 use crate::store::{Rows, StoreError};
@@ -65,6 +65,7 @@ pub fn answer(
         Query::Rows { after, limit } => {
             Answer::Rows(listing::chunk_rows(view, *after, page(*limit))?)
         }
+        Query::Bucket { bucket } => facts::bucket(view, *bucket)?,
         Query::Ticket { ticket } => Answer::Ticket(
             downloads::read_ticket(view, *ticket)?
                 .map(|row| row.deadline)

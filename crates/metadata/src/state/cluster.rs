@@ -4,11 +4,11 @@
 //! epoch too, so that a layout computed from an older one is refused.
 
 use holdfast_model::{
-    AccessKey, AccessKeyId, Bucket, BucketId, BucketName, ClusterState, DiskId, Epoch, Layout,
-    LayoutNode, NodeId, NodeState, Permit, Role, Timestamp,
+    AccessKey, AccessKeyId, ClusterState, DiskId, Epoch, Layout, LayoutNode, NodeId, NodeState,
+    Permit, Role, Timestamp,
 };
 
-use super::{Applied, Machine, Stop, invalid, keys, rows};
+use super::{Applied, Machine, Stop, buckets, invalid, keys, rows};
 use crate::command::{ClusterCommand, Outcome, Refusal};
 use crate::store::StoreError;
 
@@ -16,12 +16,10 @@ use crate::store::StoreError;
 const MAX_NODES: usize = 1_000;
 /// The most credentials of a cluster, for the same reason.
 const MAX_ACCESS_KEYS: usize = 10_000;
-/// The most buckets of a cluster, for the same reason.
-const MAX_BUCKETS: usize = 10_000;
 /// The weight of a new node: the usual one.
 const USUAL_WEIGHT: u32 = 100;
 
-fn held(why: impl Into<String>) -> Stop {
+pub(super) fn held(why: impl Into<String>) -> Stop {
     Stop::Refused(Refusal::Held(why.into()))
 }
 
@@ -89,7 +87,24 @@ fn change_state(
         ClusterCommand::PutAccessKey(key) => put_access_key(&mut state.access_keys, key)?,
         ClusterCommand::RevokeAccessKey(id) => revoke_access_key(&mut state.access_keys, *id)?,
         ClusterCommand::CreateBucket { id, name } => {
-            create_bucket(&mut state.buckets, *id, name, now)?;
+            buckets::create(&mut state.buckets, *id, name, now)?;
+        }
+        ClusterCommand::SetVersioning { bucket, versioning } => {
+            buckets::set_versioning(&mut state.buckets, *bucket, *versioning)?;
+        }
+        ClusterCommand::DeleteBucket { bucket } => {
+            // The revision that this change makes.
+            let attempt = state.revision.next();
+            let attempt = buckets::begin_deletion(&mut state.buckets, *bucket, attempt)?;
+            return Ok(Some(Outcome::Deleting(attempt)));
+        }
+        ClusterCommand::SettleDeletion {
+            bucket,
+            attempt,
+            empty,
+        } => buckets::settle_deletion(&mut state.buckets, *bucket, *attempt, *empty)?,
+        ClusterCommand::EndDeletion { bucket, attempt } => {
+            buckets::end_deletion(&mut state.buckets, *bucket, *attempt)?;
         }
         ClusterCommand::TakePermit { node, reason } => {
             return take_permit(state, *node, reason, now)
@@ -266,32 +281,6 @@ fn revoke_access_key(keys: &mut Vec<AccessKey>, id: AccessKeyId) -> Result<(), S
         return Err(held("it is the last admin's"));
     }
     keys.remove(at);
-    Ok(())
-}
-
-fn create_bucket(
-    buckets: &mut Vec<Bucket>,
-    id: BucketId,
-    name: &BucketName,
-    created: Timestamp,
-) -> Result<(), Stop> {
-    for bucket in buckets.iter() {
-        match (bucket.id == id, bucket.name == *name) {
-            (true, true) => return Ok(()),
-            (false, false) => {}
-            _ => return Err(held("there is such a bucket already")),
-        }
-    }
-    if buckets.len() >= MAX_BUCKETS {
-        return Err(held("there are as many buckets as there can be"));
-    }
-    let at = buckets.partition_point(|bucket| bucket.name < *name);
-    let bucket = Bucket {
-        id,
-        name: name.clone(),
-        created,
-    };
-    buckets.insert(at, bucket);
     Ok(())
 }
 

@@ -45,7 +45,7 @@ pub fn check_invariants(view: &impl Rows) -> Check {
         all.rows.insert(key.to_vec(), value.to_vec());
         Ok(true)
     })?;
-    all.objects()?;
+    all.objects(super::facts::read(view)?.forgotten.is_some())?;
     all.uploads()?;
     all.chunks()?;
     all.tasks(view)?;
@@ -89,7 +89,8 @@ impl All {
         self.problems.push(text.into());
     }
 
-    fn objects(&mut self) -> Result<(), StoreError> {
+    /// `strict`: the group has been told of all buckets.
+    fn objects(&mut self, strict: bool) -> Result<(), StoreError> {
         let mut names = BTreeSet::new();
         for (row_key, value) in self.table(Table::Objects) {
             let record: ObjectRecord = rows::decode(&value)?;
@@ -100,6 +101,9 @@ impl All {
             }
             if row_key != keys::object(bucket, key, sequence) {
                 self.problem(format!("{key} is not where it belongs"));
+            }
+            if strict && !self.rows.contains_key(&keys::bucket(bucket)) {
+                self.problem(format!("{key} lies in a bucket that is not known"));
             }
             self.totals.objects += 1;
             self.totals.bytes += record.content.size;

@@ -65,6 +65,8 @@ pub enum Table {
     Cluster = 22,
     /// generation, upload, chunk, fragment, disk -> nothing: collected places.
     Fences = 23,
+    /// bucket -> what is known of it.
+    Buckets = 24,
 }
 
 /// Builds a row's key.
@@ -170,6 +172,15 @@ pub(crate) fn owned_slots() -> Vec<u8> {
 
 pub(crate) fn known() -> Vec<u8> {
     RowKey::new(Table::Meta).byte(2).done()
+}
+
+pub(crate) fn bucket(id: BucketId) -> Vec<u8> {
+    RowKey::new(Table::Buckets).bytes(id.as_bytes()).done()
+}
+
+/// Begins the rows of all objects of a bucket.
+pub(crate) fn objects_of(bucket: BucketId) -> Vec<u8> {
+    RowKey::new(Table::Objects).bytes(bucket.as_bytes()).done()
 }
 
 pub(crate) fn cluster() -> Vec<u8> {

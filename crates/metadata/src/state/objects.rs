@@ -89,6 +89,7 @@ impl Machine<'_, '_> {
     pub(super) fn put_object(&mut self, put: &PutObject) -> Applied {
         let wanted = &put.record;
         self.check_slot(wanted.bucket, &wanted.key)?;
+        self.open_bucket(wanted.bucket)?;
         let old = self.find_object(wanted.bucket, &wanted.key)?;
         if let Some(first) = self.check_condition(put, old.as_ref())? {
             self.discard_duplicate(put)?;

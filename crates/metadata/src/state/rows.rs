@@ -2,8 +2,8 @@
 //! keeps its meaning.
 
 use holdfast_model::{
-    BucketId, DiskId, Epoch, Generation, ObjectKey, ObjectTimes, Task, TicketId, Timestamp,
-    UploadId, VersionId,
+    BucketFacts, BucketId, DiskId, Epoch, Generation, ObjectKey, ObjectTimes, Task, TicketId,
+    Timestamp, UploadId, VersionId,
 };
 use minicbor::{Decode, Encode};
 
@@ -42,6 +42,22 @@ pub(crate) struct KnownRow {
     pub times_revision: Epoch,
     #[n(1)]
     pub times: ObjectTimes,
+    /// The highest revision at which buckets were forgotten, so that what is
+    /// older cannot bring one back; `None` when the group, of an earlier
+    /// release, was never told of buckets and takes all.
+    #[n(2)]
+    pub forgotten: Option<Epoch>,
+}
+
+/// What a group knows of a bucket.
+#[derive(Clone, PartialEq, Debug, Encode, Decode)]
+#[cbor(array)]
+pub(crate) struct BucketRow {
+    /// The revision of the cluster's state that this is of.
+    #[n(0)]
+    pub revision: Epoch,
+    #[n(1)]
+    pub facts: BucketFacts,
 }
 
 /// An upload that has begun.

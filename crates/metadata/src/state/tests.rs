@@ -12,9 +12,9 @@ use std::sync::Arc;
 use holdfast_model::layout::initial_slots;
 use holdfast_model::record::{Coding, Content};
 use holdfast_model::{
-    AccessKeyId, BucketId, Chunk, ClusterId, ClusterState, DiskId, DownloadLimit, Epoch,
-    FragmentPlace, Generation, GroupId, Layout, ObjectKey, ObjectRecord, Part, Redundancy,
-    Representation, RequestId, Timestamp, UploadId, VersionId,
+    AccessKeyId, Bucket, BucketId, BucketName, Chunk, ClusterId, ClusterState, DiskId,
+    DownloadLimit, Epoch, FragmentPlace, Generation, GroupId, Layout, ObjectKey, ObjectRecord,
+    Part, Redundancy, Representation, RequestId, Timestamp, UploadId, VersionId,
 };
 use holdfast_runtime::Disk;
 use holdfast_runtime::memory_disk::MemoryDisk;
@@ -63,7 +63,11 @@ fn cluster_state(groups: u16) -> ClusterState {
         cluster: ClusterId::from_bytes([9; 16]),
         revision: Epoch(1),
         layout: layout(groups),
-        buckets: Vec::new(),
+        buckets: vec![Bucket::new(
+            BUCKET,
+            BucketName::new("bucket").unwrap(),
+            START,
+        )],
         access_keys: Vec::new(),
         permit: None,
         next_permit: Epoch(1),

@@ -22,6 +22,7 @@ impl Machine<'_, '_> {
         key: &ObjectKey,
     ) -> Applied {
         self.check_slot(bucket, key)?;
+        self.open_bucket(bucket)?;
         self.check_generation(generation)?;
         let old = rows::read_upload(self.rows, upload)?;
         if let Some(old) = &old {

@@ -107,11 +107,11 @@ fn birth() -> ClusterState {
                 .map(|group| (GroupId(group), vec![DISK]))
                 .collect(),
         },
-        buckets: vec![Bucket {
-            id: BucketId::from_bytes([7; 16]),
-            name: BucketName::new("files").unwrap(),
-            created: Timestamp(0),
-        }],
+        buckets: vec![Bucket::new(
+            BucketId::from_bytes([7; 16]),
+            BucketName::new("files").unwrap(),
+            Timestamp(0),
+        )],
         access_keys: vec![
             key(1, ADMIN, Role::Admin),
             key(2, ANNA, Role::User),

@@ -1,6 +1,6 @@
 use super::*;
 use crate::command::ClusterCommand;
-use holdfast_model::{AccessKey, BucketName, NodeId, NodeState, Role};
+use holdfast_model::{AccessKey, BucketDeletion, BucketName, NodeId, NodeState, Role, Versioning};
 
 fn node(number: u8) -> NodeId {
     NodeId::from_bytes([number; 16])
@@ -179,7 +179,7 @@ fn the_last_admin_stays() {
 fn a_bucket_has_one_name_and_a_name_one_bucket() {
     let mut bench = bench();
     let make = |number: u8, name: &str| ClusterCommand::CreateBucket {
-        id: BucketId::from_bytes([number; 16]),
+        id: BucketId::from_bytes([number + 10; 16]),
         name: BucketName::new(name).unwrap(),
     };
     assert_eq!(run(&mut bench, make(1, "files")), Outcome::Done);
@@ -189,6 +189,69 @@ fn a_bucket_has_one_name_and_a_name_one_bucket() {
     assert_eq!(run(&mut bench, make(2, "backups")), Outcome::Done);
     let names: Vec<_> = state(&bench).buckets.into_iter().map(|b| b.name).collect();
     assert!(names.is_sorted());
+}
+
+fn deletion_of(bench: &Bench, id: BucketId) -> Option<BucketDeletion> {
+    let buckets = state(bench).buckets;
+    buckets.iter().find(|b| b.id == id).unwrap().deletion
+}
+
+#[test]
+fn a_deletion_goes_on_by_its_own_attempt_alone() {
+    let mut bench = bench();
+    let delete = ClusterCommand::DeleteBucket { bucket: BUCKET };
+    let settle = |attempt, empty| ClusterCommand::SettleDeletion {
+        bucket: BUCKET,
+        attempt,
+        empty,
+    };
+    let begin = |bench: &mut Bench| match run(bench, delete.clone()) {
+        Outcome::Deleting(attempt) => attempt,
+        other => panic!("{other:?}"),
+    };
+    let end = |attempt| ClusterCommand::EndDeletion {
+        bucket: BUCKET,
+        attempt,
+    };
+    let stale = Outcome::Refused(Refusal::Stale);
+    let first = begin(&mut bench);
+    assert_eq!(begin(&mut bench), first, "the same attempt goes on");
+    assert_eq!(run(&mut bench, end(first)), stale, "not asked yet");
+    assert_eq!(run(&mut bench, settle(first, false)), Outcome::Done);
+    assert_eq!(deletion_of(&bench, BUCKET), None);
+    let second = begin(&mut bench);
+    assert!(second > first);
+    // Somebody who had asked for the first attempt comes late.
+    assert_eq!(run(&mut bench, settle(first, true)), stale);
+    assert_eq!(run(&mut bench, settle(second, true)), Outcome::Done);
+    assert_eq!(run(&mut bench, settle(second, false)), stale);
+    assert_eq!(run(&mut bench, end(second)), Outcome::Done);
+    assert_eq!(state(&bench).buckets, []);
+    let gone = run(&mut bench, end(second));
+    assert_eq!(gone, Outcome::Refused(Refusal::NoSuchBucket));
+}
+
+#[test]
+fn the_bucket_of_files_stays_and_has_no_versions() {
+    let mut bench = bench();
+    let files = BucketId::from_bytes([8; 16]);
+    let make = ClusterCommand::CreateBucket {
+        id: files,
+        name: BucketName::new("files").unwrap(),
+    };
+    run(&mut bench, make);
+    let refused = |outcome| matches!(outcome, Outcome::Refused(Refusal::Invalid(_)));
+    let delete = ClusterCommand::DeleteBucket { bucket: files };
+    assert!(refused(run(&mut bench, delete)));
+    let set = |bucket, versioning| ClusterCommand::SetVersioning { bucket, versioning };
+    let enable = set(files, Versioning::Enabled);
+    assert!(refused(run(&mut bench, enable)));
+    let enable = set(BUCKET, Versioning::Enabled);
+    assert_eq!(run(&mut bench, enable), Outcome::Done);
+    let undo = set(BUCKET, Versioning::Unversioned);
+    assert!(refused(run(&mut bench, undo)));
+    let suspend = set(BUCKET, Versioning::Suspended);
+    assert_eq!(run(&mut bench, suspend), Outcome::Done);
 }
 
 #[test]

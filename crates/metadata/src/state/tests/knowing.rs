@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::command::{ClusterCommand, ClusterFacts, RequestEnd};
-use holdfast_model::{ObjectTimes, TicketId};
+use holdfast_model::{BucketFacts, ObjectTimes, TicketId, Versioning};
 
 fn told(revision: u64, expiry_grace: u64) -> Command {
     Command::Learn(Box::new(ClusterFacts {
@@ -12,6 +12,8 @@ fn told(revision: u64, expiry_grace: u64) -> Command {
             ticket_idle: 2_000,
             ticket_max: 3_000,
         }),
+        buckets: Vec::new(),
+        removed: Vec::new(),
     }))
 }
 
@@ -95,4 +97,106 @@ fn times_out_of_bounds_are_refused_by_group_0_and_by_a_group() {
         Bench::new().refused(told(5, 0)),
         Refusal::Invalid(_)
     ));
+}
+
+const OTHER: BucketId = BucketId::from_bytes([5; 16]);
+
+fn facts(id: BucketId, sealed: bool) -> BucketFacts {
+    BucketFacts {
+        id,
+        versioning: Versioning::Unversioned,
+        sealed,
+    }
+}
+
+fn of_buckets(revision: u64, buckets: Vec<BucketFacts>, removed: Vec<BucketId>) -> Command {
+    Command::Learn(Box::new(ClusterFacts {
+        revision: Epoch(revision),
+        times: None,
+        buckets,
+        removed,
+    }))
+}
+
+fn put_into(bucket: BucketId, number: u64) -> Command {
+    let mut put = put("x", number);
+    put.record.bucket = bucket;
+    commit(put)
+}
+
+fn is_empty(bench: &Bench, bucket: BucketId) -> bool {
+    match bench.ask(&Query::Bucket { bucket }) {
+        Answer::Bucket { empty, .. } => empty,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_commit_needs_a_bucket_that_is_known_and_not_sealed() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.refused(put_into(OTHER, 1)), Refusal::NoSuchBucket);
+    bench.run(of_buckets(2, vec![facts(OTHER, false)], Vec::new()));
+    assert!(matches!(bench.run(put_into(OTHER, 2)), Outcome::Put(_)));
+    bench.run(of_buckets(3, vec![facts(OTHER, true)], Vec::new()));
+    assert_eq!(bench.refused(put_into(OTHER, 3)), Refusal::BucketSealed);
+    let begin = Command::BeginUpload {
+        upload: upload(1),
+        generation: Generation(1),
+        bucket: OTHER,
+        key: name("x"),
+    };
+    assert_eq!(bench.refused(begin), Refusal::BucketSealed);
+    // An older word does not open it again.
+    bench.run(of_buckets(2, vec![facts(OTHER, false)], Vec::new()));
+    assert_eq!(bench.refused(put_into(OTHER, 4)), Refusal::BucketSealed);
+    assert!(!is_empty(&bench, OTHER));
+    assert!(is_empty(&bench, BUCKET));
+}
+
+#[test]
+fn a_bucket_is_forgotten_only_sealed_and_empty_and_does_not_come_back() {
+    let mut bench = Bench::new();
+    bench.run(of_buckets(2, vec![facts(OTHER, false)], Vec::new()));
+    bench.run(put_into(OTHER, 1));
+    let forget = |revision| of_buckets(revision, Vec::new(), vec![OTHER]);
+    assert_eq!(bench.refused(forget(9)), Refusal::Stale);
+    bench.run(of_buckets(4, vec![facts(OTHER, true)], Vec::new()));
+    assert_eq!(bench.refused(forget(9)), Refusal::BucketNotEmpty);
+    bench.run(Command::DeleteObject {
+        bucket: OTHER,
+        key: name("x"),
+        version: None,
+        cause: DeleteCause::Wish,
+    });
+    assert_eq!(bench.refused(forget(3)), Refusal::Stale);
+    assert_eq!(bench.run(forget(9)), Outcome::Done);
+    assert_eq!(bench.run(forget(9)), Outcome::Done);
+    // What was told before it was forgotten, and comes late.
+    bench.run(of_buckets(8, vec![facts(OTHER, false)], Vec::new()));
+    assert_eq!(bench.refused(put_into(OTHER, 2)), Refusal::NoSuchBucket);
+    // Others of that revision are taken.
+    let third = BucketId::from_bytes([6; 16]);
+    bench.run(of_buckets(9, vec![facts(third, false)], Vec::new()));
+    assert!(matches!(bench.run(put_into(third, 3)), Outcome::Put(_)));
+}
+
+#[test]
+fn a_group_of_an_earlier_release_takes_all_buckets_until_it_is_told() {
+    let mut bench = Bench::new();
+    let mut batch = bench.store.begin().unwrap();
+    let mut txn = batch.group(GROUP).unwrap();
+    txn.delete(&super::super::keys::known()).unwrap();
+    drop(txn);
+    batch.commit(true).unwrap();
+    let begin = |number| Command::BeginUpload {
+        upload: upload(number),
+        generation: Generation(1),
+        bucket: OTHER,
+        key: name("x"),
+    };
+    assert_eq!(bench.run(begin(1)), Outcome::Done);
+    bench.run(of_buckets(2, vec![facts(BUCKET, false)], Vec::new()));
+    assert_eq!(bench.run(begin(2)), Outcome::Done);
+    bench.run(told(2, 1_000));
+    assert_eq!(bench.refused(begin(3)), Refusal::NoSuchBucket);
 }

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::command::{
-    AttemptResult, MissingFragment, NewTask, REMEMBER_OUTCOME_MILLIS, RequestEnd, TaskAttempt,
+    AttemptResult, ClusterFacts, MissingFragment, NewTask, REMEMBER_OUTCOME_MILLIS, RequestEnd,
+    TaskAttempt,
 };
-use holdfast_model::{Task, TaskId, TaskKind, TicketId};
+use holdfast_model::{BucketFacts, Task, TaskId, TaskKind, TicketId, Versioning};
 
 const SEEDS: u64 = 12;
 const STEPS: usize = 300;
@@ -50,6 +51,8 @@ struct Model {
     claimed: Vec<Task>,
     told: Vec<(Request, Outcome, Timestamp)>,
     number: u64,
+    /// The revision that the group was told last, and whether that sealed the bucket.
+    sealed: (u64, bool),
 }
 
 impl Model {
@@ -128,8 +131,10 @@ fn put_something(bench: &mut Bench, model: &mut Model, dice: &mut Dice, key: &st
         left: limit.unwrap_or(0),
         expires: put.lifetime_millis.map(|millis| bench.now.plus(millis)),
     };
+    let sealed = model.sealed.1;
     match tell(bench, model, commit(put)) {
-        Outcome::Put(_) if !refused => {
+        Outcome::Refused(Refusal::BucketSealed) if sealed => {}
+        Outcome::Put(_) if !refused && !sealed => {
             model.objects.insert(key.to_owned(), object);
         }
         Outcome::Refused(Refusal::ConditionFailed(Some(_))) if refused => {}
@@ -378,6 +383,27 @@ fn work_on_something(bench: &mut Bench, model: &mut Model, dice: &mut Dice) {
     bench.run(Command::FinishTask { task, result });
 }
 
+/// Tells of the bucket, now and then with what is older than it knows.
+fn seal_something(bench: &mut Bench, model: &mut Model, dice: &mut Dice) {
+    let (known, _) = model.sealed;
+    let revision = (known + dice.below(4)).saturating_sub(1);
+    let sealed = dice.below(3) == 0;
+    let facts = ClusterFacts {
+        revision: Epoch(revision),
+        times: None,
+        buckets: vec![BucketFacts {
+            id: BUCKET,
+            versioning: Versioning::Unversioned,
+            sealed,
+        }],
+        removed: Vec::new(),
+    };
+    assert_eq!(bench.run(Command::Learn(Box::new(facts))), Outcome::Done);
+    if revision >= known {
+        model.sealed = (revision, sealed);
+    }
+}
+
 fn repeat_something(bench: &mut Bench, model: &Model, dice: &mut Dice) {
     if model.told.is_empty() {
         return;
@@ -412,10 +438,13 @@ fn compare(bench: &Bench, model: &Model, key: &str) {
 fn play(seed: u64, watch: impl Fn(&Bench, &Model)) -> Bench {
     let mut dice = Dice(seed);
     let mut bench = Bench::new();
-    let mut model = Model::default();
+    let mut model = Model {
+        sealed: (1, false),
+        ..Model::default()
+    };
     for _ in 0..STEPS {
         let key = format!("k{}", dice.below(5));
-        match dice.below(13) {
+        match dice.below(14) {
             0..=2 => put_something(&mut bench, &mut model, &mut dice, &key),
             3 => delete_something(&mut bench, &mut model, &mut dice, &key),
             4 | 5 => reserve_something(&mut bench, &mut model, &key),
@@ -424,6 +453,7 @@ fn play(seed: u64, watch: impl Fn(&Bench, &Model)) -> Bench {
             8 => clean_something(&mut bench, &mut dice),
             9 => upload_something(&mut bench, &mut model, &mut dice, &key),
             10 => work_on_something(&mut bench, &mut model, &mut dice),
+            12 => seal_something(&mut bench, &mut model, &mut dice),
             11 => repeat_something(&mut bench, &model, &mut dice),
             _ => bench.tick_after(0),
         }
@@ -479,9 +509,9 @@ fn everything_that_ends_is_gone_in_the_end() {
         assert_eq!(totals, nothing);
         let tables: std::collections::BTreeSet<u8> =
             bench.rows().iter().map(|(key, _)| key[0]).collect();
-        // The applied index, meta rows, dead uploads, garbage and its fences.
+        // The applied index, meta rows, dead uploads, garbage, its fences, buckets.
         assert!(
-            tables.is_subset(&[0, 1, 7, 9, 19, 20, 23].into()),
+            tables.is_subset(&[0, 1, 7, 9, 19, 20, 23, 24].into()),
             "{tables:?}"
         );
     }
