@@ -273,6 +273,7 @@ impl ObjectWriter {
                         chunks: chunked.next_index,
                         size: chunked.object_bytes,
                         chunk_bytes: chunked.chunk_bytes.unwrap_or_default(),
+                        sums: Default::default(),
                     }],
                     coding,
                 },

@@ -18,7 +18,7 @@ use minicbor::{Decode, Encode};
 pub use cluster::ClusterCommand;
 pub use downloads::{ByteSpan, RequestEnd};
 pub use facts::{ClusterFacts, MAX_BUCKETS_TOLD};
-pub use objects::{Condition, DeleteCause, NewTask, PutObject};
+pub use objects::{Condition, DeleteCause, DeleteVersion, NewMarker, NewTask, PutObject};
 pub use outcome::{Outcome, Refusal};
 pub use tasks::{AttemptResult, TaskAttempt};
 pub use upkeep::{GarbageId, MissingFragment};
@@ -101,7 +101,8 @@ pub enum Command {
     /// Commits an object. Answers [`Outcome::Put`].
     #[n(3)]
     PutObject(#[n(0)] Box<PutObject>),
-    /// Deletes an object. Answers [`Outcome::Deleted`].
+    /// Deletes an object of a bucket that never had versions, or the version
+    /// that is named. Answers [`Outcome::Deleted`].
     #[n(4)]
     DeleteObject {
         /// Its bucket.
@@ -312,4 +313,8 @@ pub enum Command {
     /// empty. Answers [`Outcome::Done`].
     #[n(20)]
     Learn(#[n(0)] Box<ClusterFacts>),
+    /// Deletes an object, or a version of one, as S3 does. Answers
+    /// [`Outcome::Deleted`] or [`Outcome::Marked`].
+    #[n(21)]
+    DeleteVersion(#[n(0)] Box<DeleteVersion>),
 }

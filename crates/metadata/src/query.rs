@@ -4,6 +4,7 @@
 
 use holdfast_model::ids::{
     AccessKeyId, BucketId, DiskId, Epoch, Generation, TaskId, TicketId, Timestamp, UploadId,
+    VersionId,
 };
 use holdfast_model::{BucketFacts, Chunk, ClusterState, ObjectKey, ObjectRecord, Task, TaskState};
 use minicbor::{Decode, Encode};
@@ -18,7 +19,7 @@ pub const MAX_PAGE: u32 = 1_000;
 pub enum Query {
     /// The current version of an object, and its first chunks. Expired and
     /// exhausted objects are answered too, with the group's time: the asker
-    /// refuses them. Answers [`Answer::Object`].
+    /// refuses them; likewise a marker. Answers [`Answer::Object`].
     #[n(0)]
     Object {
         /// Its bucket.
@@ -126,6 +127,23 @@ pub enum Query {
         /// The bucket.
         #[n(0)]
         bucket: BucketId,
+    },
+    /// A version of an object, current or not; a marker too. Answers
+    /// [`Answer::Object`].
+    #[n(13)]
+    Version {
+        /// The object's bucket.
+        #[n(0)]
+        bucket: BucketId,
+        /// Its key.
+        #[n(1)]
+        key: ObjectKey,
+        /// Which; [`VersionId::NULL`] for the null version.
+        #[n(2)]
+        version: VersionId,
+        /// How many chunks of each part to send along.
+        #[n(3)]
+        chunks: u32,
     },
 }
 

@@ -34,6 +34,7 @@ mod tasks;
 mod tick;
 mod upkeep;
 mod uploads;
+mod versions;
 
 #[cfg(test)]
 mod tests;
@@ -251,6 +252,7 @@ impl<'m, 'b> Machine<'m, 'b> {
             Command::CollectedGarbage { items } => self.collected_garbage(items),
             Command::AdvanceGeneration => self.advance_generation(),
             Command::RaiseFloor { to } => self.raise_floor(*to),
+            Command::DeleteVersion(delete) => self.delete_version(delete),
             Command::Learn(facts) => self.learn(facts),
             Command::Cluster(_) => Err(Refusal::WrongGroup.into()),
         }

@@ -198,6 +198,11 @@ impl Timestamp {
     }
 }
 
+impl VersionId {
+    /// Names the null version of an object, whatever its id.
+    pub const NULL: Self = Self::from_bytes([0; 16]);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

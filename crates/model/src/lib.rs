@@ -6,6 +6,7 @@
 //! `minicbor` field numbers: a number, once released, keeps its meaning, and
 //! new fields are optional.
 
+pub mod attributes;
 pub mod bucket;
 pub mod cluster;
 pub mod duration;
@@ -19,6 +20,7 @@ pub mod redundancy;
 pub mod task;
 pub mod times;
 
+pub use attributes::{ContentHeaders, PartSums, VersionKind};
 pub use bucket::{Bucket, BucketDeletion, BucketFacts, DeletionPhase, Versioning};
 pub use cluster::{AccessKey, ClusterState, Permit, Role};
 pub use fragment::{FragmentHeader, FragmentId};

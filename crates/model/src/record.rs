@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use minicbor::{Decode, Encode};
 
+use crate::attributes::{ContentHeaders, PartSums, VersionKind};
 use crate::fragment::FragmentId;
 use crate::ids::{
     AccessKeyId, BucketId, DiskId, Generation, GroupId, Timestamp, UploadId, VersionId,
@@ -70,6 +71,14 @@ pub struct ObjectRecord {
     /// content), for a repeated `Idempotency-Key`.
     #[cbor(n(15), with = "minicbor::bytes")]
     pub fingerprint: Option<[u8; 32]>,
+    /// What this version is to its object. The group says.
+    #[n(16)]
+    #[cbor(default)]
+    pub kind: VersionKind,
+    /// Headers that come back with the bytes.
+    #[n(17)]
+    #[cbor(default)]
+    pub headers: ContentHeaders,
 }
 
 impl ObjectRecord {
@@ -174,6 +183,10 @@ pub struct Part {
     /// hold fewer: so that the chunk of an offset is a division.
     #[n(3)]
     pub chunk_bytes: u32,
+    /// Checksums of the part's own bytes.
+    #[n(4)]
+    #[cbor(default)]
+    pub sums: PartSums,
 }
 
 /// A unit of redundancy.
@@ -290,5 +303,67 @@ pub mod shared_bytes {
     /// Reads a byte string.
     pub fn decode<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<Bytes, DecodeError> {
         Ok(Bytes::copy_from_slice(d.bytes()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> ObjectRecord {
+        ObjectRecord {
+            bucket: BucketId::from_bytes([1; 16]),
+            key: ObjectKey::new("k").unwrap(),
+            version: VersionId::from_bytes([2; 16]),
+            owner: AccessKeyId::from_bytes([3; 16]),
+            created: Timestamp(5),
+            expires: None,
+            content: Content {
+                filename: None,
+                mime: "m".to_owned(),
+                size: 9,
+                sha256: [4; 32],
+                etag: "e".to_owned(),
+                checksums: BTreeMap::new(),
+            },
+            representation: Representation::Chunked {
+                parts: vec![Part {
+                    upload: UploadId::from_bytes([6; 16]),
+                    chunks: 1,
+                    size: 9,
+                    chunk_bytes: 9,
+                    sums: PartSums::default(),
+                }],
+                coding: Coding::Identity,
+            },
+            downloads: None,
+            password: None,
+            delete_token: None,
+            metadata: BTreeMap::new(),
+            tags: BTreeMap::new(),
+            derived: Vec::new(),
+            revision: 1,
+            fingerprint: None,
+            kind: VersionKind::Null,
+            headers: ContentHeaders::default(),
+        }
+    }
+
+    /// What the first release wrote: no kind, no headers, parts of four fields.
+    const FIRST: &str = "8f5001010101010101010101010101010101616b5002020202020202020202020202020202500303030303030303030303030303030305f686f6616d09582004040404040404040404040404040404040404040404040404040404040404046165a08201828184500606060606060606060606060606060601090900f6f6f6a0a08001";
+    /// What is written now.
+    const NOW: &str = "925001010101010101010101010101010101616b5002020202020202020202020202020202500303030303030303030303030303030305f686f6616d09582004040404040404040404040404040404040404040404040404040404040404046165a082018281855006060606060606060606060606060606010909a000f6f6f6a0a08001f60080";
+
+    #[test]
+    fn a_record_of_the_first_release_is_read() {
+        let bytes = hex::decode(FIRST).unwrap();
+        assert_eq!(minicbor::decode::<ObjectRecord>(&bytes).unwrap(), record());
+    }
+
+    #[test]
+    fn a_record_is_written_as_these_bytes() {
+        let bytes = minicbor::to_vec(record()).unwrap();
+        assert_eq!(hex::encode(&bytes), NOW);
+        assert_eq!(minicbor::decode::<ObjectRecord>(&bytes).unwrap(), record());
     }
 }

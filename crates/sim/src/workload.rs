@@ -233,6 +233,8 @@ impl Client {
                 derived: Vec::new(),
                 revision: 0,
                 fingerprint: None,
+                kind: Default::default(),
+                headers: Default::default(),
             },
             chunks: stored.chunks,
             generation: stored.generation,

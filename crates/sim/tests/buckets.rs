@@ -58,6 +58,8 @@ async fn put(cluster: &Cluster) -> Result<Outcome, ClusterError> {
         derived: vec![],
         revision: 0,
         fingerprint: None,
+        kind: Default::default(),
+        headers: Default::default(),
     };
     let put = PutObject {
         record,

@@ -54,6 +54,8 @@ async fn put_sized(cluster: &Cluster, n: u32, bytes: usize) -> Result<(), String
         derived: vec![],
         revision: 0,
         fingerprint: None,
+        kind: Default::default(),
+        headers: Default::default(),
     };
     let put = PutObject {
         record,

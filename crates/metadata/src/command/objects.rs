@@ -1,6 +1,8 @@
 //! Commits and deletions of objects.
 
-use holdfast_model::{Chunk, Generation, ObjectRecord, TaskId, TaskKind};
+use holdfast_model::{
+    AccessKeyId, BucketId, Chunk, Generation, ObjectKey, ObjectRecord, TaskId, TaskKind, VersionId,
+};
 use minicbor::{Decode, Encode};
 
 /// A commit.
@@ -51,10 +53,50 @@ pub enum Condition {
     /// The object has this entity tag.
     #[n(2)]
     Matches(#[n(0)] String),
+    /// The object is this version.
+    #[n(4)]
+    Version(#[n(0)] VersionId),
     /// No object has the key, or one that the same request made (its
     /// fingerprint is the same): then the answer is that object.
     #[n(3)]
     Idempotent,
+}
+
+/// A deletion as S3 has it.
+///
+/// Without a version: in a bucket that never had versions the object goes; in
+/// one that has, a marker is laid over the others, in one that had, the marker
+/// takes the null version's place. With a version: that version or marker goes.
+#[derive(Clone, PartialEq, Debug, Encode, Decode)]
+pub struct DeleteVersion {
+    /// The object's bucket.
+    #[n(0)]
+    pub bucket: BucketId,
+    /// Its key.
+    #[n(1)]
+    pub key: ObjectKey,
+    /// Which version; [`VersionId::NULL`] for the null version.
+    #[n(2)]
+    pub version: Option<VersionId>,
+    /// On which condition, of what would be deleted or covered. Not
+    /// [`Condition::Idempotent`] or [`Condition::Absent`].
+    #[n(3)]
+    pub condition: Condition,
+    /// The marker to be, where one is made.
+    #[n(4)]
+    pub marker: Option<NewMarker>,
+}
+
+/// A marker to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(array)]
+pub struct NewMarker {
+    /// Its version.
+    #[n(0)]
+    pub version: VersionId,
+    /// Whose it is.
+    #[n(1)]
+    pub owner: AccessKeyId,
 }
 
 /// Why an object is deleted.

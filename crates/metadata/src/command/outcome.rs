@@ -55,6 +55,9 @@ pub enum Outcome {
     /// A bucket's deletion has begun: which attempt it is.
     #[n(10)]
     Deleting(#[n(0)] Epoch),
+    /// A marker was laid: its version.
+    #[n(11)]
+    Marked(#[n(0)] VersionId),
 }
 
 /// Why a command was refused.

@@ -3,7 +3,7 @@
 use holdfast_model::layout::SlotRange;
 use holdfast_model::{BucketId, ClusterState, ObjectKey, Representation, Timestamp};
 
-use super::{downloads, facts, keys, listing, objects, owns, rows, tasks};
+use super::{downloads, facts, keys, listing, objects, owns, rows, tasks, versions};
 use crate::command::{MAX_PUBLISHED_TASKS, Refusal};
 use crate::query::{Answer, MAX_PAGE, Query, Totals, UploadChunks};
 use crate::store::{Rows, StoreError};
@@ -25,7 +25,19 @@ pub fn answer(
             bucket,
             key,
             chunks,
-        } => object(view, *bucket, key, *chunks, now)?,
+        } => {
+            let found = objects::find(view, *bucket, key)?;
+            object(view, (*bucket, key), found, *chunks, now)?
+        }
+        Query::Version {
+            bucket,
+            key,
+            version,
+            chunks,
+        } => {
+            let found = versions::find_version(view, *bucket, key, *version)?;
+            object(view, (*bucket, key), found, *chunks, now)?
+        }
         Query::Chunks {
             upload,
             from,
@@ -80,8 +92,8 @@ fn page(limit: u32) -> usize {
 
 fn object(
     view: &impl Rows,
-    bucket: BucketId,
-    key: &ObjectKey,
+    (bucket, key): (BucketId, &ObjectKey),
+    found: Option<objects::Found>,
     count: u32,
     now: Timestamp,
 ) -> Result<Answer, StoreError> {
@@ -89,7 +101,7 @@ fn object(
     if !owns(&owned, bucket, key) {
         return Ok(Answer::Refused(Refusal::WrongGroup));
     }
-    let Some(found) = objects::find(view, bucket, key)? else {
+    let Some(found) = found else {
         return Ok(Answer::Object {
             record: None,
             chunks: Vec::new(),

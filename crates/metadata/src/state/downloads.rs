@@ -119,10 +119,9 @@ impl Machine<'_, '_> {
         if row.open == 0 {
             return Err(no_longer("it has no open request"));
         }
-        let found = self.find_object(bucket, key)?;
-        let Some(found) = found.filter(|found| found.record.version == row.version) else {
-            return Err(Refusal::NoSuchObject.into());
-        };
+        let found = self
+            .find_version(bucket, key, row.version)?
+            .ok_or(Refusal::NoSuchObject)?;
         self.rows.delete(&keys::ticket_due(row.deadline, id))?;
         row.open -= 1;
         match end {
@@ -161,11 +160,8 @@ impl Machine<'_, '_> {
         version: VersionId,
     ) -> Result<Found, Stop> {
         let found = self
-            .find_object(bucket, key)?
+            .find_version(bucket, key, version)?
             .ok_or(Refusal::NoSuchObject)?;
-        if found.record.version != version {
-            return Err(Refusal::NoSuchObject.into());
-        }
         if found.record.expired(self.now()) {
             return Err(Refusal::Expired.into());
         }
@@ -253,8 +249,8 @@ impl Machine<'_, '_> {
             let row = read_ticket(self.rows, id)?
                 .ok_or_else(|| StoreError::Corrupt(format!("no row of the ticket {id}")))?;
             self.remove_ticket(&row)?;
-            let found = self.find_object(row.bucket, &row.key)?;
-            if let Some(found) = found.filter(|found| found.record.version == row.version) {
+            let found = self.find_version(row.bucket, &row.key, row.version)?;
+            if let Some(found) = found {
                 self.delete_if_exhausted(&found)?;
             }
         }

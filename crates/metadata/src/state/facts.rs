@@ -12,7 +12,7 @@
 //! is accepted after. It is forgotten only sealed and empty; what was told
 //! before that, and comes late, does not bring it back.
 
-use holdfast_model::{BucketFacts, BucketId, ClusterState, Epoch};
+use holdfast_model::{BucketFacts, BucketId, ClusterState, Epoch, Versioning};
 
 use super::rows::{self, BucketRow, KnownRow};
 use super::{Applied, Machine, Stop, invalid, keys};
@@ -116,6 +116,12 @@ impl Machine<'_, '_> {
         }
     }
 
+    /// Whether a bucket's objects have versions.
+    pub(super) fn versioning(&self, bucket: BucketId) -> Result<Versioning, StoreError> {
+        let row = read_bucket(self.rows, bucket)?;
+        Ok(row.map_or(Versioning::Unversioned, |row| row.facts.versioning))
+    }
+
     /// The bucket, if commits to it are taken.
     pub(super) fn open_bucket(&self, bucket: BucketId) -> Result<BucketFacts, Stop> {
         match read_bucket(self.rows, bucket)? {
@@ -124,7 +130,7 @@ impl Machine<'_, '_> {
             None if self.known.forgotten.is_some() => Err(Refusal::NoSuchBucket.into()),
             None => Ok(BucketFacts {
                 id: bucket,
-                versioning: holdfast_model::Versioning::Unversioned,
+                versioning: Versioning::Unversioned,
                 sealed: false,
             }),
         }

@@ -3,13 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use holdfast_model::{
-    Chunk, GroupId, ObjectRecord, Representation, TaskKind, TaskState, UploadId, VersionId,
+    BucketId, Chunk, GroupId, ObjectKey, ObjectRecord, Representation, TaskKind, TaskState,
+    UploadId, VersionId,
 };
 
 use super::keys::{self, KeyReader, Table};
+use super::objects::listing_rows;
 use super::rows::{self, TaskRow, TicketRow, UploadRow, UploadState};
 use super::stored::degraded_rank;
 use super::tasks::read_task;
+use super::versions::{index_name, indexed_when_current};
 use crate::query::Totals;
 use crate::store::{Rows, StoreError};
 
@@ -92,32 +95,25 @@ impl All {
     /// `strict`: the group has been told of all buckets.
     fn objects(&mut self, strict: bool) -> Result<(), StoreError> {
         let mut names = BTreeSet::new();
+        let mut nulls = BTreeSet::new();
         for (row_key, value) in self.table(Table::Objects) {
             let record: ObjectRecord = rows::decode(&value)?;
             let sequence = row_key.last_chunk().map_or(0, |n| !u64::from_be_bytes(*n));
             let (bucket, key) = (record.bucket, &record.key);
-            if !names.insert((bucket, key.clone())) {
-                self.problem(format!("{key} has two versions"));
-            }
+            // Rows of a key are newest first.
+            let current = names.insert((bucket, key.clone()));
+            self.check_version(&record, current, sequence, &mut nulls)?;
             if row_key != keys::object(bucket, key, sequence) {
                 self.problem(format!("{key} is not where it belongs"));
             }
             if strict && !self.rows.contains_key(&keys::bucket(bucket)) {
                 self.problem(format!("{key} lies in a bucket that is not known"));
             }
-            self.totals.objects += 1;
-            self.totals.bytes += record.content.size;
+            if !record.kind.is_marker() {
+                self.totals.objects += 1;
+                self.totals.bytes += record.content.size;
+            }
             self.versions.insert(record.version);
-            self.expect(keys::listed(
-                keys::owner_listing(bucket, record.owner),
-                record.created,
-                key,
-            ));
-            self.expect(keys::listed(
-                keys::bucket_listing(bucket),
-                record.created,
-                key,
-            ));
             if let Some(expires) = record.expires {
                 self.check_expiry(&record, &keys::expiry(expires, bucket, key))?;
             }
@@ -130,6 +126,33 @@ impl All {
             self.representation(sequence, 0, &record.representation);
             for derived in &record.derived {
                 self.representation(sequence, 1 + derived.kind as u8, &derived.representation);
+            }
+        }
+        Ok(())
+    }
+
+    fn check_version(
+        &mut self,
+        record: &ObjectRecord,
+        current: bool,
+        sequence: u64,
+        nulls: &mut BTreeSet<(BucketId, ObjectKey)>,
+    ) -> Result<(), StoreError> {
+        let (bucket, key) = (record.bucket, &record.key);
+        if record.kind.is_null() && !nulls.insert((bucket, key.clone())) {
+            self.problem(format!("{key} has two null versions"));
+        }
+        if !current || indexed_when_current(record.kind) {
+            let row = keys::version(bucket, key, index_name(record));
+            let leads_to = self.rows.get(&row).map(|value| rows::decode::<u64>(value));
+            if leads_to.transpose()? != Some(sequence) {
+                self.problem(format!("a version of {key} is not found by its id"));
+            }
+            self.expect(row);
+        }
+        if current && !record.kind.is_marker() {
+            for row in listing_rows(record) {
+                self.expect(row);
             }
         }
         Ok(())
@@ -283,6 +306,7 @@ impl All {
             Table::TicketsDue,
             Table::Expiry,
             Table::Degraded,
+            Table::Versions,
         ];
         let there: BTreeSet<Vec<u8>> = derived
             .iter()

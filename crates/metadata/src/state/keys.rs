@@ -67,6 +67,9 @@ pub enum Table {
     Fences = 23,
     /// bucket -> what is known of it.
     Buckets = 24,
+    /// bucket, key, 0, version (zeros for the null version) -> sequence: all
+    /// versions but a null version that is the current one.
+    Versions = 25,
 }
 
 /// Builds a row's key.
@@ -198,6 +201,15 @@ pub(crate) fn object_versions(bucket: BucketId, key: &ObjectKey) -> Vec<u8> {
 
 pub(crate) fn object(bucket: BucketId, key: &ObjectKey, sequence: u64) -> Vec<u8> {
     RowKey(object_versions(bucket, key)).u64(!sequence).done()
+}
+
+pub(crate) fn version(bucket: BucketId, key: &ObjectKey, version: VersionId) -> Vec<u8> {
+    RowKey::new(Table::Versions)
+        .bytes(bucket.as_bytes())
+        .bytes(key.as_str().as_bytes())
+        .byte(0)
+        .bytes(version.as_bytes())
+        .done()
 }
 
 pub(crate) fn inline(sequence: u64, what: u8) -> Vec<u8> {

@@ -4,13 +4,15 @@
 //! counting a download rewrites some hundred bytes and not sixteen thousand.
 
 use bytes::Bytes;
+use holdfast_model::attributes::check_attributes;
 use holdfast_model::{
     BucketId, DownloadLimit, ObjectKey, ObjectRecord, Representation, TaskKind, Timestamp,
-    VersionId,
+    VersionId, Versioning,
 };
 
 use super::rows::{self, UploadState};
-use super::stored::{Proposed, REPLACED_GRACE_MILLIS};
+use super::stored::Proposed;
+use super::versions::{index_name, indexed_when_current};
 use super::{Applied, Machine, Stop, invalid, keys};
 use crate::command::{Condition, DeleteCause, Outcome, PutObject, Refusal};
 use crate::store::{Rows, StoreError};
@@ -72,6 +74,13 @@ fn representations(record: &mut ObjectRecord) -> impl Iterator<Item = (u8, &mut 
     std::iter::once((0, &mut record.representation)).chain(derived)
 }
 
+/// The rows that show an object in the lists of files.
+pub(super) fn listing_rows(record: &ObjectRecord) -> [Vec<u8>; 2] {
+    let by_owner = keys::owner_listing(record.bucket, record.owner);
+    let by_created = keys::bucket_listing(record.bucket);
+    [by_owner, by_created].map(|start| keys::listed(start, record.created, &record.key))
+}
+
 /// Whether nobody may have the object any more at `now`.
 pub(super) fn ended(record: &ObjectRecord, now: Timestamp) -> bool {
     record.expired(now) || record.downloads.is_some_and(|limit| limit.left == 0)
@@ -89,7 +98,7 @@ impl Machine<'_, '_> {
     pub(super) fn put_object(&mut self, put: &PutObject) -> Applied {
         let wanted = &put.record;
         self.check_slot(wanted.bucket, &wanted.key)?;
-        self.open_bucket(wanted.bucket)?;
+        let versioning = self.open_bucket(wanted.bucket)?.versioning;
         let old = self.find_object(wanted.bucket, &wanted.key)?;
         if let Some(first) = self.check_condition(put, old.as_ref())? {
             self.discard_duplicate(put)?;
@@ -103,13 +112,11 @@ impl Machine<'_, '_> {
             generation: put.generation,
             size: wanted.content.size,
         })?;
-        self.check_new_object(put, old.as_ref())?;
-        if let Some(old) = old {
-            let due = self.now().plus(REPLACED_GRACE_MILLIS);
-            self.remove_object(&old, due)?;
-        }
+        self.check_new_object(put, old.as_ref(), versioning)?;
+        let kind = self.cover(old.as_ref(), versioning, wanted.bucket, &wanted.key)?;
         self.commit_plan(plan)?;
         let mut record = wanted.clone();
+        record.kind = kind;
         record.created = self.now();
         record.expires = put.lifetime_millis.map(|millis| self.now().plus(millis));
         record.revision = 1;
@@ -132,7 +139,7 @@ impl Machine<'_, '_> {
     ) -> Result<Option<ObjectRecord>, Stop> {
         let live = old
             .map(|old| &old.record)
-            .filter(|record| !ended(record, self.now()));
+            .filter(|record| !record.kind.is_marker() && !ended(record, self.now()));
         let failed = || {
             let tag = live.map(|record| record.content.etag.clone());
             Stop::Refused(Refusal::ConditionFailed(tag))
@@ -140,7 +147,10 @@ impl Machine<'_, '_> {
         match (&put.condition, live, old) {
             (Condition::Always, ..) | (Condition::Absent, None, _) => Ok(None),
             (Condition::Matches(tag), Some(live), _) if live.content.etag == *tag => Ok(None),
-            (Condition::Absent | Condition::Matches(_), ..) => Err(failed()),
+            (Condition::Version(version), Some(live), _) if live.version == *version => Ok(None),
+            (Condition::Absent | Condition::Matches(_) | Condition::Version(_), ..) => {
+                Err(failed())
+            }
             (Condition::Idempotent, _, None) => Ok(None),
             // Ended or not: it is what the first request made.
             (Condition::Idempotent, _, Some(old)) => {
@@ -173,14 +183,37 @@ impl Machine<'_, '_> {
         Ok(())
     }
 
-    fn check_new_object(&self, put: &PutObject, old: Option<&Found>) -> Result<(), Stop> {
+    fn check_new_object(
+        &self,
+        put: &PutObject,
+        old: Option<&Found>,
+        versioning: Versioning,
+    ) -> Result<(), Stop> {
+        let wanted = &put.record;
+        check_attributes(wanted).map_err(invalid)?;
+        let ends = put.lifetime_millis.is_some() || wanted.downloads.is_some();
+        if versioning != Versioning::Unversioned && ends {
+            return Err(invalid(
+                "an object with versions has no expiry and no limit",
+            ));
+        }
         if !put.record.derived.is_empty() {
             return Err(invalid("a new object has nothing derived"));
         }
         if put.record.downloads.is_some_and(|limit| limit.limit == 0) {
             return Err(invalid("a download limit is at least one"));
         }
-        if old.is_some_and(|old| old.record.version == put.record.version) {
+        let version = wanted.version;
+        let known = match old {
+            None => false,
+            Some(old) if old.record.version == version => true,
+            Some(_) if versioning == Versioning::Unversioned => false,
+            Some(_) => {
+                let known = self.find_version(wanted.bucket, &wanted.key, version)?;
+                known.is_some()
+            }
+        };
+        if version == VersionId::NULL || known {
             return Err(invalid("a new object needs a new version"));
         }
         if put.tasks.len() > MAX_NEW_TASKS {
@@ -203,27 +236,47 @@ impl Machine<'_, '_> {
     }
 
     /// Writes a new object with its rows; answers its record without inline bytes.
-    fn insert_object(&mut self, record: ObjectRecord) -> Result<ObjectRecord, StoreError> {
+    pub(super) fn insert_object(
+        &mut self,
+        record: ObjectRecord,
+    ) -> Result<ObjectRecord, StoreError> {
         let mut found = Found {
             sequence: self.next_sequence(),
             record,
         };
         self.write_object(&mut found)?;
-        let record = found.record;
-        let (bucket, key) = (record.bucket, &record.key);
-        let by_owner = keys::owner_listing(bucket, record.owner);
-        self.mark(&keys::listed(by_owner, record.created, key))?;
-        self.mark(&keys::listed(
-            keys::bucket_listing(bucket),
-            record.created,
-            key,
-        ))?;
-        if let Some(expires) = record.expires {
-            self.mark(&keys::expiry(expires, bucket, key))?;
+        if indexed_when_current(found.record.kind) {
+            self.index_version(&found)?;
         }
-        self.head.totals.objects += 1;
-        self.head.totals.bytes += record.content.size;
+        self.list(&found.record)?;
+        let record = found.record;
+        if let Some(expires) = record.expires {
+            self.mark(&keys::expiry(expires, record.bucket, &record.key))?;
+        }
+        if !record.kind.is_marker() {
+            self.head.totals.objects += 1;
+            self.head.totals.bytes += record.content.size;
+        }
         Ok(record)
+    }
+
+    /// Shows what is the current version in the lists of files.
+    pub(super) fn list(&mut self, record: &ObjectRecord) -> Result<(), StoreError> {
+        if record.kind.is_marker() {
+            return Ok(());
+        }
+        for row in listing_rows(record) {
+            self.mark(&row)?;
+        }
+        Ok(())
+    }
+
+    /// Takes what is no longer the current version from the lists of files.
+    pub(super) fn unlist(&mut self, record: &ObjectRecord) -> Result<(), StoreError> {
+        for row in listing_rows(record) {
+            self.rows.delete(&row)?;
+        }
+        Ok(())
     }
 
     /// Writes a record; inline bytes that it carries go into rows of their own.
@@ -245,8 +298,28 @@ impl Machine<'_, '_> {
         self.put(&key, record)
     }
 
-    /// Removes an object with all that hangs on it.
+    /// Removes a version with all that hangs on it; what it covered is the
+    /// current one then.
     pub(super) fn remove_object(
+        &mut self,
+        found: &Found,
+        garbage_due: Timestamp,
+    ) -> Result<(), StoreError> {
+        let (bucket, key) = (found.record.bucket, &found.record.key);
+        self.remove_row(found, garbage_due)?;
+        let next = self.find_object(bucket, key)?;
+        match next {
+            // It was not the current one.
+            Some(next) if next.sequence > found.sequence => Ok(()),
+            next => {
+                self.unlist(&found.record)?;
+                next.map_or(Ok(()), |next| self.uncover(&next))
+            }
+        }
+    }
+
+    /// Removes a version, and leaves the lists of files as they are.
+    pub(super) fn remove_row(
         &mut self,
         found: &Found,
         garbage_due: Timestamp,
@@ -255,12 +328,8 @@ impl Machine<'_, '_> {
         let (bucket, key) = (record.bucket, &record.key);
         self.rows
             .delete(&keys::object(bucket, key, found.sequence))?;
-        let by_owner = keys::owner_listing(bucket, record.owner);
-        self.rows
-            .delete(&keys::listed(by_owner, record.created, key))?;
-        let by_created = keys::bucket_listing(bucket);
-        self.rows
-            .delete(&keys::listed(by_created, record.created, key))?;
+        let name = index_name(record);
+        self.rows.delete(&keys::version(bucket, key, name))?;
         if let Some(expires) = record.expires {
             self.rows.delete(&keys::expiry(expires, bucket, key))?;
         }
@@ -270,8 +339,10 @@ impl Machine<'_, '_> {
         }
         self.drop_tasks_of(record.version)?;
         self.drop_tickets_of(record.version)?;
-        self.head.totals.objects -= 1;
-        self.head.totals.bytes -= record.content.size;
+        if !record.kind.is_marker() {
+            self.head.totals.objects -= 1;
+            self.head.totals.bytes -= record.content.size;
+        }
         Ok(())
     }
 
@@ -299,10 +370,14 @@ impl Machine<'_, '_> {
         cause: DeleteCause,
     ) -> Applied {
         self.check_slot(bucket, key)?;
-        let found = self
-            .find_object(bucket, key)?
-            .filter(|found| version.is_none_or(|version| version == found.record.version))
-            .ok_or(Refusal::NoSuchObject)?;
+        let found = match version {
+            Some(version) => self.find_version(bucket, key, version)?,
+            None if self.versioning(bucket)? == Versioning::Unversioned => {
+                self.find_object(bucket, key)?
+            }
+            None => return Err(invalid("the bucket has versions: name one")),
+        };
+        let found = found.ok_or(Refusal::NoSuchObject)?;
         let due = match cause {
             DeleteCause::Wish => true,
             DeleteCause::Expired => found

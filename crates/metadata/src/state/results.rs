@@ -40,8 +40,8 @@ impl Machine<'_, '_> {
         if about != (result.bucket, result.key, result.version) {
             return Err(invalid("the task is about another object"));
         }
-        let found = self.find_object(result.bucket, result.key)?;
-        let Some(mut found) = found.filter(|found| found.record.version == result.version) else {
+        let found = self.find_version(result.bucket, result.key, result.version)?;
+        let Some(mut found) = found else {
             self.drop_task(&task)?;
             return Err(Refusal::Fenced.into());
         };

@@ -359,8 +359,9 @@ impl Machine<'_, '_> {
     }
 
     fn task_has_object(&self, row: &TaskRow) -> Result<bool, StoreError> {
-        let found = self.find_object(row.task.bucket, &row.task.key)?;
-        Ok(found.is_some_and(|found| found.record.version == row.task.version))
+        let task = &row.task;
+        let found = self.find_version(task.bucket, &task.key, task.version)?;
+        Ok(found.is_some())
     }
 
     pub(super) fn task_done(&mut self, row: TaskRow) -> Result<(), StoreError> {

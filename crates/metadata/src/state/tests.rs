@@ -5,6 +5,7 @@ mod downloading;
 mod knowing;
 mod random;
 mod storing;
+mod versioning;
 mod working;
 
 use std::sync::Arc;
@@ -275,6 +276,8 @@ pub(super) fn record(key: &str, number: u64, bytes: &'static [u8]) -> ObjectReco
         derived: Vec::new(),
         revision: 0,
         fingerprint: None,
+        kind: Default::default(),
+        headers: Default::default(),
     }
 }
 
@@ -308,6 +311,7 @@ pub(super) fn chunked(key: &str, number: u64, count: u32, given: Vec<Chunk>) -> 
             chunks: count,
             size,
             chunk_bytes: 100,
+            sums: Default::default(),
         }],
         coding: Coding::Identity,
     };

@@ -1,6 +1,6 @@
 //! What time alone demands, in bounded steps, and when it next demands something.
 
-use holdfast_model::{BucketId, Timestamp};
+use holdfast_model::{BucketId, Timestamp, VersionId};
 
 use super::keys::{self, KeyReader, RowKey, Table};
 use super::tasks::{self, DueClass};
@@ -71,7 +71,8 @@ impl Machine<'_, '_> {
             let expires = key.time()?;
             let bucket = BucketId::from_bytes(key.take()?);
             let key = key.object_key()?;
-            if let Some(found) = self.find_object(bucket, &key)? {
+            // What expires is a null version: others have no expiry.
+            if let Some(found) = self.find_version(bucket, &key, VersionId::NULL)? {
                 self.ensure_delete_task(&found, expires.plus(self.known.times.expiry_grace))?;
             }
         }

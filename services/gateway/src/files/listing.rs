@@ -173,6 +173,8 @@ mod tests {
             derived: Vec::new(),
             revision: 1,
             fingerprint: None,
+            kind: Default::default(),
+            headers: Default::default(),
         }
     }
 

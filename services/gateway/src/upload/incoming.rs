@@ -258,6 +258,8 @@ impl Incoming {
             derived: Vec::new(),
             revision: 0,
             fingerprint,
+            kind: Default::default(),
+            headers: Default::default(),
         };
         PutObject {
             record,

@@ -13,10 +13,10 @@ use holdfast_model::{BucketFacts, Task, TaskId, TaskKind, TicketId, Versioning};
 const SEEDS: u64 = 12;
 const STEPS: usize = 300;
 
-struct Dice(u64);
+pub(super) struct Dice(pub(super) u64);
 
 impl Dice {
-    fn below(&mut self, end: u64) -> u64 {
+    pub(super) fn below(&mut self, end: u64) -> u64 {
         self.0 = self
             .0
             .wrapping_mul(6_364_136_223_846_793_005)
