@@ -69,6 +69,8 @@ async fn what_is_sent_comes_back_and_what_is_wrong_is_refused() -> Result<()> {
             a_name_that_is_no_plain_name_is_refused,
             a_form_with_such_a_name_is_refused,
             a_unicode_name_comes_back_as_it_was,
+            quotes_that_a_browser_escapes_come_back_as_quotes,
+            an_upload_without_a_name_says_what_to_do,
             a_form_has_one_file,
         }
         bodies {

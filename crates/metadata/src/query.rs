@@ -145,6 +145,14 @@ pub enum Query {
         #[n(3)]
         chunks: u32,
     },
+    /// The tasks of an object's version that are not forgotten. Answers
+    /// [`Answer::Tasks`].
+    #[n(20)]
+    TasksOf {
+        /// The version.
+        #[n(0)]
+        version: VersionId,
+    },
 }
 
 /// A place in a listing.

@@ -77,6 +77,39 @@ pub async fn a_unicode_name_comes_back_as_it_was(dev: &Dev) -> Result<()> {
     Ok(())
 }
 
+/// As Chrome and Firefox send them: percent-encoded, and nothing else is.
+pub async fn quotes_that_a_browser_escapes_come_back_as_quotes(dev: &Dev) -> Result<()> {
+    let names: [(&[u8], &str); 3] = [
+        (b"6%22 pipe.txt", "6\" pipe.txt"),
+        (b"100%.txt", "100%.txt"),
+        (b"a%20b.txt", "a%20b.txt"),
+    ];
+    for (sent, kept) in names {
+        let form = dev.form(&[Part::File("file", sent, "text/plain", b"hi")]);
+        let file = Answer::of(form).await?.json(201)?;
+        ensure!(text(&file, "filename")? == kept, "{file}");
+        let path = format!("/api/download/{}", text(&file, "file_id")?);
+        let answer = Answer::of(dev.open(Method::GET, &path)).await?;
+        answer.expect(200)?;
+    }
+    for broken in [b"a%0Ab.txt", b"a%0Db.txt"] {
+        let form = dev.form(&[Part::File("file", broken, "text/plain", b"hi")]);
+        Answer::of(form).await?.problem(400, "bad_file_name")?;
+    }
+    Ok(())
+}
+
+pub async fn an_upload_without_a_name_says_what_to_do(dev: &Dev) -> Result<()> {
+    for path in ["/api/upload/", "/api/upload"] {
+        let put = dev.ask(Method::PUT, path).body("hi");
+        let told = Answer::of(put).await?.problem(400, "bad_file_name")?;
+        ensure!(told.contains("PUT /api/upload/{filename}"), "{told}");
+        let open = dev.open(Method::PUT, path).body("hi");
+        Answer::of(open).await?.problem(401, "missing_credential")?;
+    }
+    Ok(())
+}
+
 pub async fn a_form_has_one_file(dev: &Dev) -> Result<()> {
     let file = |name: &'static str| Part::File("file", name.as_bytes(), "text/plain", b"hi");
     let none = dev.form(&[Part::Field("expires_in", "1d")]);

@@ -129,8 +129,16 @@ pub async fn bad_pictures_end_as_failed_tasks_with_a_reason(dev: &Dev) -> Result
         );
         dev.gateway.expect(&id, &bytes).await?;
         let path = format!("/api/files/{id}/thumbnail");
-        Answer::of(dev.ask(Method::GET, &path)).await?.expect(404)?;
+        let told = Answer::of(dev.ask(Method::GET, &path))
+            .await?
+            .problem(404, "thumbnail_failed")?;
+        ensure!(told.contains(reason), "{name}: {told}");
     }
+    let id = text(&dev.put("plain.txt", "no picture").await?, "file_id")?;
+    let path = format!("/api/files/{id}/thumbnail");
+    Answer::of(dev.ask(Method::GET, &path))
+        .await?
+        .problem(404, "no_thumbnail")?;
     // The worker goes on.
     let mut bytes = Cursor::new(Vec::new());
     RgbImage::new(300, 300).write_to(&mut bytes, ImageFormat::Png)?;

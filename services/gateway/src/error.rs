@@ -112,6 +112,9 @@ pub enum ApiError {
     /// The worker has not made it yet.
     #[error("the thumbnail is not ready yet")]
     ThumbnailNotReady,
+    /// The workers have given it up.
+    #[error("the thumbnail could not be made: {0}")]
+    ThumbnailFailed(String),
     /// Nothing will be made of this file.
     #[error("there is no thumbnail of a file of this type or size")]
     NoThumbnail,
@@ -242,6 +245,11 @@ impl ApiError {
             Self::WrongPassword => row(S::FORBIDDEN, "wrong_password", "Wrong password"),
             Self::WrongDeleteToken => row(S::FORBIDDEN, "wrong_delete_token", "Wrong delete token"),
             Self::ThumbnailNotReady => row(S::NOT_FOUND, "not_ready", "Not ready"),
+            Self::ThumbnailFailed(_) => row(
+                S::NOT_FOUND,
+                "thumbnail_failed",
+                "The thumbnail could not be made",
+            ),
             Self::NoThumbnail => row(S::NOT_FOUND, "no_thumbnail", "No thumbnail"),
             Self::PreconditionFailed => row(
                 S::PRECONDITION_FAILED,

@@ -15,9 +15,9 @@ use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use axum::response::IntoResponse;
 use holdfast_client::{ClusterError, read_object};
 use holdfast_metadata::command::{Command, DeleteCause, Refusal};
-use holdfast_model::DerivedKind;
+use holdfast_model::{DerivedKind, TaskKind, TaskState};
 
-use self::lookup::{check_open, find};
+use self::lookup::{Found, check_open, find, tasks_of};
 use self::view::FileView;
 use crate::app::{App, Transfer};
 use crate::auth::need_caller;
@@ -125,12 +125,7 @@ pub async fn thumbnail(
         .iter()
         .find(|derived| derived.kind == DerivedKind::Thumbnail);
     let Some(made) = made else {
-        return Err(
-            match gets_thumbnail(&record.content.mime, record.content.size) {
-                true => ApiError::ThumbnailNotReady,
-                false => ApiError::NoThumbnail,
-            },
-        );
+        return Err(why_no_thumbnail(&app, &found, context.trace()).await?);
     };
     let validators = Validators {
         etag: format!("\"{}\"", made.content.etag),
@@ -179,4 +174,29 @@ pub async fn thumbnail(
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(made.content.size));
     }
     Ok(response)
+}
+
+/// Whether the thumbnail is still to come, will not come, or never was to.
+async fn why_no_thumbnail(
+    app: &App,
+    found: &Found,
+    trace: Option<&str>,
+) -> Result<ApiError, ApiError> {
+    let record = &found.record;
+    if !gets_thumbnail(&record.content.mime, record.content.size) {
+        return Ok(ApiError::NoThumbnail);
+    }
+    let tasks = tasks_of(app, found, trace).await?;
+    let task = tasks.iter().find(|task| task.kind == TaskKind::Thumbnail);
+    Ok(match task {
+        Some(task) if task.state == TaskState::Failed => ApiError::ThumbnailFailed(
+            task.error
+                .clone()
+                .unwrap_or_else(|| "the worker gave no reason".into()),
+        ),
+        // Done since the record was read: the next request finds it.
+        Some(_) => ApiError::ThumbnailNotReady,
+        // Failed tasks are forgotten some time, their failure is not undone.
+        None => ApiError::ThumbnailFailed("the reason is no longer kept".into()),
+    })
 }

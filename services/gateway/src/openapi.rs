@@ -172,6 +172,7 @@ pub const OPERATIONS: &[Operation] = &[
         errors: &[
             "no_such_file",
             "not_ready",
+            "thumbnail_failed",
             "no_thumbnail",
             "expired",
             "password_needed",

@@ -19,7 +19,11 @@ const MAX_JSON_BYTES: usize = 64 << 10;
 /// The router of the HTTP API.
 pub fn router(app: Arc<App>) -> Router {
     let uploads = Router::new()
-        .route("/api/upload", post(upload::post_form))
+        .route(
+            "/api/upload",
+            post(upload::post_form).put(upload::put_nameless),
+        )
+        .route("/api/upload/", put(upload::put_nameless))
         .route("/api/upload/{filename}", put(upload::put_raw))
         // They stream, with a limit of their own.
         .layer(DefaultBodyLimit::disable());

@@ -100,6 +100,17 @@ pub async fn put_raw(
     finish(&app, &context, incoming, wishes, filename, declared, &base).await
 }
 
+/// `PUT /api/upload/`: a script whose file name turned out empty.
+pub async fn put_nameless(context: Context) -> ApiError {
+    match need_caller(context.caller) {
+        Ok(_) => ApiError::BadFileName(
+            "the address names no file: PUT /api/upload/{filename}, or POST a form to /api/upload"
+                .into(),
+        ),
+        Err(error) => error,
+    }
+}
+
 async fn finish(
     app: &App,
     context: &Context,
@@ -160,7 +171,7 @@ async fn read_form(
         match field.name().unwrap_or_default().to_owned().as_str() {
             "file" if file.is_some() => return Err(ApiError::PartRepeated("file")),
             "file" => {
-                let filename = FileName::new(part_name(&field)?)?;
+                let filename = FileName::new(unescape(part_name(&field)?))?;
                 let declared = field.content_type().map(declared_type).transpose()?;
                 // What is wrong with the fields so far is said before the bytes come.
                 let known: Parameters = wishes.resolve(&app.settings)?;
@@ -194,6 +205,15 @@ fn part_name<'a>(field: &'a Field<'_>) -> Result<&'a str, ApiError> {
         None if is_named() => Err(ApiError::BadFileName("the file name is no UTF-8".into())),
         None => Err(ApiError::FileMissing),
     }
+}
+
+/// Undoes what browsers do to a name in a form (WHATWG HTML, 4.10.21.8,
+/// "multipart/form-data encoding algorithm"): a quote and the line ends are
+/// percent-encoded, and nothing else is, the percent sign neither.
+fn unescape(name: &str) -> String {
+    name.replace("%22", "\"")
+        .replace("%0D", "\r")
+        .replace("%0A", "\n")
 }
 
 async fn read_file(incoming: &mut Incoming, mut field: Field<'_>) -> Result<(), ApiError> {
@@ -274,5 +294,19 @@ pub fn base_url(app: &App, context: &Context, headers: &HeaderMap) -> String {
         Some(host) if context.https => format!("https://{host}"),
         Some(host) => format!("http://{host}"),
         None => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_browsers_escape_in_a_name_is_undone_and_nothing_else() {
+        assert_eq!(unescape("6%22 pipe.txt"), "6\" pipe.txt");
+        assert_eq!(unescape("a%0D%0Ab"), "a\r\nb");
+        for same in ["100%.txt", "a%20b", "%2522.txt", "a%0d", "100%2F"] {
+            assert_eq!(unescape(same), same);
+        }
     }
 }

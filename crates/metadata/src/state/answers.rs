@@ -63,6 +63,12 @@ pub fn answer(
                 .into_iter()
                 .collect(),
         ),
+        Query::TasksOf { version } => Answer::Tasks(
+            tasks::tasks_of(view, *version)?
+                .into_iter()
+                .map(|row| row.task)
+                .collect(),
+        ),
         Query::Totals => Answer::Totals(head.totals),
         Query::Generation => Answer::Generation {
             current: head.current,

@@ -133,14 +133,29 @@ pub(super) fn read_task(view: &impl Rows, id: TaskId) -> Result<Option<TaskRow>,
     rows::read(view, &keys::task(id))
 }
 
+fn known_task(view: &impl Rows, id: TaskId) -> Result<TaskRow, StoreError> {
+    read_task(view, id)?.ok_or_else(|| StoreError::Corrupt(format!("no row of the task {id}")))
+}
+
+/// What was asked for a version and is not forgotten.
+pub(super) fn tasks_of(view: &impl Rows, version: VersionId) -> Result<Vec<TaskRow>, StoreError> {
+    rows::prefixed(view, &keys::tasks_of(version), usize::MAX)?
+        .iter()
+        .map(|(key, _)| {
+            let mut key = KeyReader::after_table(key);
+            key.take::<16>()?;
+            known_task(view, TaskId::from_bytes(key.take()?))
+        })
+        .collect()
+}
+
 fn cut(text: &str) -> String {
     text.chars().take(MAX_TEXT_CHARS).collect()
 }
 
 impl Machine<'_, '_> {
     pub(super) fn task_row(&self, id: TaskId) -> Result<TaskRow, StoreError> {
-        read_task(self.rows, id)?
-            .ok_or_else(|| StoreError::Corrupt(format!("no row of the task {id}")))
+        known_task(self.rows, id)
     }
 
     fn count_of(&mut self, state: TaskState) -> &mut u64 {
@@ -224,23 +239,12 @@ impl Machine<'_, '_> {
     /// Drops what was asked for a version that goes, but for what a worker is
     /// at: its answer is still awaited.
     pub(super) fn drop_tasks_of(&mut self, version: VersionId) -> Result<(), StoreError> {
-        for row in self.tasks_of(version)? {
+        for row in tasks_of(self.rows, version)? {
             if matches!(row.task.state, TaskState::Pending | TaskState::Failed) {
                 self.drop_task(&row)?;
             }
         }
         Ok(())
-    }
-
-    fn tasks_of(&self, version: VersionId) -> Result<Vec<TaskRow>, StoreError> {
-        rows::prefixed(self.rows, &keys::tasks_of(version), usize::MAX)?
-            .iter()
-            .map(|(key, _)| {
-                let mut key = KeyReader::after_table(key);
-                key.take::<16>()?;
-                self.task_row(TaskId::from_bytes(key.take()?))
-            })
-            .collect()
     }
 
     /// Makes sure that a task will delete the object, from `due` on.
@@ -249,7 +253,7 @@ impl Machine<'_, '_> {
         found: &Found,
         due: Timestamp,
     ) -> Result<(), StoreError> {
-        for row in self.tasks_of(found.record.version)? {
+        for row in tasks_of(self.rows, found.record.version)? {
             if row.task.kind != TaskKind::Delete || row.task.state == TaskState::Done {
                 continue;
             }

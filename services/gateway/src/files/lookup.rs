@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::http::HeaderMap;
 use holdfast_metadata::query::{Answer, Query, UploadChunks};
-use holdfast_model::{ObjectRecord, Timestamp};
+use holdfast_model::{ObjectRecord, Task, Timestamp};
 
 use crate::app::{App, FileAddress};
 use crate::error::ApiError;
@@ -56,6 +56,29 @@ pub async fn find(
         Answer::Object { record: None, .. } => Err(ApiError::NoSuchFile),
         _ => Err(ApiError::Internal(
             "a look-up answers something else".into(),
+        )),
+    }
+}
+
+/// What workers were asked to do with a file, and have not done so long ago
+/// that it is forgotten.
+pub async fn tasks_of(
+    app: &App,
+    found: &Found,
+    trace: Option<&str>,
+) -> Result<Vec<Task>, ApiError> {
+    let query = Query::TasksOf {
+        version: found.record.version,
+    };
+    let group = found.address.group;
+    match app
+        .cluster
+        .query(group, query, QUERY_DEADLINE, trace)
+        .await?
+    {
+        Answer::Tasks(tasks) => Ok(tasks),
+        _ => Err(ApiError::Internal(
+            "a question for tasks answers something else".into(),
         )),
     }
 }
