@@ -17,6 +17,7 @@ use holdfast_client::{Cluster, ClusterSettings};
 use holdfast_gateway::{GatewayParts, GatewaySettings};
 use holdfast_node::{NodeSettings, RunParts, Running};
 use holdfast_queue::EmbeddedQueue;
+use holdfast_runtime::host::descriptors::raise_descriptor_limit;
 use holdfast_runtime::secrets::{Secrets, read_secret};
 use holdfast_runtime::telemetry::{LogFormat, install_metrics, start_logging};
 use holdfast_runtime::{Address, Shutdown, host::signals};
@@ -58,6 +59,8 @@ pub async fn run(dev: &Dev, data: &Path) -> Result<(), Failure> {
     free_or_refuse(dev.port)?;
     let notes = notes(data, dev.nodes)?;
     start_logging(LogFormat::Human, "warn");
+    // Five services in one process; where it cannot be raised, fewer connections are taken.
+    let _ = raise_descriptor_limit();
     let metrics = install_metrics().map_err(Failure::Dev)?;
     let shutdown = Shutdown::default();
     signals::end_on_signal(shutdown.clone()).map_err(|error| Failure::Dev(error.to_string()))?;

@@ -13,6 +13,7 @@ use holdfast_model::placement::{DiskUse, choose_disks};
 use holdfast_model::{ClusterState, DiskId, LayoutNode, NodeId, NodeState, Timestamp};
 use holdfast_runtime::{Address, Env};
 
+use crate::laggards::Laggards;
 use crate::node::StorageNodeClient;
 
 /// A node that answered so long ago at most is up: three polls.
@@ -48,6 +49,7 @@ pub struct NodeView {
 pub struct StorageNodeManager {
     env: Env,
     inner: Mutex<Inner>,
+    laggards: Laggards,
 }
 
 #[derive(Default)]
@@ -72,6 +74,7 @@ impl StorageNodeManager {
         Self {
             env,
             inner: Mutex::default(),
+            laggards: Laggards::default(),
         }
     }
 
@@ -167,6 +170,29 @@ impl StorageNodeManager {
         };
         let tie = self.env.entropy.number();
         choose_disks(&state.layout, &uses, holding, count, tie)
+    }
+
+    /// Who let others wait lately.
+    pub(crate) fn laggards(&self) -> &Laggards {
+        &self.laggards
+    }
+
+    /// Notes that a disk let somebody wait in vain.
+    pub(crate) fn note_slow(&self, disk: DiskId) {
+        if self.laggards.note(disk, self.now()) {
+            tracing::warn!(%disk, "a node is much slower than the others: they are asked first");
+            metrics::counter!("holdfast_slow_nodes_total").increment(1);
+        }
+    }
+
+    /// Whether a disk let others wait lately.
+    pub(crate) fn is_slow(&self, disk: DiskId) -> bool {
+        self.laggards.is_slow(disk, self.now())
+    }
+
+    /// Disks that let others wait lately.
+    pub(crate) fn slow_disks(&self) -> BTreeSet<DiskId> {
+        self.laggards.all(self.now())
     }
 
     /// Whether `count` disks besides those to `avoid` could be picked if none

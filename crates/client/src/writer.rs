@@ -37,7 +37,7 @@ use holdfast_model::{
 };
 use sha2::{Digest, Sha256};
 
-use self::chunk::{ChunkShape, ClosingChunk, OpenChunk};
+use self::chunk::{Behind, ChunkShape, ClosingChunk, OpenChunk};
 use self::fragment::FragmentUpload;
 use self::stripes::stripe_columns;
 use crate::budget::{MemoryBudget, Permit};
@@ -389,8 +389,9 @@ impl ObjectWriter {
         };
         let bytes = stripe.len();
         let columns = stripe_columns(open.shape.redundancy, stripe)?;
-        let env = self.cluster.env();
-        open.send(env, &columns, bytes, &mut chunked.avoid).await
+        let behind = open.send(self.cluster.env(), &columns, bytes).await?;
+        leave_behind(&self.cluster, chunked, behind);
+        Ok(())
     }
 
     fn open_chunk(&mut self) -> Result<(), ClusterError> {
@@ -436,8 +437,9 @@ impl ObjectWriter {
         }
         chunked.short = size < usual;
         chunked.object_bytes += u64::from(size);
-        let env = self.cluster.env();
-        chunked.closing = Some(open.end(env, size, &mut chunked.avoid).await?);
+        let (closing, behind) = open.end(self.cluster.env(), size).await?;
+        chunked.closing = Some(closing);
+        leave_behind(&self.cluster, chunked, behind);
         Ok(())
     }
 
@@ -449,6 +451,9 @@ impl ObjectWriter {
             return Ok(());
         };
         let settled = closing.settle(self.cluster.env()).await?;
+        for disk in &settled.late {
+            self.cluster.manager().note_slow(*disk);
+        }
         chunked.avoid.extend(settled.failed);
         chunked.held.push(settled.chunk);
         if chunked.held.len() > MAX_CHUNKS_PER_COMMAND {
@@ -456,6 +461,16 @@ impl ObjectWriter {
         }
         Ok(())
     }
+}
+
+/// The rest of the upload, and for a while everybody else, goes on without
+/// those that were left behind.
+fn leave_behind(cluster: &Cluster, chunked: &mut Chunked, behind: Behind) {
+    for disk in &behind.late {
+        cluster.manager().note_slow(*disk);
+    }
+    chunked.avoid.extend(behind.late);
+    chunked.avoid.extend(behind.failed);
 }
 
 /// Starts an upload to each of the disks chosen for a chunk.
@@ -468,7 +483,14 @@ fn start_fragments(
 ) -> Result<Vec<FragmentUpload>, ClusterError> {
     let count = shape.redundancy.fragments();
     let need = shape.redundancy.enough();
-    let mut disks = cluster.manager().pick_avoiding(count, &[], &chunked.avoid);
+    let mut avoid = chunked.avoid.clone();
+    avoid.extend(cluster.manager().slow_disks());
+    // Who is slow is left out where enough others remain, even if the chunk is
+    // born with a fragment less: repair makes that one, and nobody waits for it.
+    let mut disks = cluster.manager().pick_avoiding(count, &[], &avoid);
+    if disks.len() < need {
+        disks = cluster.manager().pick_avoiding(count, &[], &chunked.avoid);
+    }
     if disks.len() < need {
         // A disk that was slow once, under load, is better than none.
         disks = cluster.manager().pick(count, &[]);

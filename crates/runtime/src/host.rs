@@ -6,8 +6,11 @@
     reason = "these are the adapters that the simulation replaces"
 )]
 
+pub mod descriptors;
 pub mod disk;
 pub mod http;
 pub mod operations;
+pub mod pace;
+pub mod serve;
 pub mod signals;
 pub mod system;

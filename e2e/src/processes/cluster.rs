@@ -101,9 +101,37 @@ impl Member {
 
     /// Waits until it says on its port of operations that it can do its work.
     pub async fn ready(&mut self) -> Result<()> {
+        let url = format!("http://{}/readyz", self.operations()?);
+        self.get(url).await
+    }
+
+    /// What its port of operations says of itself, as one of its paths.
+    pub async fn says(&self, path: &str) -> Result<String> {
+        let url = format!("http://{}{path}", self.operations()?);
+        let client = reqwest::Client::builder().no_proxy().build()?;
+        let answer = client.get(url).send().await?.error_for_status()?;
+        Ok(answer.text().await?)
+    }
+
+    /// One of its metrics, with its labels as they are written; 0 where it has
+    /// not been counted yet.
+    pub async fn metric(&self, name: &str) -> Result<f64> {
+        let all = self.says("/metrics").await?;
+        let value = all.lines().find_map(|line| line.strip_prefix(name));
+        value.map_or(Ok(0.0), |text| Ok(text.trim().parse()?))
+    }
+
+    /// The program, which must run.
+    pub fn running(&self) -> Result<&Program> {
+        self.program
+            .as_ref()
+            .with_context(|| format!("{} does not run", self.name))
+    }
+
+    fn operations(&self) -> Result<&str> {
         let named = |(name, _): &&(String, String)| name == "HOLDFAST_METRICS_ADDR";
-        let (_, address) = self.environment.iter().find(named).context("no address")?;
-        self.get(format!("http://{address}/readyz")).await
+        let found = self.environment.iter().find(named);
+        Ok(&found.context("no address")?.1)
     }
 
     async fn get(&mut self, url: String) -> Result<()> {
@@ -136,7 +164,7 @@ pub struct Cluster {
     pub redis: Redis,
     /// RabbitMQ.
     pub rabbitmq: Option<RabbitMq>,
-    _files: TempDir,
+    files: TempDir,
 }
 
 impl Cluster {
@@ -174,7 +202,7 @@ impl Cluster {
             workers: others("worker", shape.workers)?,
             redis,
             rabbitmq,
-            _files: files,
+            files,
         };
         cluster.up().await?;
         Ok(cluster)
@@ -222,6 +250,12 @@ impl Cluster {
         self.nodes[at].start()?;
         self.nodes[at].answers("/health").await?;
         Ok(Instant::now())
+    }
+
+    /// Leaves the logs where they are, for whoever looks for a cause.
+    pub fn keep_files(&mut self) -> PathBuf {
+        self.files.disable_cleanup(true);
+        self.files.path().to_owned()
     }
 
     /// Everything that is ours.

@@ -67,6 +67,18 @@ impl Redis {
         self.running = None;
     }
 
+    /// It stands still, with its connections open.
+    pub fn pause(&self) {
+        self.running.iter().for_each(|(program, _)| program.pause());
+    }
+
+    /// It goes on.
+    pub fn resume(&self) {
+        self.running
+            .iter()
+            .for_each(|(program, _)| program.resume());
+    }
+
     /// Brings it back, empty, at the same place.
     pub async fn start_again(&mut self) -> Result<()> {
         let files = tempfile::tempdir()?;
@@ -114,6 +126,18 @@ impl RabbitMq {
     pub fn wipe(&mut self) {
         self.running = None;
         self.end_mapper();
+    }
+
+    /// It stands still, with its connections open.
+    pub fn pause(&self) {
+        self.running.iter().for_each(|(program, _)| program.pause());
+    }
+
+    /// It goes on.
+    pub fn resume(&self) {
+        self.running
+            .iter()
+            .for_each(|(program, _)| program.resume());
     }
 
     /// Brings it back, empty, at the same place.

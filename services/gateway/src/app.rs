@@ -13,7 +13,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::dispatch::Dispatcher;
-use crate::download::settle::Settlements;
+use crate::download::settle::{MAX_UNDER_WAY, Settlements};
 use crate::error::ApiError;
 use crate::password::Passwords;
 use crate::secret::Secret;
@@ -29,6 +29,10 @@ const UPLOAD_BYTES: u64 = 1 << 20;
 const DOWNLOAD_BYTES: u64 = 512 << 10;
 /// Requests that ask every group at once (lists, totals), at a time.
 const MAX_FAN_OUTS: usize = 64;
+/// Labels of limits in metrics.
+const REQUESTS: &str = "requests";
+const TRANSFERS: &str = "transfer_bytes";
+const FAN_OUTS: &str = "fan_outs";
 
 /// What a gateway works with; the binary makes it from settings, `holdfast dev`
 /// from its own process.
@@ -77,6 +81,18 @@ pub struct App {
     pub settlements: Settlements,
     transfers: Arc<Semaphore>,
     fan_outs: Arc<Semaphore>,
+    requests: Arc<Semaphore>,
+}
+
+/// One of this gateway's limits, for those who watch it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limit {
+    /// What it limits: the label of its metrics.
+    pub of: &'static str,
+    /// How much is allowed.
+    pub most: u64,
+    /// How much of it is taken now.
+    pub used: u64,
 }
 
 impl App {
@@ -95,9 +111,40 @@ impl App {
             settlements: Settlements::default(),
             transfers: Arc::new(Semaphore::new(slots)),
             fan_outs: Arc::new(Semaphore::new(MAX_FAN_OUTS)),
+            requests: Arc::new(Semaphore::new(settings.max_requests as usize)),
             env,
             settings,
         })
+    }
+
+    /// Takes a place among the requests that are served at once, until the
+    /// permit is dropped.
+    pub fn admit_request(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        try_take(&self.requests, 1, REQUESTS)
+    }
+
+    /// The limits, and how far they are used.
+    pub fn limits(&self) -> [Limit; 5] {
+        let limit = |of, most: u64, free: u64| Limit {
+            of,
+            most,
+            used: most.saturating_sub(free),
+        };
+        let budget = self.settings.memory_budget;
+        let requests = u64::from(self.settings.max_requests);
+        let free = |semaphore: &Semaphore| semaphore.available_permits() as u64;
+        let settlements = self.settlements.under_way() as u64;
+        [
+            limit(REQUESTS, requests, free(&self.requests)),
+            limit(TRANSFERS, budget, self.transfer_bytes_free()),
+            limit("budget_bytes", budget, self.budget.free()),
+            limit(FAN_OUTS, MAX_FAN_OUTS as u64, free(&self.fan_outs)),
+            Limit {
+                of: "settlements",
+                most: MAX_UNDER_WAY as u64,
+                used: settlements,
+            },
+        ]
     }
 
     /// Takes room for a transfer out of the memory budget, until the permit is
@@ -109,10 +156,7 @@ impl App {
             Transfer::Download(size) => size.min(DOWNLOAD_BYTES),
         };
         let slots = bytes.div_ceil(SLOT_BYTES).max(1) as u32;
-        self.transfers
-            .clone()
-            .try_acquire_many_owned(slots)
-            .map_err(|_| ApiError::Busy)
+        try_take(&self.transfers, slots, TRANSFERS)
     }
 
     /// What the memory budget has left for transfers, in bytes.
@@ -122,10 +166,7 @@ impl App {
 
     /// Takes the right to ask every group at once.
     pub fn admit_fan_out(&self) -> Result<OwnedSemaphorePermit, ApiError> {
-        self.fan_outs
-            .clone()
-            .try_acquire_owned()
-            .map_err(|_| ApiError::Busy)
+        try_take(&self.fan_outs, 1, FAN_OUTS)
     }
 
     /// The cluster's state, unless it has not been confirmed for too long.
@@ -175,6 +216,18 @@ impl App {
             Err("no metadata group has a leader".into())
         }
     }
+}
+
+/// Takes of a limit what is free, and never waits for it.
+fn try_take(
+    limit: &Arc<Semaphore>,
+    count: u32,
+    of: &'static str,
+) -> Result<OwnedSemaphorePermit, ApiError> {
+    limit.clone().try_acquire_many_owned(count).map_err(|_| {
+        metrics::counter!("holdfast_refused_total", "limit" => of).increment(1);
+        ApiError::Busy
+    })
 }
 
 /// Where a file lies.

@@ -9,14 +9,16 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use holdfast_runtime::Clock;
+use holdfast_runtime::host::pace::Pace;
 use http_body::{Frame, SizeHint};
+use tokio::sync::OwnedSemaphorePermit;
 
 /// How long a client may send nothing in the middle of a body.
 pub const BODY_IDLE: Duration = Duration::from_secs(30);
 
-/// No byte came for [`BODY_IDLE`].
+/// No byte came for [`BODY_IDLE`], or too few for longer.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
-#[error("no byte of the body came for {BODY_IDLE:?}")]
+#[error("the body's bytes came too slowly, or none for {BODY_IDLE:?}")]
 pub struct BodyIdle;
 
 /// Whether an error of a body is [`BodyIdle`], however it is wrapped.
@@ -31,15 +33,23 @@ pub fn is_idle(error: &(dyn std::error::Error + 'static)) -> bool {
     false
 }
 
-/// A request's body that ends with an error when its client is silent.
+/// A request's body that ends with an error when its client is silent, or
+/// slower than [`Pace`] allows. Time in which nobody asks for the body is ours.
 ///
 /// It gives one frame a turn: the multipart reader takes all that it can get at
 /// once, and would otherwise hold as much as the client can send.
 pub struct IdleBody {
     inner: Body,
     clock: Arc<dyn Clock>,
-    silence: Option<BoxFuture<'static, ()>>,
+    silence: Option<Silence>,
+    pace: Pace,
     rested: bool,
+}
+
+/// The client is waited for.
+struct Silence {
+    since: Duration,
+    deadline: BoxFuture<'static, ()>,
 }
 
 impl IdleBody {
@@ -49,8 +59,23 @@ impl IdleBody {
             inner,
             clock,
             silence: None,
+            pace: Pace::default(),
             rested: true,
         }
+    }
+}
+
+impl IdleBody {
+    fn keeps_pace(&mut self, frame: &Option<Result<Frame<Bytes>, axum::Error>>) -> bool {
+        let Some(silence) = self.silence.take() else {
+            return true;
+        };
+        let waited = self.clock.monotonic().saturating_sub(silence.since);
+        let bytes = match frame {
+            Some(Ok(frame)) => frame.data_ref().map_or(0, Bytes::len) as u64,
+            _ => 0,
+        };
+        self.pace.moved(waited, bytes)
     }
 }
 
@@ -69,13 +94,19 @@ impl http_body::Body for IdleBody {
             return Poll::Pending;
         }
         if let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(cx) {
-            this.silence = None;
             this.rested = frame.is_none();
-            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+            let kept = this.keeps_pace(&frame);
+            return Poll::Ready(match frame {
+                Some(Ok(_)) if !kept => Some(Err(BodyIdle.into())),
+                frame => frame.map(|frame| frame.map_err(Into::into)),
+            });
         }
         let clock = &this.clock;
-        let silence = this.silence.get_or_insert_with(|| clock.sleep(BODY_IDLE));
-        ready!(silence.as_mut().poll(cx));
+        let silence = this.silence.get_or_insert_with(|| Silence {
+            since: clock.monotonic(),
+            deadline: clock.sleep(BODY_IDLE),
+        });
+        ready!(silence.deadline.as_mut().poll(cx));
         Poll::Ready(Some(Err(BodyIdle.into())))
     }
 
@@ -89,13 +120,16 @@ impl http_body::Body for IdleBody {
 }
 
 /// A request that is being served, for as long as this lives.
-pub struct InFlight(());
+pub struct InFlight {
+    _place: Option<OwnedSemaphorePermit>,
+}
 
 impl InFlight {
-    /// Counts one.
-    pub fn begin() -> Self {
+    /// Counts one, which holds a place among the requests served at once,
+    /// unless there was none left.
+    pub fn begin(place: Option<OwnedSemaphorePermit>) -> Self {
         metrics::gauge!("holdfast_http_in_flight").increment(1.0);
-        Self(())
+        Self { _place: place }
     }
 }
 

@@ -56,7 +56,7 @@ pub enum ApiError {
     #[error("the body ended early or broke; nothing was stored")]
     IncompleteBody,
     /// The client sent nothing for too long.
-    #[error("no byte of the body came for too long; nothing was stored")]
+    #[error("the body came too slowly, or no byte of it for too long; nothing was stored")]
     BodyTimeout,
     /// The body has more bytes than are allowed.
     #[error("the file is too large: at most {max} bytes are accepted")]

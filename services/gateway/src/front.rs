@@ -60,7 +60,12 @@ impl<S: Sync> FromRequestParts<S> for Context {
 /// Serves a request.
 pub async fn front(State(app): State<Arc<App>>, request: Request, next: Next) -> Response<Body> {
     let began = app.env.clock.monotonic();
-    let in_flight = InFlight::begin();
+    let place = app.admit_request();
+    let (busy, place) = match place {
+        Ok(place) => (None, Some(place)),
+        Err(busy) => (Some(busy), None),
+    };
+    let in_flight = InFlight::begin(place);
     let request_id =
         request_id(request.headers()).unwrap_or_else(|| hex::encode(app.env.entropy.id()));
     let method = request.method().clone();
@@ -71,9 +76,14 @@ pub async fn front(State(app): State<Arc<App>>, request: Request, next: Next) ->
     };
     let head_only = method == axum::http::Method::HEAD;
     let span = tracing::info_span!("request", %request_id, %method, route);
-    let mut response = serve(&app, &request_id, request, next)
-        .instrument(span.clone())
-        .await;
+    let mut response = match busy {
+        Some(busy) => axum::response::IntoResponse::into_response(busy),
+        None => {
+            serve(&app, &request_id, request, next)
+                .instrument(span.clone())
+                .await
+        }
+    };
     if let Some(Unwritten(error)) = response.extensions().get::<Unwritten>().cloned() {
         let problem = write_problem(&error, &request_id);
         let (mut parts, body) = problem.into_parts();

@@ -35,6 +35,7 @@ use std::sync::Arc;
 
 use holdfast_runtime::Shutdown;
 use holdfast_runtime::clock::within;
+use holdfast_runtime::host::serve::serve;
 use holdfast_runtime::shutdown::DRAIN_DEADLINE;
 
 pub use crate::app::{App, GatewayParts};
@@ -95,7 +96,11 @@ pub async fn run(
         Ok(at) => tracing::info!(%at, "the gateway listens"),
         Err(error) => tracing::info!(%error, "the gateway listens"),
     }
-    server::serve(listener, routes::router(app.clone()), shutdown).await;
+    let router = routes::router(app.clone());
+    serve(listener, router, server::LIMITS, async move {
+        shutdown.begun().await;
+    })
+    .await;
     settle(&app).await;
     Ok(())
 }

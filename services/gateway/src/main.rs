@@ -9,6 +9,7 @@ use holdfast_client::{Cluster, ClusterSettings};
 use holdfast_gateway::settings::{Args, FoundSecrets};
 use holdfast_gateway::{GatewayParts, run};
 use holdfast_queue::RabbitQueue;
+use holdfast_runtime::host::descriptors::raise_descriptor_limit;
 use holdfast_runtime::host::http::HttpTransport;
 use holdfast_runtime::host::signals::end_on_signal;
 use holdfast_runtime::host::system::{SystemClock, SystemEntropy, TokioTasks};
@@ -33,6 +34,7 @@ async fn main() {
 async fn start() -> anyhow::Result<()> {
     let args = Args::parse();
     start_logging(args.log_format, "info,lapin=off");
+    raise_descriptor_limit().context("raising the limit on open files")?;
     let secrets = FoundSecrets::read(&args).await?;
     let (settings, connections) = args.resolve(secrets)?;
     let shutdown = Shutdown::default();

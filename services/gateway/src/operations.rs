@@ -59,6 +59,10 @@ pub fn start_gauges(app: &Arc<App>) {
 }
 
 fn show(app: &App) {
+    for limit in app.limits() {
+        metrics::gauge!("holdfast_limit", "of" => limit.of).set(limit.most as f64);
+        metrics::gauge!("holdfast_limit_used", "of" => limit.of).set(limit.used as f64);
+    }
     let views = app.cluster.leaders();
     let led = || views.values().filter(|view| view.leader.is_some());
     let sum = |field: Count| led().map(|view| field(&view.totals)).sum::<u64>() as f64;

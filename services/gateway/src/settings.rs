@@ -33,6 +33,11 @@ const DEFAULT_STALE_LIMIT: Duration = Duration::from_secs(15 * 60);
 const DEFAULT_KEY_RATE: u32 = 2_000;
 /// Requests a second of one address, unless set: an office behind one address is no attack.
 const DEFAULT_ADDRESS_RATE: u32 = 2_000;
+/// Requests served at once, unless set: more only wait for each other, since
+/// even at a few thousand requests a second these wait less than a second.
+pub const DEFAULT_MAX_REQUESTS: u32 = 1_024;
+/// With fewer a browser's connections already get in each other's way.
+const MIN_MAX_REQUESTS: u32 = 8;
 /// What a running gateway knows of its settings.
 #[derive(Clone)]
 pub struct GatewaySettings {
@@ -51,6 +56,8 @@ pub struct GatewaySettings {
     pub default_expiry: Option<Duration>,
     /// Memory for transfers, in bytes.
     pub memory_budget: u64,
+    /// Requests served at once.
+    pub max_requests: u32,
     /// Requests a second of one access key; 0 is without limit.
     pub key_rate: u32,
     /// Requests a second of one address; 0 is without limit.
@@ -75,6 +82,7 @@ impl GatewaySettings {
             max_expiry: DEFAULT_MAX_EXPIRY,
             default_expiry: None,
             memory_budget: DEFAULT_MEMORY_BUDGET,
+            max_requests: DEFAULT_MAX_REQUESTS,
             key_rate: DEFAULT_KEY_RATE,
             address_rate: DEFAULT_ADDRESS_RATE,
             trusted_proxies: Vec::new(),
@@ -109,6 +117,9 @@ pub struct Args {
     /// Memory for transfers: bytes, or with K, M or G.
     #[arg(long, env = "HOLDFAST_MEMORY_BUDGET", default_value = "192M")]
     pub memory_budget: String,
+    /// Requests served at once; further ones are told to come again.
+    #[arg(long, env = "HOLDFAST_MAX_REQUESTS", default_value_t = DEFAULT_MAX_REQUESTS)]
+    pub max_requests: u32,
     /// Requests a second of one access key; 0 is without limit.
     #[arg(long, env = "HOLDFAST_KEY_RATE", default_value_t = DEFAULT_KEY_RATE)]
     pub key_rate: u32,
@@ -174,6 +185,11 @@ impl Args {
         if memory_budget < MIN_MEMORY_BUDGET {
             return refuse("HOLDFAST_MEMORY_BUDGET must be at least 8M".into());
         }
+        if self.max_requests < MIN_MAX_REQUESTS {
+            return refuse(format!(
+                "HOLDFAST_MAX_REQUESTS must be at least {MIN_MAX_REQUESTS}"
+            ));
+        }
         let max_expiry = duration_setting("HOLDFAST_MAX_EXPIRY", &self.max_expiry, MAX_MAX_EXPIRY)?;
         let default_expiry = match &self.default_expiry {
             Some(text) => Some(
@@ -206,6 +222,7 @@ impl Args {
             max_expiry,
             default_expiry,
             memory_budget,
+            max_requests: self.max_requests,
             key_rate: self.key_rate,
             address_rate: self.address_rate,
             trusted_proxies: self.trusted_proxies.clone(),

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Parser;
 use holdfast_node::{NodeSettings, RunParts, run};
+use holdfast_runtime::host::descriptors::raise_descriptor_limit;
 use holdfast_runtime::secrets::{Secrets, checked_admin_token, read_secret};
 use holdfast_runtime::settings::checked_cluster_secret;
 use holdfast_runtime::{Shutdown, host::signals, telemetry};
@@ -11,6 +12,7 @@ fn main() -> Result<()> {
     let settings = NodeSettings::parse();
     settings.check().map_err(|sentence| anyhow!(sentence))?;
     telemetry::start_logging(settings.log_format, "info");
+    raise_descriptor_limit().context("raising the limit on open files")?;
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?

@@ -14,6 +14,7 @@ use holdfast_metadata::log::LogSettings;
 use holdfast_runtime::host::disk::Directory;
 use holdfast_runtime::host::http::HttpTransport;
 use holdfast_runtime::host::operations::{OperationsParts, serve_operations};
+use holdfast_runtime::host::serve::serve;
 use holdfast_runtime::host::system::{SystemClock, SystemEntropy, TokioTasks};
 use holdfast_runtime::{Disk, Env, Fatal, Shutdown};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -178,7 +179,8 @@ pub async fn start(settings: &NodeSettings, parts: RunParts) -> Result<Running, 
     .await?;
     let end = CancellationToken::new();
     let router = server::router(node.clone(), &parts.credential);
-    let serving = tokio::spawn(server::serve(listener, router, end.clone()));
+    let ending = end.clone().cancelled_owned();
+    let serving = tokio::spawn(serve(listener, router, server::LIMITS, ending));
     if parts.operations {
         serve_own_operations(settings, &node, parts.metrics, &shutdown).await?;
     }

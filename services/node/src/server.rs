@@ -20,7 +20,7 @@ use holdfast_metadata::protocol::{
 };
 use holdfast_model::{FragmentHeader, FragmentId, Generation};
 use holdfast_runtime::Body;
-use holdfast_runtime::host::http::{CALL_TYPE, answer_call};
+use holdfast_runtime::host::http::{CALL_TYPE, HeadRoom, answer_call};
 use serde::Deserialize;
 use serde_json::json;
 use subtle::ConstantTimeEq;
@@ -28,7 +28,7 @@ use subtle::ConstantTimeEq;
 use crate::node::{Node, NodeHandler};
 
 mod listen;
-pub use listen::serve;
+pub use listen::LIMITS;
 
 /// Rows of a page of `/files`, unless told.
 const DEFAULT_FILES: u32 = 1_000;
@@ -38,6 +38,7 @@ const DEFAULT_FILES: u32 = 1_000;
 pub struct Site {
     node: Arc<Node>,
     credential: Arc<str>,
+    heads: HeadRoom,
 }
 
 /// The routes of a node.
@@ -45,6 +46,7 @@ pub fn router(node: Arc<Node>, credential: &str) -> Router {
     let site = Site {
         node,
         credential: credential.into(),
+        heads: HeadRoom::default(),
     };
     Router::new()
         .route("/upload", post(upload))
@@ -100,7 +102,15 @@ async fn call(State(site): State<Site>, request: Request) -> Response {
     }
     let (parts, body) = request.into_parts();
     let handler = NodeHandler(site.node.clone());
-    match answer_call(&handler, parts.uri.path(), &parts.headers, body).await {
+    match answer_call(
+        &handler,
+        parts.uri.path(),
+        &parts.headers,
+        body,
+        &site.heads,
+    )
+    .await
+    {
         Some(response) => response.map(HttpBody::new),
         None => (StatusCode::NOT_FOUND, "there is no such call\n").into_response(),
     }

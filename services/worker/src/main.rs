@@ -7,6 +7,7 @@ use clap::Parser;
 use holdfast_cache::RedisCache;
 use holdfast_client::{Cluster, ClusterSettings};
 use holdfast_queue::RabbitQueue;
+use holdfast_runtime::host::descriptors::raise_descriptor_limit;
 use holdfast_runtime::host::http::HttpTransport;
 use holdfast_runtime::host::signals::end_on_signal;
 use holdfast_runtime::host::system::{SystemClock, SystemEntropy, TokioTasks};
@@ -35,6 +36,7 @@ async fn start() -> anyhow::Result<()> {
     let metrics = telemetry::install_metrics()
         .map_err(anyhow::Error::msg)
         .context("installing metrics")?;
+    raise_descriptor_limit().context("raising the limit on open files")?;
     let secrets = FoundSecrets::read(&args).await?;
     let (settings, connections) = args.resolve(secrets)?;
     let shutdown = Shutdown::default();

@@ -1,7 +1,9 @@
 //! A chunk's stored bytes, from whichever fragment gives them.
 //!
-//! Fragments are tried in order: nodes that are up first, among those a random
-//! one. When one fails in mid-chunk the next goes on at the byte that was due.
+//! Fragments are tried in order: nodes that are up first, among those the ones
+//! that were not slow lately, among those a random one. When one lets us wait,
+//! another is asked as well, and whichever gives the block first goes on
+//! ([`ChunkSource::block`]). When one fails in mid-chunk the next goes on at the byte that was due.
 //! When none is left the chunk's row is fetched once more, since repair may
 //! have moved fragments meanwhile, and all are tried a second time.
 
@@ -20,11 +22,18 @@ use holdfast_runtime::clock::within;
 use crate::blocks::BlockDecoder;
 use crate::cluster::Cluster;
 use crate::error::{CallError, ClusterError};
+use crate::manager::Health;
 use crate::node::{DOWNLOAD_DEADLINE, Pieces};
 
 /// How long a node may give nothing in the middle of a fragment. Less than the
 /// transport allows: there is another fragment.
 const PIECE_DEADLINE: Duration = Duration::from_secs(5);
+/// How long a node may let us wait for a block before another one is asked as
+/// well: longer than a disk that works takes, and a busy machine.
+const HEDGE_AFTER: Duration = Duration::from_millis(150);
+/// A node that gives fewer bytes a second than this, time in which nobody asks
+/// not counted, uses up that patience by and by.
+const SLOW_BYTES_PER_SECOND: u64 = 4 << 20;
 /// How often a chunk's fragments are all tried.
 const PASSES: u32 = 2;
 
@@ -49,6 +58,86 @@ struct OpenFragment {
     blocks: BlockDecoder,
     /// The stored byte with which the next block begins.
     at: u64,
+    /// What it has given.
+    bytes: u64,
+    /// How long that was waited for.
+    waited: Duration,
+}
+
+/// What is wanted of any fragment of the chunk.
+#[derive(Clone, Copy)]
+struct Want {
+    group: GroupId,
+    upload: UploadId,
+    chunk: u32,
+    stored: u64,
+    next: u64,
+    end: u64,
+}
+
+/// Where the next block is to come from.
+enum Source {
+    /// A fragment that is being read.
+    Open(OpenFragment),
+    /// One that is not open yet.
+    Place(FragmentPlace),
+}
+
+impl Source {
+    fn place(&self) -> FragmentPlace {
+        match self {
+            Self::Open(open) => open.place,
+            Self::Place(place) => *place,
+        }
+    }
+
+    /// How long to wait for its next block before another fragment is asked as
+    /// well: what it has not used up by being slow before.
+    fn patience(&self) -> Duration {
+        match self {
+            Self::Open(open) => {
+                let fair = Duration::from_micros(open.bytes * 1_000_000 / SLOW_BYTES_PER_SECOND);
+                let allowed = HEDGE_AFTER.saturating_add(fair);
+                allowed.saturating_sub(open.waited).min(HEDGE_AFTER)
+            }
+            Self::Place(_) => HEDGE_AFTER,
+        }
+    }
+}
+
+/// What one or two attempts have come to.
+struct Outcome {
+    won: Option<(OpenFragment, Bytes)>,
+    failed: Vec<(FragmentPlace, CallError)>,
+}
+
+impl Outcome {
+    fn of(result: Result<(OpenFragment, Bytes), CallError>, place: FragmentPlace) -> Self {
+        match result {
+            Ok(won) => Self {
+                won: Some(won),
+                failed: Vec::new(),
+            },
+            Err(error) => Self {
+                won: None,
+                failed: vec![(place, error)],
+            },
+        }
+    }
+
+    /// Waits for the other attempt when this one has failed.
+    async fn or(
+        mut self,
+        other: impl Future<Output = Result<(OpenFragment, Bytes), CallError>>,
+        place: FragmentPlace,
+    ) -> Self {
+        if self.won.is_none() {
+            let mut second = Self::of(other.await, place);
+            self.won = second.won;
+            self.failed.append(&mut second.failed);
+        }
+        self
+    }
 }
 
 impl ChunkSource {
@@ -59,6 +148,7 @@ impl ChunkSource {
         chunk: Chunk,
         range: Range<u64>,
     ) -> Self {
+        cluster.manager().laggards().earn();
         Self {
             group,
             upload,
@@ -83,30 +173,88 @@ impl ChunkSource {
     /// The next verified bytes, at most a block; `None` at the range's end.
     pub async fn block(&mut self, cluster: &Cluster) -> Result<Option<Bytes>, ClusterError> {
         while self.next < self.end {
-            let mut open = match self.open.take() {
-                Some(open) => open,
-                None => {
-                    let place = self.next_place(cluster).await?;
-                    match self.open(cluster, place).await {
-                        Ok(open) => open,
-                        Err(error) => {
-                            self.note(place, &error);
-                            continue;
-                        }
-                    }
-                }
+            let source = match self.open.take() {
+                Some(open) => Source::Open(open),
+                None => Source::Place(self.next_place(cluster).await?),
             };
-            match self.next_of(cluster, &mut open).await {
-                Ok(block) => {
-                    self.next += block.len() as u64;
-                    self.open = Some(open);
-                    return Ok(Some(block));
-                }
-                Err(error) => self.note(open.place, &error),
+            if let Some((open, block)) = self.race(cluster, source).await {
+                self.next += block.len() as u64;
+                self.open = Some(open);
+                return Ok(Some(block));
             }
         }
         self.open = None;
         Ok(None)
+    }
+
+    /// The next block of one fragment, or of another one when the first lets
+    /// us wait for longer than its patience: whichever comes first. None when
+    /// those that were asked have failed.
+    async fn race(&mut self, cluster: &Cluster, source: Source) -> Option<(OpenFragment, Bytes)> {
+        let clock = &*cluster.env().clock;
+        let want = Want {
+            group: self.group,
+            upload: self.upload,
+            chunk: self.chunk.index,
+            stored: u64::from(self.chunk.stored),
+            next: self.next,
+            end: self.end,
+        };
+        let (place, patience) = (source.place(), source.patience());
+        let began = clock.monotonic();
+        let (outcome, hedged) = {
+            let first = want.attempt(cluster, source);
+            tokio::pin!(first);
+            match within(clock, patience, &mut first).await {
+                Some(outcome) => (Outcome::of(outcome, place), None),
+                None => match self.place_for_hedge(cluster) {
+                    None => (Outcome::of(first.await, place), None),
+                    Some(other) => {
+                        metrics::counter!("holdfast_hedged_reads_total").increment(1);
+                        let second = want.attempt(cluster, Source::Place(other));
+                        tokio::pin!(second);
+                        let outcome = tokio::select! {
+                            biased;
+                            done = &mut first => Outcome::of(done, place).or(second, other).await,
+                            done = &mut second => Outcome::of(done, other).or(first, place).await,
+                        };
+                        (outcome, Some(other))
+                    }
+                },
+            }
+        };
+        let Outcome { mut won, failed } = outcome;
+        if let Some((open, _)) = &mut won {
+            open.waited += clock.monotonic().saturating_sub(began);
+        }
+        if let Some(other) = hedged {
+            self.places.retain(|at| *at != other);
+            let winner = won.as_ref().map(|(open, _)| open.place);
+            if winner == Some(other) {
+                cluster.manager().note_slow(place.disk);
+            }
+            // Who was not needed, or only slow, may be asked again, last.
+            for asked in [place, other] {
+                let has_failed = failed.iter().any(|(at, _)| *at == asked);
+                if winner != Some(asked) && !has_failed {
+                    self.places.push_back(asked);
+                }
+            }
+        }
+        for (place, error) in failed {
+            self.note(place, &error);
+        }
+        won
+    }
+
+    /// Another fragment, whose node is up and not slow, if a hedge may be made.
+    fn place_for_hedge(&self, cluster: &Cluster) -> Option<FragmentPlace> {
+        let manager = cluster.manager();
+        let fit = |place: &&FragmentPlace| {
+            manager.health_of_disk(place.disk) == Health::Up && !manager.is_slow(place.disk)
+        };
+        let place = self.places.iter().find(fit)?;
+        manager.laggards().may_hedge().then_some(*place)
     }
 
     async fn next_place(&mut self, cluster: &Cluster) -> Result<FragmentPlace, ClusterError> {
@@ -136,8 +284,41 @@ impl ChunkSource {
         }
     }
 
+    fn note(&mut self, place: FragmentPlace, error: &CallError) {
+        tracing::warn!(disk = %place.disk, upload = %self.upload, chunk = self.chunk.index, %error,
+            "a fragment could not be read");
+        let gone = matches!(
+            error,
+            CallError::Node(NodeError::NoSuchFragment | NodeError::Corrupt)
+        );
+        if gone {
+            self.missing.push(MissingFragment {
+                upload: self.upload,
+                chunk: self.chunk.index,
+                place,
+            });
+        }
+    }
+}
+
+impl Want {
+    /// Opens a fragment where it is not open yet, and reads its next block.
+    async fn attempt(
+        self,
+        cluster: &Cluster,
+        source: Source,
+    ) -> Result<(OpenFragment, Bytes), CallError> {
+        let mut open = match source {
+            Source::Open(open) => open,
+            Source::Place(place) => self.open(cluster, place).await?,
+        };
+        let block = self.next_of(cluster, &mut open).await?;
+        open.bytes += block.len() as u64;
+        Ok((open, block))
+    }
+
     async fn open(
-        &mut self,
+        self,
         cluster: &Cluster,
         place: FragmentPlace,
     ) -> Result<OpenFragment, CallError> {
@@ -147,7 +328,7 @@ impl ChunkSource {
             .ok_or_else(|| NodeError::Mistaken("no node has the disk".into()))?;
         let request = DownloadRequest {
             disk: place.disk,
-            id: place.id(self.group, self.upload, self.chunk.index),
+            id: place.id(self.group, self.upload, self.chunk),
             first: self.next,
             end: self.end,
         };
@@ -155,7 +336,7 @@ impl ChunkSource {
         let (head, pieces) = within(&*cluster.env().clock, limit, node.download(&request, None))
             .await
             .unwrap_or(Err(TransportError::Deadline { limit }.into()))?;
-        if head.bytes != u64::from(self.chunk.stored) {
+        if head.bytes != self.stored {
             // Another length than was committed: whatever it is, it is not
             // this fragment.
             return Err(NodeError::Corrupt.into());
@@ -169,22 +350,20 @@ impl ChunkSource {
             pieces,
             blocks: BlockDecoder::default(),
             at: head.first,
+            bytes: 0,
+            waited: Duration::ZERO,
         })
     }
 
     /// What of the next block is wanted.
-    async fn next_of(
-        &mut self,
-        cluster: &Cluster,
-        open: &mut OpenFragment,
-    ) -> Result<Bytes, CallError> {
+    async fn next_of(self, cluster: &Cluster, open: &mut OpenFragment) -> Result<Bytes, CallError> {
         let limit = PIECE_DEADLINE;
         loop {
             if let Some(mut block) = open.blocks.next_block().map_err(TransportError::from)? {
                 let begins = open.at;
                 open.at += block.len() as u64;
                 let whole = block.len() == BLOCK_BYTES;
-                if !whole && open.at != u64::from(self.chunk.stored) {
+                if !whole && open.at != self.stored {
                     let reason = "a short block in the middle of a fragment".into();
                     return Err(TransportError::Malformed { reason }.into());
                 }
@@ -208,22 +387,6 @@ impl ChunkSource {
             }
         }
     }
-
-    fn note(&mut self, place: FragmentPlace, error: &CallError) {
-        tracing::warn!(disk = %place.disk, upload = %self.upload, chunk = self.chunk.index, %error,
-            "a fragment could not be read");
-        let gone = matches!(
-            error,
-            CallError::Node(NodeError::NoSuchFragment | NodeError::Corrupt)
-        );
-        if gone {
-            self.missing.push(MissingFragment {
-                upload: self.upload,
-                chunk: self.chunk.index,
-                place,
-            });
-        }
-    }
 }
 
 /// Fragments in the order in which to try them.
@@ -232,9 +395,10 @@ fn in_order(cluster: &Cluster, places: &[FragmentPlace]) -> VecDeque<FragmentPla
         .iter()
         .map(|place| {
             let health = cluster.manager().health_of_disk(place.disk);
-            (health, cluster.env().entropy.number(), *place)
+            let slow = cluster.manager().is_slow(place.disk);
+            ((health, slow, cluster.env().entropy.number()), *place)
         })
         .collect();
-    ranked.sort_by_key(|(health, tie, _)| (*health, *tie));
-    ranked.into_iter().map(|(_, _, place)| place).collect()
+    ranked.sort_by_key(|(rank, _)| *rank);
+    ranked.into_iter().map(|(_, place)| place).collect()
 }

@@ -4,8 +4,8 @@
 //! OpenChunk --send*--> OpenChunk --end--> ClosingChunk --settle--> Chunk
 //! ```
 //!
-//! A node that fails, or is slower than the others by [`SLOWER_LIMIT`] on a
-//! stripe, is left behind while enough remain; else the chunk fails.
+//! A node that fails, or for which the others have waited [`SLOWER_LIMIT`] in
+//! this chunk, is left behind while enough remain; else the chunk fails.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -19,8 +19,11 @@ use holdfast_runtime::clock::within;
 use super::fragment::{Column, FragmentUpload, Piece};
 use crate::error::{CallError, ClusterError};
 
-/// How much slower than enough others a node may be with a stripe.
-const SLOWER_LIMIT: Duration = Duration::from_secs(5);
+/// How long enough others may wait for the rest, over all stripes of a chunk:
+/// more than one sync of a slow disk, and little beside what an upload of many
+/// chunks takes. A limit for each stripe alone would let a node hold back every
+/// one of them.
+const SLOWER_LIMIT: Duration = Duration::from_secs(2);
 /// How long a stripe may take when not even enough nodes take it.
 const STRIPE_LIMIT: Duration = Duration::from_secs(30);
 /// How long a chunk waits for its last fragments once enough are durable.
@@ -42,6 +45,17 @@ pub(super) struct OpenChunk {
     pub shape: ChunkShape,
     pub stored: u64,
     fragments: Vec<FragmentUpload>,
+    /// How long enough fragments have waited for the others so far.
+    waited: Duration,
+}
+
+/// Who no longer takes part in a chunk.
+#[derive(Default)]
+pub(super) struct Behind {
+    /// Their uploads have ended.
+    pub failed: BTreeSet<DiskId>,
+    /// They were too slow.
+    pub late: BTreeSet<DiskId>,
 }
 
 /// A chunk whose bytes are all sent.
@@ -57,6 +71,8 @@ pub(super) struct ClosingChunk {
 pub(super) struct Settled {
     pub chunk: Chunk,
     pub failed: BTreeSet<DiskId>,
+    /// Of those, who gave no answer in time.
+    pub late: BTreeSet<DiskId>,
 }
 
 impl OpenChunk {
@@ -65,23 +81,23 @@ impl OpenChunk {
             shape,
             stored: 0,
             fragments,
+            waited: Duration::ZERO,
         }
     }
 
-    /// Sends a stripe of `bytes` bytes to all fragments; disks that are left
-    /// behind join `failed`.
+    /// Sends a stripe of `bytes` bytes to all fragments; who is left behind.
     pub async fn send(
         &mut self,
         env: &Env,
         columns: &[Column],
         bytes: usize,
-        failed: &mut BTreeSet<DiskId>,
-    ) -> Result<(), ClusterError> {
+    ) -> Result<Behind, ClusterError> {
         let column = |index: u8| columns.get(usize::from(index)).cloned();
-        self.send_all(env, failed, |index| column(index).map(Piece::Column))
+        let behind = self
+            .send_all(env, |index| column(index).map(Piece::Column))
             .await?;
         self.stored += bytes as u64;
-        Ok(())
+        Ok(behind)
     }
 
     /// Says to all fragments that this was all. `size` is what the chunk holds
@@ -90,16 +106,16 @@ impl OpenChunk {
         mut self,
         env: &Env,
         size: u32,
-        failed: &mut BTreeSet<DiskId>,
-    ) -> Result<ClosingChunk, ClusterError> {
-        self.send_all(env, failed, |_| Some(Piece::End)).await?;
-        Ok(ClosingChunk {
+    ) -> Result<(ClosingChunk, Behind), ClusterError> {
+        let behind = self.send_all(env, |_| Some(Piece::End)).await?;
+        let closing = ClosingChunk {
             shape: self.shape,
             size,
             stored: self.stored,
             since: env.clock.monotonic(),
             fragments: self.fragments,
-        })
+        };
+        Ok((closing, behind))
     }
 
     /// Sends every fragment its piece at once: all may take as long as enough
@@ -107,11 +123,11 @@ impl OpenChunk {
     async fn send_all(
         &mut self,
         env: &Env,
-        failed: &mut BTreeSet<DiskId>,
         piece: impl Fn(u8) -> Option<Piece>,
-    ) -> Result<(), ClusterError> {
+    ) -> Result<Behind, ClusterError> {
         let enough = self.shape.redundancy.enough();
         let mut done: BTreeSet<u8> = BTreeSet::new();
+        let mut ended: BTreeSet<u8> = BTreeSet::new();
         let mut sending: FuturesUnordered<_> = self
             .fragments
             .iter()
@@ -119,44 +135,49 @@ impl OpenChunk {
             .map(|(fragment, piece)| async move { (fragment.index, fragment.send(piece).await) })
             .collect();
         let mut end = env.clock.monotonic().saturating_add(STRIPE_LIMIT);
+        let mut enough_at = None;
         loop {
             let left = end.saturating_sub(env.clock.monotonic());
             match within(&*env.clock, left, sending.next()).await {
                 None | Some(None) => break,
-                Some(Some((_, false))) => {}
+                Some(Some((index, false))) => {
+                    ended.insert(index);
+                }
                 Some(Some((index, true))) => {
                     done.insert(index);
                     if done.len() == enough {
-                        end = env.clock.monotonic().saturating_add(SLOWER_LIMIT);
+                        let now = env.clock.monotonic();
+                        enough_at = Some(now);
+                        end = now.saturating_add(SLOWER_LIMIT.saturating_sub(self.waited));
                     }
                 }
             }
         }
         drop(sending);
-        Self::keep(&mut self.fragments, &done, failed, enough)
+        if let Some(at) = enough_at {
+            self.waited += env.clock.monotonic().saturating_sub(at);
+        }
+        self.keep(&done, &ended)
     }
 
-    fn keep(
-        fragments: &mut Vec<FragmentUpload>,
-        done: &BTreeSet<u8>,
-        failed: &mut BTreeSet<DiskId>,
-        enough: usize,
-    ) -> Result<(), ClusterError> {
-        fragments.retain(|fragment| {
+    fn keep(&mut self, done: &BTreeSet<u8>, ended: &BTreeSet<u8>) -> Result<Behind, ClusterError> {
+        let mut behind = Behind::default();
+        self.fragments.retain(|fragment| {
             let keep = done.contains(&fragment.index);
             if !keep {
                 tracing::warn!(disk = %fragment.disk, "a node is left behind in an upload");
-                failed.insert(fragment.disk);
+                match ended.contains(&fragment.index) {
+                    true => behind.failed.insert(fragment.disk),
+                    false => behind.late.insert(fragment.disk),
+                };
             }
             keep
         });
-        if fragments.len() < enough {
-            return Err(ClusterError::NotEnoughNodes {
-                have: fragments.len(),
-                need: enough,
-            });
+        let (have, need) = (self.fragments.len(), self.shape.redundancy.enough());
+        if have < need {
+            return Err(ClusterError::NotEnoughNodes { have, need });
         }
-        Ok(())
+        Ok(behind)
     }
 }
 
@@ -166,6 +187,7 @@ impl ClosingChunk {
         let enough = self.shape.redundancy.enough();
         let mut durable = Vec::new();
         let mut failed: BTreeSet<DiskId> = self.fragments.iter().map(|f| f.disk).collect();
+        let mut late = failed.clone();
         let mut full = false;
         let mut end = self.since.saturating_add(DURABLE_LIMIT);
         let expected = self.stored;
@@ -185,24 +207,27 @@ impl ClosingChunk {
             // An answer that is there already counts, however late it is looked at.
             match within(&*env.clock, left, waiting.next()).await {
                 None | Some(None) => break,
-                Some(Some((place, Ok(answered)))) => match answered.result {
-                    Ok(bytes) if bytes == expected => {
-                        failed.remove(&place.disk);
-                        durable.push(place);
-                        if durable.len() == enough {
-                            end = answered.at.saturating_add(LAST_FRAGMENTS_LIMIT);
+                Some(Some((place, answer))) => {
+                    late.remove(&place.disk);
+                    let Ok(answered) = answer else { continue };
+                    match answered.result {
+                        Ok(bytes) if bytes == expected => {
+                            failed.remove(&place.disk);
+                            durable.push(place);
+                            if durable.len() == enough {
+                                end = answered.at.saturating_add(LAST_FRAGMENTS_LIMIT);
+                            }
+                        }
+                        Ok(bytes) => {
+                            tracing::error!(disk = %place.disk, bytes, expected,
+                                "a node took another number of bytes than were sent");
+                        }
+                        Err(error) => {
+                            tracing::warn!(disk = %place.disk, %error, "a fragment was not stored");
+                            full |= is_full(&error);
                         }
                     }
-                    Ok(bytes) => {
-                        tracing::error!(disk = %place.disk, bytes, expected,
-                            "a node took another number of bytes than were sent");
-                    }
-                    Err(error) => {
-                        tracing::warn!(disk = %place.disk, %error, "a fragment was not stored");
-                        full |= is_full(&error);
-                    }
-                },
-                Some(Some((_, Err(_ended)))) => {}
+                }
             }
         }
         if durable.len() < enough {
@@ -228,6 +253,7 @@ impl ClosingChunk {
                 fragments: durable,
             },
             failed,
+            late,
         })
     }
 }

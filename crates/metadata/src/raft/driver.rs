@@ -7,6 +7,7 @@ use holdfast_model::GroupId;
 use holdfast_runtime::{Disk, Env, Shutdown};
 use tokio::sync::{mpsc, oneshot};
 
+use self::stalls::Stalls;
 use super::applier::{Applied, Applier, Committed, Work};
 use super::group::{Command, Group, Reading};
 use super::peers::{ClockOff, ClockSeen, Identity, Peer};
@@ -27,6 +28,7 @@ mod events;
 mod handle;
 mod open;
 mod progress;
+mod stalls;
 
 pub use handle::Groups;
 
@@ -121,6 +123,7 @@ pub(super) struct Driver {
     leaving: BTreeSet<GroupId>,
     clock_off: ClockOff,
     handing_over: Option<Answerer<()>>,
+    stalls: Stalls,
 }
 
 impl Driver {
@@ -145,6 +148,10 @@ impl Driver {
                     while let Ok(more) = applied.try_recv() { self.on_applied(more); }
                 }
                 () = sleep => {
+                    let now = self.env.clock.monotonic();
+                    if self.stalls.note(now, now.saturating_sub(next_tick)) {
+                        self.lead_no_more_for_now();
+                    }
                     self.on_tick();
                     // After a stall, ticks that were missed are not made up for.
                     next_tick = self.env.clock.monotonic() + TICK;

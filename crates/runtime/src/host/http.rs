@@ -14,6 +14,7 @@ use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use http::{HeaderMap, Response, StatusCode, header};
 use http_body_util::{BodyExt, StreamBody};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::transport::{Address, Body, Call, Handler, Reply, Transport, TransportError};
 
@@ -24,6 +25,14 @@ pub const REQUEST_ID: &str = "x-request-id";
 /// The longest head: a full metadata command with its inline data and chunk lists, and a batch of
 /// Raft messages, stay well below.
 pub const MAX_HEAD_BYTES: usize = 32 << 20;
+/// Heads of at most so many bytes are read without asking for room: any command
+/// of a client fits.
+const SMALL_HEAD_BYTES: usize = 64 << 10;
+/// What longer heads that are being read and answered may hold together in a
+/// process, in KiB: eight of the longest, and they wait for each other in turn.
+const LONG_HEADS_KIB: u32 = 8 * (MAX_HEAD_BYTES >> 10) as u32;
+/// Idle connections kept to one process; a burst's others are closed.
+const MAX_IDLE_CONNECTIONS: usize = 512;
 /// How long a stream may give nothing before it counts as broken.
 const PIECE_DEADLINE: Duration = Duration::from_secs(10);
 /// A dead machine is silent; a connection attempt on a local network is not slow.
@@ -50,6 +59,7 @@ impl HttpTransport {
             .tcp_nodelay(true)
             .connect_timeout(CONNECT_DEADLINE)
             .pool_idle_timeout(IDLE_DEADLINE)
+            .pool_max_idle_per_host(MAX_IDLE_CONNECTIONS)
             .tcp_keepalive(IDLE_DEADLINE / 2)
             .build()?;
         Ok(Self {
@@ -93,7 +103,8 @@ impl HttpTransport {
             .bytes_stream()
             .map_err(move |error| from_reqwest(&to, &error))
             .boxed();
-        let (head, body) = split_head(pieces).await?;
+        // Answers are bounded by what was asked for: no room to wait for.
+        let (head, body, _) = split_head(pieces, None).await?;
         Ok(Reply { head, body })
     }
 }
@@ -130,8 +141,35 @@ fn framed_head(head: &Bytes) -> Bytes {
 
 type Pieces = BoxStream<'static, Result<Bytes, TransportError>>;
 
+/// Room for long heads, which the calls that a process answers share.
+#[derive(Clone, Debug)]
+pub struct HeadRoom(Arc<Semaphore>);
+
+impl Default for HeadRoom {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(LONG_HEADS_KIB as usize)))
+    }
+}
+
+impl HeadRoom {
+    /// Waits for room for a long head; none is needed for others.
+    async fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        if bytes <= SMALL_HEAD_BYTES {
+            return None;
+        }
+        let kib = bytes.div_ceil(1 << 10) as u32;
+        // Fails only when the semaphore is closed, which it never is.
+        let taken = self.0.clone().acquire_many_owned(kib.min(LONG_HEADS_KIB));
+        taken.await.ok()
+    }
+}
+
 /// Takes the head off the front of a stream.
-async fn split_head(mut pieces: Pieces) -> Result<(Bytes, Body), TransportError> {
+async fn split_head(
+    mut pieces: Pieces,
+    room: Option<&HeadRoom>,
+) -> Result<(Bytes, Body, Option<OwnedSemaphorePermit>), TransportError> {
+    let mut held = None;
     let mut buffer = BytesMut::new();
     let malformed = |reason: &str| TransportError::Malformed {
         reason: reason.into(),
@@ -142,6 +180,11 @@ async fn split_head(mut pieces: Pieces) -> Result<(Bytes, Body), TransportError>
             if len > MAX_HEAD_BYTES {
                 return Err(malformed("its head is too long"));
             }
+            if held.is_none()
+                && let Some(room) = room
+            {
+                held = room.take(len).await;
+            }
             if buffer.len() >= 4 + len {
                 buffer.advance(4);
                 let head = buffer.split_to(len).freeze();
@@ -151,7 +194,7 @@ async fn split_head(mut pieces: Pieces) -> Result<(Bytes, Body), TransportError>
                         .chain(pieces)
                         .boxed(),
                 );
-                return Ok((head, Body::Stream(body)));
+                return Ok((head, Body::Stream(body), held));
             }
         }
         match tokio::time::timeout(PIECE_DEADLINE, pieces.next()).await {
@@ -197,6 +240,7 @@ pub async fn answer_call<B>(
     path: &str,
     headers: &HeaderMap,
     body: B,
+    room: &HeadRoom,
 ) -> Option<Response<ResponseBody>>
 where
     B: http_body_util::BodyExt<Data = Bytes> + Send + 'static,
@@ -217,7 +261,7 @@ where
             reason: error.to_string(),
         })
         .boxed();
-    let (head, body) = match split_head(pieces).await {
+    let (head, body, held) = match split_head(pieces, Some(room)).await {
         Ok(parts) => parts,
         Err(error) => return Some(plain(StatusCode::BAD_REQUEST, &error.to_string())),
     };
@@ -231,6 +275,7 @@ where
             request_id,
         })
         .await;
+    drop(held);
     let head = framed_head(&reply.head);
     let body = match reply.body {
         Body::Empty => http_body_util::Full::new(head)

@@ -15,10 +15,21 @@ use axum::{Json, Router};
 
 pub use metrics_exporter_prometheus::PrometheusHandle;
 
+use super::serve::{ServeLimits, serve};
 use crate::Shutdown;
 
 /// How often histograms are folded; without it they grow with every request.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Few look, and none of them sends much.
+const LIMITS: ServeLimits = ServeLimits {
+    name: "operations",
+    connections: 256,
+    head_deadline: Duration::from_secs(15),
+    buffer_bytes: 16 << 10,
+    headers: 100,
+    drain: Duration::ZERO,
+};
 
 /// Whether the process can do its work, and if not, why.
 pub type ReadyCheck = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
@@ -59,11 +70,7 @@ pub async fn serve_operations(
         });
     }
     let app = operations_router(parts, shutdown);
-    tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, app).await {
-            tracing::error!(%error, "the port of operations is no longer served");
-        }
-    });
+    tokio::spawn(serve(listener, app, LIMITS, std::future::pending()));
     Ok(listening)
 }
 

@@ -21,7 +21,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// Reports of one request: about eight minutes, less than outcomes are remembered.
 const MAX_REPORTS: u32 = 9;
 /// Reports under way; further ones are dropped, and their downloads count.
-const MAX_UNDER_WAY: usize = 10_000;
+pub const MAX_UNDER_WAY: usize = 10_000;
 
 /// Reports under way.
 #[derive(Default)]

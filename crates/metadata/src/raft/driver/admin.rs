@@ -184,6 +184,12 @@ impl Driver {
         self.check_hand_over();
     }
 
+    /// This process does not get to run: others lead better.
+    pub(super) fn lead_no_more_for_now(&mut self) {
+        tracing::warn!("this process stands still too often to lead: others are asked to");
+        self.give_leadership_away();
+    }
+
     pub(super) fn give_leadership_away(&mut self) {
         let led: Vec<_> = self
             .groups

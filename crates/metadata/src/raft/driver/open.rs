@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use holdfast_model::GroupId;
 use tokio::sync::mpsc;
 
-use super::{Driver, Group, GroupsParts, Inbox, StartError, Work};
+use super::{Driver, Group, GroupsParts, Inbox, Stalls, StartError, Work};
 use crate::log::{GroupLog, LogEnd, LogFiles};
 use crate::raft::applier;
 use crate::raft::rounds::Rounds;
@@ -41,6 +41,7 @@ impl Driver {
             leaving: BTreeSet::new(),
             clock_off: parts.clock_off,
             handing_over: None,
+            stalls: Stalls::default(),
         };
         for (id, log) in recovered.groups {
             driver.open_group(id, Some(log))?;

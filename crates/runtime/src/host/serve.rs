@@ -1,0 +1,299 @@
+//! Serving HTTP/1.1: a limit on connections, deadlines on every side, and an
+//! orderly end. Gateway, storage node and the port of operations all listen
+//! through this, so that none of them can be held up by silent, slow or too
+//! many clients.
+//!
+//! Who comes past the limit of connections is told so, 503 with `Retry-After`,
+//! and not left to wait in the system's queue. A head that does not come in
+//! time, and a client that takes its answer too slowly ([`super::pace`]), end
+//! their connection.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::ConnectInfo;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tower::ServiceExt;
+
+use super::descriptors::descriptor_limit;
+use super::pace::PatientStream;
+
+/// How long to wait when the system gives no more sockets.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Connections that are told at once that there are too many; what comes
+/// beyond is closed without a word.
+const MAX_REFUSALS: usize = 256;
+/// How long one of them may take to read it.
+const REFUSAL_DEADLINE: Duration = Duration::from_secs(1);
+/// What of its request is read meanwhile, in bytes: a connection that is closed
+/// with bytes unread is reset, and the answer with it.
+const REFUSAL_READ_BYTES: usize = 16 << 10;
+/// The answer past the limit of connections.
+const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
+content-type: application/problem+json\r\nretry-after: 1\r\nconnection: close\r\n\
+content-length: 116\r\n\r\n\
+{\"type\":\"about:blank\",\"title\":\"Busy\",\"status\":503,\"detail\":\"too many connections\",\
+\"code\":\"busy\",\"request_id\":\"none\"}";
+
+/// What a listener allows.
+#[derive(Clone, Copy, Debug)]
+pub struct ServeLimits {
+    /// Its name, a label of metrics.
+    pub name: &'static str,
+    /// Connections at a time; half of the process's descriptors where that is less.
+    pub connections: usize,
+    /// How long a request's head may take, and a kept connection may be silent.
+    pub head_deadline: Duration,
+    /// What a connection buffers at most, which also bounds the head of a request.
+    pub buffer_bytes: usize,
+    /// Lines of a request's head.
+    pub headers: usize,
+    /// How long what runs may take to finish at the end.
+    pub drain: Duration,
+}
+
+impl ServeLimits {
+    /// How many connections it really takes: the other descriptors are for
+    /// files and for calls to other processes.
+    fn connections_at_most(&self) -> usize {
+        let descriptors = descriptor_limit().map_or(usize::MAX, |limit| limit as usize);
+        self.connections.min(descriptors / 2).max(1)
+    }
+}
+
+/// Serves until `end` resolves, then finishes what runs.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    limits: ServeLimits,
+    end: impl Future<Output = ()>,
+) {
+    let most = limits.connections_at_most();
+    let gate = Gate::new(limits.name, most);
+    let graceful = GracefulShutdown::new();
+    let builder = builder(&limits);
+    tokio::pin!(end);
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = &mut end => break,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of descriptors: what is open goes on, and ends some time.
+                tracing::warn!(%error, "a connection could not be taken");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Some(place) = gate.enter() else {
+            gate.refuse(stream);
+            continue;
+        };
+        // Small answers must not wait for more.
+        let _ = stream.set_nodelay(true);
+        let router = router.clone();
+        let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
+            request
+                .extensions_mut()
+                .insert(ConnectInfo::<SocketAddr>(peer));
+            router.clone().oneshot(request.map(axum::body::Body::new))
+        });
+        let io = TokioIo::new(PatientStream::new(stream));
+        let connection = builder.serve_connection(io, service).into_owned();
+        let connection = graceful.watch(connection);
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%peer, %error, "a connection ended early");
+            }
+            drop(place);
+        });
+    }
+    drop(listener);
+    let drain = limits.drain;
+    if tokio::time::timeout(drain, graceful.shutdown())
+        .await
+        .is_err()
+    {
+        tracing::warn!("requests were cut, since they did not end within {drain:?}");
+    }
+}
+
+fn builder(limits: &ServeLimits) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new()).http1_only();
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head_deadline)
+        .max_buf_size(limits.buffer_bytes)
+        .max_headers(limits.headers)
+        .keep_alive(true);
+    builder
+}
+
+/// Counts connections.
+struct Gate {
+    name: &'static str,
+    places: Arc<Semaphore>,
+    refusals: Arc<Semaphore>,
+}
+
+/// A connection's place.
+struct Place {
+    name: &'static str,
+    _permit: tokio::sync::OwnedSemaphorePermit,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        metrics::gauge!("holdfast_connections", "server" => self.name).decrement(1.0);
+    }
+}
+
+impl Gate {
+    fn new(name: &'static str, most: usize) -> Self {
+        metrics::gauge!("holdfast_limit", "of" => format!("{name}_connections")).set(most as f64);
+        Self {
+            name,
+            places: Arc::new(Semaphore::new(most)),
+            refusals: Arc::new(Semaphore::new(MAX_REFUSALS)),
+        }
+    }
+
+    fn enter(&self) -> Option<Place> {
+        let permit = self.places.clone().try_acquire_owned().ok()?;
+        metrics::gauge!("holdfast_connections", "server" => self.name).increment(1.0);
+        Some(Place {
+            name: self.name,
+            _permit: permit,
+        })
+    }
+
+    fn refuse(&self, stream: TcpStream) {
+        let limit = format!("{}_connections", self.name);
+        metrics::counter!("holdfast_refused_total", "limit" => limit).increment(1);
+        let Ok(permit) = self.refusals.clone().try_acquire_owned() else {
+            return;
+        };
+        tokio::spawn(async move {
+            // Whoever does not read it in time does not get it.
+            let _ = tokio::time::timeout(REFUSAL_DEADLINE, tell(stream)).await;
+            drop(permit);
+        });
+    }
+}
+
+async fn tell(mut stream: TcpStream) -> std::io::Result<()> {
+    stream.write_all(REFUSAL).await?;
+    stream.shutdown().await?;
+    let mut rest = stream.take(REFUSAL_READ_BYTES as u64);
+    tokio::io::copy(&mut rest, &mut tokio::io::sink()).await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+
+    use super::*;
+    use crate::Shutdown;
+
+    fn limits(connections: usize) -> ServeLimits {
+        ServeLimits {
+            name: "test",
+            connections,
+            head_deadline: Duration::from_secs(1),
+            buffer_bytes: 64 << 10,
+            headers: 100,
+            drain: Duration::from_secs(10),
+        }
+    }
+
+    async fn start(
+        router: Router,
+        connections: usize,
+        shutdown: &Shutdown,
+    ) -> (SocketAddr, tokio::task::JoinHandle<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let end = shutdown.clone();
+        let server = serve(listener, router, limits(connections), async move {
+            end.begun().await;
+        });
+        (address, tokio::spawn(server))
+    }
+
+    const ASK: &[u8] = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n";
+
+    #[tokio::test]
+    async fn what_runs_is_finished_and_nothing_new_is_taken() {
+        let shutdown = Shutdown::default();
+        let begun = shutdown.clone();
+        // The handler itself begins the end, so it surely runs then.
+        let router = Router::new().route(
+            "/",
+            get(move || async move {
+                begun.begin();
+                tokio::task::yield_now().await;
+                "done"
+            }),
+        );
+        let (address, server) = start(router, 10, &shutdown).await;
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(ASK).await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.ends_with("done"), "{answer}");
+        server.await.unwrap();
+        assert!(TcpStream::connect(address).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn who_comes_past_the_limit_is_told_to_come_again() {
+        let shutdown = Shutdown::default();
+        let router = Router::new().route("/", get(|| async { "served" }));
+        let (address, _) = start(router, 1, &shutdown).await;
+        let mut first = TcpStream::connect(address).await.unwrap();
+        first.write_all(ASK).await.unwrap();
+        let mut head = [0; 15];
+        first.read_exact(&mut head).await.unwrap();
+        assert_eq!(&head, b"HTTP/1.1 200 OK");
+
+        let mut second = TcpStream::connect(address).await.unwrap();
+        second.write_all(ASK).await.unwrap();
+        let mut answer = String::new();
+        second.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+        assert!(answer.contains("retry-after: 1"), "{answer}");
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let length = format!("content-length: {}", body.len());
+        assert!(head.contains(&length), "{answer}");
+        serde_json::from_str::<serde_json::Value>(body).unwrap();
+        shutdown.begin();
+    }
+
+    #[tokio::test]
+    async fn a_head_that_does_not_end_ends_its_connection() {
+        let shutdown = Shutdown::default();
+        let router = Router::new().route("/", get(|| async { "served" }));
+        let (address, _) = start(router, 10, &shutdown).await;
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nhost:").await.unwrap();
+        let mut answer = Vec::new();
+        // Ends with the connection, whether it is told or reset.
+        let _ = client.read_to_end(&mut answer).await;
+        assert!(!answer.starts_with(b"HTTP/1.1 200"));
+        shutdown.begin();
+    }
+}
