@@ -1,5 +1,5 @@
 //! What building and testing need beyond cargo: `cargo xtask test`, `e2e`,
-//! `check-manifests`.
+//! `sim`, `soak`, `bench`, `check-manifests`.
 //!
 //! Promises: it installs nothing but the two servers that tests talk to, and
 //! those only where they are missing; whatever it starts it ends, by its own
@@ -59,6 +59,18 @@ enum Task {
         #[arg(long, default_value_t = 1)]
         count: u64,
     },
+    /// Mixed load over real processes that are killed, stopped and paused at random.
+    Soak {
+        /// How long.
+        #[arg(long, default_value_t = 60)]
+        minutes: u64,
+        /// Storage nodes.
+        #[arg(long, default_value_t = 4)]
+        nodes: u64,
+        /// Draws load and faults; another one each time unless given.
+        #[arg(long)]
+        seed: Option<u64>,
+    },
     /// Measures this machine, and Holdfast against it.
     Bench,
     /// Checks which crate may depend on which.
@@ -93,11 +105,50 @@ fn run(budget: &mut Budget) -> Result<()> {
                     .args(["--seed", &seed.to_string(), "--count", &count.to_string()]),
             )
         }),
+        Task::Soak {
+            minutes,
+            nodes,
+            seed,
+        } => soak(budget, minutes, nodes, seed),
         Task::Bench => budget.step("bench", 1800, || {
             execute(cargo().args(["run", "--release", "-p", "holdfast-bench"]))
         }),
         Task::CheckManifests => manifests::check(),
     }
+}
+
+/// The programs of the tests, which check their arithmetic as they run.
+const SOAKED: [&str; 4] = [
+    "holdfast-node",
+    "holdfast-gateway",
+    "holdfast-worker",
+    "holdfast-e2e",
+];
+
+fn soak(budget: &mut Budget, minutes: u64, nodes: u64, seed: Option<u64>) -> Result<()> {
+    budget.step("start RabbitMQ and Redis once", 120, || {
+        // Installs them where they are missing; the run starts its own.
+        servers::Servers::start().map(drop)
+    })?;
+    budget.step("programs", 1500, || {
+        let mut build = cargo();
+        build.arg("build");
+        for package in SOAKED {
+            build.args(["-p", package]);
+        }
+        execute(&mut build)
+    })?;
+    // Beside the run itself: its start, healing, and the last look at everything.
+    budget.step("soak", minutes * 60 + 900, || {
+        let mut run = cargo();
+        run.args(["run", "-p", "holdfast-e2e", "--bin", "holdfast-soak", "--"])
+            .args(["--minutes", &minutes.to_string()])
+            .args(["--nodes", &nodes.to_string()]);
+        if let Some(seed) = seed {
+            run.args(["--seed", &seed.to_string()]);
+        }
+        execute(&mut run)
+    })
 }
 
 fn test(budget: &mut Budget, chosen: &[String]) -> Result<()> {

@@ -143,6 +143,13 @@ impl Cluster {
         })
     }
 
+    /// Takes a state that was told otherwise than by a node's status, if it is
+    /// newer than the one known.
+    pub fn learn(&self, state: ClusterState) {
+        self.manager().adopt(state);
+        self.kick();
+    }
+
     /// Waits until the state is known and every group has a leader.
     ///
     /// # Errors

@@ -43,6 +43,34 @@ async fn nodes_die_and_nothing_acknowledged_is_lost() -> Result<()> {
     Ok(())
 }
 
+/// Of four nodes one carries no member of group 0, and all but one are started
+/// without a setting that names the others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_one_of_four_nodes_finds_the_others_again() -> Result<()> {
+    let shape = Shape {
+        nodes: 4,
+        gateways: 1,
+        ..Shape::default()
+    };
+    let mut cluster = Cluster::start(shape).await?;
+    claim!(self::all_are_ready_after_all_were_killed(&mut cluster));
+    Ok(())
+}
+
+async fn all_are_ready_after_all_were_killed(cluster: &mut Cluster) -> Result<()> {
+    for node in &mut cluster.nodes {
+        node.ready().await?;
+    }
+    cluster.kill_nodes(&[0, 1, 2, 3]);
+    for node in &mut cluster.nodes {
+        node.start()?;
+    }
+    for node in &mut cluster.nodes {
+        node.ready().await?;
+    }
+    Ok(())
+}
+
 async fn upload_all(gateway: &Gateway, seed: u64) -> Result<Vec<Kept>> {
     let mut kept = Vec::new();
     for (at, size) in SIZES.into_iter().enumerate() {

@@ -8,6 +8,7 @@ pub mod birth;
 pub mod fragments;
 pub mod identity;
 pub mod node;
+mod peers;
 pub mod restore;
 mod run;
 mod server;

@@ -20,6 +20,7 @@ use holdfast_runtime::{Address, Disk, Env, Fatal, OnFatal, Shutdown, TasksExt};
 
 use crate::fragments::Fragments;
 use crate::identity::{Identity, IdentityError};
+use crate::peers;
 
 mod calls;
 mod clocks;
@@ -123,15 +124,17 @@ impl Node {
             .blocking(move || -> Result<_, StartError> {
                 let identity = Identity::start(disk.as_ref(), entropy.as_ref())?;
                 let store = space::open_store(&disk, &settings)?;
-                Ok((identity, store))
+                let known = peers::find(disk.as_ref()).map_err(IdentityError::Disk)?;
+                Ok((identity, store, known))
             })
             .await;
-        let (identity, store) = opened.ok_or(StartError::Ending)??;
+        let (identity, store, known) = opened.ok_or(StartError::Ending)??;
         let failing = parts.on_fatal.clone();
         let engine_failed = Arc::new(move |reason| failing(Fatal::DiskFailed(reason)));
         let engine = Engine::open(parts.disk.clone(), &env, parts.engine, engine_failed).await?;
         report_scan(&engine);
         let mut seeds = parts.seeds;
+        seeds.extend(known.into_iter().filter(|peer| *peer != parts.address));
         if !seeds.contains(&parts.address) {
             seeds.push(parts.address.clone());
         }
@@ -254,7 +257,7 @@ impl Node {
             cluster: Some(cluster),
             ..identity
         };
-        let saved = born.clone();
+        let (saved, first) = (born.clone(), Arc::new(ClusterState::clone(&state)));
         let done = self
             .env
             .tasks
@@ -269,16 +272,12 @@ impl Node {
         *self.lock_identity() = born;
         self.start_groups(cluster).await.map_err(failed)?;
         let groups = self.born()?;
-        let carried = groups.shared().state().map(|state| {
-            state
-                .layout
-                .groups
-                .iter()
-                .filter(|(_, disks)| disks.contains(&identity.disk))
-                .map(|(id, _)| *id)
-                .collect()
-        });
-        groups.create(carried.unwrap_or_default()).await?;
+        // Who carries no member of group 0 has it from nowhere else.
+        groups.learn(first.clone());
+        self.cluster.learn(ClusterState::clone(&first));
+        let carried = first.layout.groups.iter();
+        let carried = carried.filter(|(_, disks)| disks.contains(&identity.disk));
+        groups.create(carried.map(|(id, _)| *id).collect()).await?;
         tracing::info!(%cluster, "born");
         Ok(())
     }

@@ -1,16 +1,18 @@
 //! How a node stays a member: it tells group 0 of every start, and keeps what
 //! it knows of the cluster's state new.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_client::ClusterError;
 use holdfast_metadata::command::{ClusterCommand, Command, Refusal};
-use holdfast_model::GroupId;
-use holdfast_runtime::{Fatal, TasksExt};
+use holdfast_model::{ClusterState, GroupId};
+use holdfast_runtime::{Address, Fatal, TasksExt};
 
 use super::Node;
 use crate::identity::Identity;
+use crate::peers;
 
 /// How often a node looks for a cluster or a newer state of it.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
@@ -20,10 +22,12 @@ const DEADLINE: Duration = Duration::from_secs(5);
 impl Node {
     pub(super) async fn keep_membership(&self) {
         let mut joined = false;
+        let mut saved = BTreeSet::new();
         loop {
             let state = self.cluster.state();
             if let Some(state) = &state {
                 self.adopt(state.cluster).await;
+                self.keep_peers(state, &mut saved).await;
                 if let Ok(groups) = self.born() {
                     groups.learn(Arc::clone(state));
                 }
@@ -36,6 +40,25 @@ impl Node {
                 () = self.shutdown.begun() => return,
                 () = self.env.clock.sleep(LOOK_INTERVAL) => {}
             }
+        }
+    }
+
+    /// Writes down where the others are, when that has changed.
+    async fn keep_peers(&self, state: &ClusterState, saved: &mut BTreeSet<Address>) {
+        let found = peers::addresses(state);
+        if self.born().is_err() || found == *saved {
+            return;
+        }
+        let (disk, written) = (self.disk.clone(), found.clone());
+        let work = move || peers::save(disk.as_ref(), &written);
+        match self.env.tasks.blocking(work).await {
+            Some(Ok(())) => *saved = found,
+            Some(Err(error)) => match Fatal::of_disk("the file peers", &error) {
+                // Only a hint is lacking, and the next turn tries again.
+                Fatal::NoRoom(reason) => tracing::debug!(reason, "peers were not written"),
+                fatal => (self.on_fatal)(fatal),
+            },
+            None => {}
         }
     }
 

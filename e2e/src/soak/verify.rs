@@ -1,0 +1,95 @@
+//! The end: the cluster heals, and everything in the journal is looked at.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use holdfast_e2e::content::noise;
+use holdfast_e2e::gateway::Gateway;
+use holdfast_e2e::processes::Cluster;
+use holdfast_e2e::wait::until;
+use reqwest::StatusCode;
+
+use crate::journal::{File, Journal};
+
+/// How long it may take until everything is back at all its copies.
+const HEALS_WITHIN: Duration = Duration::from_secs(600);
+/// Files looked at at once.
+const AT_ONCE: usize = 4;
+
+/// Waits until the census is clean, and looks at everything.
+pub async fn all(cluster: &mut Cluster, journal: &Journal) -> Result<()> {
+    let start = Instant::now();
+    let gateway = cluster.gateway(0)?;
+    until("a clean census", HEALS_WITHIN, async || {
+        clean(&gateway).await
+    })
+    .await?;
+    println!(
+        "healed {:.0} s after the last fault",
+        start.elapsed().as_secs_f64()
+    );
+    let gateways = [cluster.gateway(0)?, cluster.gateway(1)?];
+    let files = journal.files();
+    let looked: Vec<bool> = stream::iter(files.into_iter().enumerate())
+        .map(|(at, file)| look(&gateways[at % 2], journal, at, file))
+        .buffer_unordered(AT_ONCE)
+        .try_collect()
+        .await?;
+    let there = looked.iter().filter(|there| **there).count();
+    println!(
+        "looked at {} files: {there} are there with every byte, the others gone as they must be",
+        looked.len()
+    );
+    for member in cluster.members() {
+        let program = member.running()?;
+        ensure!(
+            !program.output().contains("panicked at"),
+            "{} has panicked",
+            member.name
+        );
+        println!(
+            "{}: {} MiB resident",
+            member.name,
+            program.resident()? >> 20
+        );
+    }
+    Ok(())
+}
+
+async fn clean(gateway: &Gateway) -> Result<()> {
+    let stats = gateway.json("/api/stats").await?;
+    let redundancy = &stats["redundancy"];
+    let count = |name: &str| {
+        redundancy[name]
+            .as_u64()
+            .with_context(|| format!("no {name} in {stats}"))
+    };
+    ensure!(redundancy["complete"] == true, "incomplete: {redundancy}");
+    ensure!(
+        count("degraded")? == 0 && count("lost")? == 0,
+        "{redundancy}"
+    );
+    Ok(())
+}
+
+/// Whether it is there; an error where it is not as it must be.
+async fn look(gateway: &Gateway, journal: &Journal, at: usize, file: File) -> Result<bool> {
+    let began = Instant::now();
+    let response = gateway.download(&file.id).await?;
+    let status = response.status();
+    let absent = [StatusCode::NOT_FOUND, StatusCode::GONE];
+    if status == StatusCode::OK {
+        let came = response.bytes().await?;
+        ensure!(file.may_be_there(began), "served: {file:?}");
+        ensure!(came == noise(file.seed, file.size), "other bytes: {file:?}");
+        journal.change(at, |file| file.open += 1);
+        journal.came_whole(at)?;
+        return Ok(true);
+    }
+    let text = response.text().await?;
+    ensure!(absent.contains(&status), "{status}: {text}: {file:?}");
+    let excused = !file.must_be_there(Instant::now()) || file.may_be_used_up();
+    ensure!(excused, "lost: {status}: {text}: {file:?}");
+    Ok(false)
+}
