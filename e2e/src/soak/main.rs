@@ -66,7 +66,13 @@ struct Arguments {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Arguments::parse()).await {
+    // What was started is ended by being dropped, also when the run is broken off.
+    let result = tokio::select! {
+        biased;
+        result = run(Arguments::parse()) => result,
+        () = told_to_end() => Err(anyhow::anyhow!("broken off by a signal")),
+    };
+    match result {
         Ok(()) => {
             println!("soak: nothing was lost");
             ExitCode::SUCCESS
@@ -75,6 +81,18 @@ async fn main() -> ExitCode {
             eprintln!("soak: FAILED: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+async fn told_to_end() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        biased;
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
     }
 }
 
