@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use futures_util::future::join_all;
-use holdfast_e2e::content::noise;
+use holdfast_e2e::content::{noise, picture};
 use holdfast_e2e::gateway::Gateway;
 use holdfast_e2e::processes::{Cluster, Cut, Shape};
 use holdfast_e2e::wait::until;
+use image::ImageFormat;
 
 use crate::{SETTLE, claim, ensure_eq};
 
@@ -22,10 +23,12 @@ async fn an_orderly_end_fails_no_request_twice() -> Result<()> {
         nodes: 3,
         gateways: 2,
         workers: 1,
+        queue: true,
         ..Shape::default()
     };
     let mut cluster = Cluster::start(shape).await?;
     claim!(self::of_a_gateway(&mut cluster));
+    claim!(self::of_each_gateway_and_back(&mut cluster));
     claim!(self::of_a_node(&mut cluster));
     claim!(self::of_a_worker(&mut cluster));
     Ok(())
@@ -105,12 +108,13 @@ impl Load {
     }
 
     async fn round(&self, gateways: &[Gateway], first: usize, seed: u64) -> Result<()> {
+        // Within a command, one chunk, and now and then more than one.
         let bytes = noise(
             seed,
-            if seed.is_multiple_of(2) {
-                3_000
-            } else {
-                150_000
+            match seed % 12 {
+                11 => 9 << 20,
+                odd if odd % 2 == 1 => 150_000,
+                _ => 3_000,
             },
         );
         let upload = async |gateway: &Gateway| gateway.upload("load.bin", bytes.clone(), 0).await;
@@ -171,6 +175,23 @@ async fn of_a_gateway(cluster: &mut Cluster) -> Result<()> {
     cluster.gateways[1].answers("/readyz").await
 }
 
+async fn of_each_gateway_and_back(cluster: &mut Cluster) -> Result<()> {
+    let gateways = [cluster.gateway(0)?, cluster.gateway(1)?];
+    for at in 0..gateways.len() {
+        let load = Load::new();
+        let leaving = &mut cluster.gateways[at];
+        load.around(&gateways, async {
+            leaving.stop(ENDS_WITHIN).await?;
+            load.more(20).await?;
+            leaving.start()?;
+            leaving.answers("/readyz").await
+        })
+        .await
+        .with_context(|| format!("gateway {}", at + 1))?;
+    }
+    Ok(())
+}
+
 async fn of_a_node(cluster: &mut Cluster) -> Result<()> {
     let gateways = [cluster.gateway(0)?, cluster.gateway(1)?];
     for at in 0..cluster.nodes.len() {
@@ -191,6 +212,33 @@ async fn of_a_node(cluster: &mut Cluster) -> Result<()> {
     Ok(())
 }
 
+/// What it has begun it finishes or gives back; nothing of its work is lost.
 async fn of_a_worker(cluster: &mut Cluster) -> Result<()> {
-    cluster.workers[0].stop(ENDS_WITHIN).await
+    const PICTURES: u64 = 12;
+    let gateways = [cluster.gateway(0)?, cluster.gateway(1)?];
+    let mut pictures = Vec::new();
+    for seed in 0..PICTURES {
+        let bytes = picture(seed, 900, 600, ImageFormat::Png)?;
+        pictures.push(gateways[0].upload("picture.png", bytes, 0).await?);
+    }
+    let load = Load::new();
+    let leaving = &mut cluster.workers[0];
+    load.around(&gateways, async {
+        // It is at work by then.
+        until("the first thumbnail", SETTLE, async || {
+            gateways[0].thumbnail(&pictures[0]).await.map(drop)
+        })
+        .await?;
+        leaving.stop(ENDS_WITHIN).await?;
+        leaving.start()?;
+        leaving.ready().await
+    })
+    .await?;
+    for id in &pictures {
+        until("every thumbnail", SETTLE, async || {
+            gateways[1].thumbnail(id).await.map(drop)
+        })
+        .await?;
+    }
+    Ok(())
 }

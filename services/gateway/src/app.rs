@@ -2,6 +2,7 @@
 //! its own task, the limits a semaphore each.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use holdfast_cache::Cache;
 use holdfast_client::{Cluster, MemoryBudget};
@@ -176,6 +177,11 @@ impl App {
             .state()
             .ok_or_else(|| ApiError::NotReady("no node has answered yet".into()))?;
         let age = self.cluster.freshness();
+        if age == Duration::MAX {
+            return Err(ApiError::NotReady(
+                "its state has not been confirmed yet, so a revoked key could be taken".into(),
+            ));
+        }
         if age > self.settings.stale_limit {
             return Err(ApiError::NotReady(format!(
                 "its state was last confirmed {} s ago, so a revoked key could still be taken",
