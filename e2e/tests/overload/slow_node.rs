@@ -15,7 +15,7 @@ use crate::claim;
 const RUNS: Duration = Duration::from_millis(20);
 const STANDS: Duration = Duration::from_millis(980);
 /// How long it may take until a slow node leads nothing and is asked last.
-const NOTICED: Duration = Duration::from_secs(10);
+const NOTICED: Duration = Duration::from_secs(14);
 /// How long each load is measured.
 const MEASURED: Duration = Duration::from_secs(8);
 const CLIENTS: u64 = 4;

@@ -348,8 +348,18 @@ impl Node {
     /// Why it cannot.
     pub fn ready(&self) -> Result<(), String> {
         let groups = self.born().map_err(|error| error.to_string())?;
-        let statuses = groups.shared().statuses();
-        match statuses.iter().find(|status| status.leader.is_none()) {
+        let (statuses, state) = (groups.shared().statuses(), groups.shared().state());
+        let own = self.identity().disk;
+        // A group that went elsewhere while this node was away is given up some
+        // time later; until then it has no leader here, and none is needed.
+        let carried = |group: GroupId| {
+            let layout = state.as_ref().map(|state| &state.layout.groups);
+            layout
+                .and_then(|groups| groups.get(&group))
+                .is_none_or(|disks| disks.contains(&own))
+        };
+        let mut led = statuses.iter().filter(|status| carried(status.group));
+        match led.find(|status| status.leader.is_none()) {
             Some(status) => Err(format!("group {} has no leader", status.group)),
             None => Ok(()),
         }

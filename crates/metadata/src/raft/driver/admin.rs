@@ -186,7 +186,7 @@ impl Driver {
 
     /// This process does not get to run: others lead better.
     pub(super) fn lead_no_more_for_now(&mut self) {
-        tracing::warn!("this process stands still too often to lead: others are asked to");
+        tracing::debug!("this process stands still too often to lead: others are asked to");
         self.give_leadership_away();
     }
 
