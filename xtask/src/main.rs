@@ -58,6 +58,12 @@ enum Task {
         /// How many seeds, from the first on.
         #[arg(long, default_value_t = 1)]
         count: u64,
+        /// Processes at the same time; one for each core where it is not given.
+        #[arg(long)]
+        jobs: Option<usize>,
+        /// Goes on after a seed that fails.
+        #[arg(long)]
+        keep_going: bool,
     },
     /// Mixed load over real processes that are killed, stopped and paused at random.
     Soak {
@@ -98,13 +104,30 @@ fn run(budget: &mut Budget) -> Result<()> {
             compose_only,
             only,
         } => e2e::run(budget, level, compose_only, only.as_deref()),
-        Task::Sim { seed, count } => budget.step("simulation", 600, || {
-            execute(
-                cargo()
-                    .args(["run", "--release", "-p", "holdfast-sim", "--"])
-                    .args(["--seed", &seed.to_string(), "--count", &count.to_string()]),
-            )
-        }),
+        Task::Sim {
+            seed,
+            count,
+            jobs,
+            keep_going,
+        } => {
+            budget.step("compile the simulation", 600, || {
+                execute(cargo().args(["build", "--release", "-p", "holdfast-sim"]))
+            })?;
+            // About half a second of a core each.
+            budget.step("simulation", 60 + count, || {
+                let mut command = cargo();
+                command
+                    .args(["run", "--quiet", "--release", "-p", "holdfast-sim", "--"])
+                    .args(["--seed", &seed.to_string(), "--count", &count.to_string()]);
+                if let Some(jobs) = jobs {
+                    command.args(["--jobs", &jobs.to_string()]);
+                }
+                if keep_going {
+                    command.arg("--keep-going");
+                }
+                execute(&mut command)
+            })
+        }
         Task::Soak {
             minutes,
             nodes,

@@ -179,6 +179,7 @@ impl ClusterWork {
             .await;
         match result {
             Ok(_) => {
+                self.shared.env.tasks.pass("layout.set");
                 self.shared.cluster.kick();
                 Ok(Round::Idle(why))
             }
@@ -207,7 +208,25 @@ impl ClusterWork {
         };
         let said = format!("group {group}: {step:?}");
         tracing::info!(%group, ?step, "members change");
-        let result = node.members(&MembersRequest { group, epoch, step }).await;
+        let point = match step {
+            MemberStep::AddLearner(_) => "layout.learner_added",
+            MemberStep::Swap { .. } => "layout.swapped",
+            MemberStep::Remove(_) => "layout.removed",
+        };
+        let sight = seen.groups.get(&group).filter(|sight| sight.strangers == 0);
+        let voters = sight.map(|sight| {
+            let mut voters: Vec<u64> = sight.voters.iter().map(|disk| disk.raft_id()).collect();
+            voters.sort_unstable();
+            voters
+        });
+        let request = MembersRequest {
+            group,
+            epoch,
+            step,
+            voters,
+        };
+        let result = node.members(&request).await;
+        self.shared.env.tasks.pass(point);
         self.settle(said, "a change of members", leader, result)
     }
 

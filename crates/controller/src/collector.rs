@@ -137,6 +137,7 @@ impl Collector {
         let items: Vec<GarbageId> = done.map(|(id, _)| id).collect();
         let count = items.len() as u64;
         if count > 0 {
+            self.shared.env.tasks.pass("cleanup.deleted");
             let command = Command::CollectedGarbage { items };
             self.shared
                 .propose(group, "a report of collected garbage", command)

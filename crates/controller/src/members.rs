@@ -106,6 +106,14 @@ pub(crate) fn plan_members(case: &MembersCase<'_>) -> MembersPlan {
     for (group, sight) in case.groups {
         if sight.leader.is_none() {
             plan.notes.push(format!("group {group} has no leader"));
+        } else if let Some(extra) = case.surplus(sight) {
+            match case.part_with(*group, sight, extra) {
+                Some(order) => plan.order = Some(order),
+                None => plan
+                    .notes
+                    .push(format!("group {group} cannot part with its leader")),
+            }
+            return plan;
         } else if let Some(learner) = sight.learners.first() {
             // What was begun is ended first, and meanwhile nothing else begins.
             match case.finish(*group, sight, *learner) {
@@ -143,6 +151,10 @@ fn write_down(case: &MembersCase<'_>) -> Option<Layout> {
     let mut next = case.layout.clone();
     for (group, sight) in case.groups {
         if sight.leader.is_none() || sight.strangers > 0 || sight.voters.is_empty() {
+            continue;
+        }
+        if sight.voters.len() > usize::from(case.layout.metadata_replicas) {
+            // No layout may say so; who is too many goes first.
             continue;
         }
         let Some(members) = next.groups.get_mut(group) else {
@@ -186,6 +198,34 @@ impl MembersCase<'_> {
 
     fn usable(&self, disk: DiskId) -> bool {
         self.node(disk).is_some_and(LayoutNode::takes_data) && self.welcoming.contains(&disk)
+    }
+
+    /// A member beyond the number that is wanted, as a change that was planned
+    /// twice leaves it: one that is gone or leaving, rather not the leader.
+    fn surplus(&self, sight: &GroupSight) -> Option<DiskId> {
+        let wanted = usize::from(self.layout.metadata_replicas);
+        let extra = sight.voters.len() > wanted;
+        let last = |disk: &&DiskId| {
+            let leads = Some(**disk) == sight.leader;
+            let silent = !self.answering.contains(disk);
+            (
+                self.fault(**disk).unwrap_or(Fault::SameZone),
+                leads,
+                !silent,
+                **disk,
+            )
+        };
+        let worst = sight.voters.iter().min_by_key(last).copied();
+        worst.filter(|_| extra)
+    }
+
+    /// Takes a member away that needs no successor.
+    fn part_with(&self, group: GroupId, sight: &GroupSight, disk: DiskId) -> Option<MemberOrder> {
+        if Some(disk) != sight.leader {
+            return Some(MemberOrder::Remove { group, disk });
+        }
+        let to = self.heir(sight, Some(disk))?;
+        Some(MemberOrder::Transfer { group, to })
     }
 
     /// Ends what was begun with a learner; `Err` says what is waited for.
@@ -462,6 +502,20 @@ mod tests {
              group 1: disk 3 has 0 of 1000 entries\n\
              group 1: swap 3 for nobody\n\
              layout: group 1 = 1 2 3\n"
+        );
+    }
+
+    #[test]
+    fn does_a_group_part_with_who_is_too_many_and_a_faulty_one_first() {
+        assert_eq!(
+            steps(
+                "1 a active\n2 b active\n3 c lost silent\n4 d active\ngroup 1: 1* 2 3 4 wanted 1 2 3"
+            ),
+            "group 1: remove 3\nlayout: group 1 = 1 2 4\n"
+        );
+        assert_eq!(
+            steps("1 a active\n2 b active\n3 c active\n4 d active\ngroup 1: 1* 2 3 4 wanted 1 2 3"),
+            "group 1: remove 2\nlayout: group 1 = 1 4 3\n"
         );
     }
 

@@ -261,6 +261,7 @@ async fn repair_chunk(shared: &Shared, group: GroupId, row: &ChunkRow) -> Result
         .take(u64::from(row.chunk.stored))
         .await;
     let whole = read_source(shared, group, row, &plan.sources).await?;
+    shared.env.tasks.pass("repair.read");
     let generation =
         shared
             .cluster
@@ -287,7 +288,10 @@ async fn repair_chunk(shared: &Shared, group: GroupId, row: &ChunkRow) -> Result
             generation,
         };
         match write_verified(shared, &target, &whole).await {
-            Ok(()) => made.push(*make),
+            Ok(()) => {
+                shared.env.tasks.pass("repair.copied");
+                made.push(*make);
+            }
             Err(failed) => error = Some(failed),
         }
     }
@@ -306,9 +310,12 @@ async fn repair_chunk(shared: &Shared, group: GroupId, row: &ChunkRow) -> Result
         .propose(group, "a change of a chunk's fragments", command)
         .await
     {
-        Ok(_) => Ok(Done::Repaired(
-            u64::from(row.chunk.stored) * made.len() as u64,
-        )),
+        Ok(_) => {
+            shared.env.tasks.pass("repair.replaced");
+            Ok(Done::Repaired(
+                u64::from(row.chunk.stored) * made.len() as u64,
+            ))
+        }
         Err(error) => {
             if is_refusal(&error) {
                 // The row has changed, or the generation is an old one.

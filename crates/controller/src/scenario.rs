@@ -215,11 +215,14 @@ impl Scenario {
                 format!("group {group}: swap {} for {gone}", number(*add))
             }
             MemberOrder::Remove { group, disk } => {
-                self.groups
-                    .get_mut(group)
-                    .unwrap()
-                    .learners
-                    .retain(|learner| learner != disk);
+                let sight = self.groups.get_mut(group).unwrap();
+                assert_ne!(
+                    Some(*disk),
+                    sight.leader,
+                    "the leader refuses to remove itself"
+                );
+                sight.learners.retain(|learner| learner != disk);
+                sight.voters.retain(|voter| voter != disk);
                 format!("group {group}: remove {}", number(*disk))
             }
             MemberOrder::Transfer { group, to } => {

@@ -34,7 +34,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::command::Outcome;
 use crate::protocol::{
-    GroupStatus, MemberStep, NodeError, ProposeRequest, QueryRequest, RaftBatch,
+    GroupStatus, MembersRequest, NodeError, ProposeRequest, QueryRequest, RaftBatch,
 };
 use crate::query::Answer;
 
@@ -53,7 +53,7 @@ pub(crate) enum Event {
     Messages(Vec<(GroupId, raft::eraftpb::Message)>),
     Propose(ProposeRequest, Answerer<Outcome>),
     Query(QueryRequest, Answerer<Answer>),
-    Members(GroupId, MemberStep, Answerer<()>),
+    Members(MembersRequest, Answerer<()>),
     Transfer(GroupId, Option<DiskId>, Answerer<()>),
     Unreachable(u64),
     SnapshotSent {
@@ -108,6 +108,12 @@ impl AddressBook {
         entries
             .get(&raft_id)
             .map(|entry| (entry.disk, entry.address.clone()))
+    }
+
+    /// How often a member has been started, as far as is known.
+    pub fn incarnation(&self, raft_id: u64) -> u64 {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.get(&raft_id).map_or(0, |entry| entry.incarnation)
     }
 
     /// The disk of a Raft number.

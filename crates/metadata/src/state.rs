@@ -43,7 +43,7 @@ use holdfast_model::layout::{SlotRange, slot_of};
 use holdfast_model::{BucketId, ClusterState, Generation, GroupId, ObjectKey, Timestamp};
 use minicbor::Encode;
 
-pub use answers::{answer, read_cluster, tasks_due, time, totals};
+pub use answers::{answer, intents, read_cluster, tasks_due, time, totals};
 pub use invariants::check_invariants;
 pub use tick::next_due;
 

@@ -17,6 +17,7 @@
 
 mod backend;
 mod batch;
+mod checked;
 mod error;
 mod layer;
 mod reuse;
@@ -92,10 +93,10 @@ impl Store {
             source,
         })?;
         let cut = Arc::new(AtomicBool::new(false));
-        let backend = Backend {
-            file: file.clone(),
-            cut: cut.clone(),
-        };
+        let backend = Backend::open(file.clone(), cut.clone()).map_err(|source| StoreError::OpenFile {
+            name: name.to_owned(),
+            source,
+        })?;
         let database = redb::Builder::new()
             .set_cache_size(CACHE_BYTES)
             .create_with_backend(backend)

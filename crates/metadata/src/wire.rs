@@ -92,6 +92,20 @@ impl From<&ConfState> for Members {
             learners_next: state.learners_next.clone(),
             auto_leave: state.auto_leave,
         }
+        .sorted()
+    }
+}
+
+impl Members {
+    /// The same members in the order of their numbers: Raft keeps them in sets
+    /// without one, and replicas must have the same bytes.
+    #[must_use]
+    pub fn sorted(mut self) -> Self {
+        self.voters.sort_unstable();
+        self.learners.sort_unstable();
+        self.voters_outgoing.sort_unstable();
+        self.learners_next.sort_unstable();
+        self
     }
 }
 

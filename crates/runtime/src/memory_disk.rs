@@ -18,6 +18,8 @@ const PAGE_BYTES: u64 = 4096;
 
 type Sector = [u8; SECTOR_BYTES as usize];
 type Page = [u8; PAGE_BYTES as usize];
+/// What a sector held: nothing for zeros, as most of what is written to is new.
+type Old = Option<Box<Sector>>;
 
 /// A disk in memory. Copies are the same disk.
 #[derive(Clone)]
@@ -25,6 +27,7 @@ pub struct MemoryDisk {
     state: Arc<Mutex<State>>,
 }
 
+#[derive(Clone)]
 struct State {
     files: BTreeMap<u64, Inode>,
     names: BTreeMap<String, u64>,
@@ -42,29 +45,40 @@ struct State {
 }
 
 /// A change of a directory that a power cut may undo.
+#[derive(Clone)]
 enum NameChange {
     Add(String, u64),
     Rename(String, String),
     Remove(String),
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Inode {
     len: u64,
     durable_len: u64,
     pages: BTreeMap<u64, Box<Page>>,
     allocated: BTreeSet<u64>,
     /// What sectors held at the last sync, of those written since.
-    before: BTreeMap<u64, Sector>,
+    before: BTreeMap<u64, Old>,
     /// The same for those that a failed sync gave up.
-    lost: BTreeMap<u64, Sector>,
+    lost: BTreeMap<u64, Old>,
 }
 
 impl Inode {
-    fn sector(&self, sector: u64) -> Sector {
-        let mut bytes = [0; SECTOR_BYTES as usize];
-        self.read(&mut bytes, sector * SECTOR_BYTES);
-        bytes
+    fn sector(&self, sector: u64) -> Old {
+        let offset = sector * SECTOR_BYTES;
+        let page = self.pages.get(&(offset / PAGE_BYTES))?;
+        let within = (offset % PAGE_BYTES) as usize;
+        let bytes = page.get(within..within + SECTOR_BYTES as usize)?;
+        Some(Box::new(bytes.try_into().ok()?))
+    }
+
+    fn put_back(&mut self, sector: u64, old: &Old) {
+        let offset = sector * SECTOR_BYTES;
+        match old {
+            Some(bytes) => self.put(bytes.as_slice(), offset),
+            None => self.clear(offset, SECTOR_BYTES),
+        }
     }
 
     fn read(&self, buffer: &mut [u8], offset: u64) {
@@ -268,11 +282,11 @@ impl MemoryDisk {
         for inode in files.values_mut() {
             for (sector, old) in std::mem::take(&mut inode.before) {
                 if state.random().is_multiple_of(2) {
-                    inode.put(&old, sector * SECTOR_BYTES);
+                    inode.put_back(sector, &old);
                 }
             }
             for (sector, old) in std::mem::take(&mut inode.lost) {
-                inode.put(&old, sector * SECTOR_BYTES);
+                inode.put_back(sector, &old);
             }
             if inode.len != inode.durable_len && state.random().is_multiple_of(2) {
                 inode.len = inode.durable_len;
@@ -353,6 +367,31 @@ impl MemoryDisk {
         let number = *state.names.get(name).ok_or_else(not_found)?;
         state.file(number)?.put(data, offset);
         Ok(())
+    }
+
+    /// Makes a whole file read as zeros, behind everybody's back and durably.
+    ///
+    /// # Errors
+    /// `NotFound` without such a file.
+    pub fn zero(&self, name: &str) -> io::Result<()> {
+        let mut state = self.state();
+        let number = *state.names.get(name).ok_or_else(not_found)?;
+        let inode = state.file(number)?;
+        inode.pages.clear();
+        inode.before.clear();
+        Ok(())
+    }
+
+    /// Another disk with what this one holds, as a snapshot of a volume has it:
+    /// what was not synced is there by chance.
+    pub fn copy(&self, seed: u64) -> Self {
+        let mut state = self.state().clone();
+        state.random ^= seed;
+        let copy = Self {
+            state: Arc::new(Mutex::new(state)),
+        };
+        copy.power_cut();
+        copy
     }
 
     fn handle(&self, number: u64, power: u64) -> Arc<dyn File> {
@@ -558,7 +597,10 @@ impl File for MemoryFile {
         state.change()?;
         state.syncs += 1;
         let fail = std::mem::take(&mut state.fail_next_sync);
-        let inode = state.file(self.number)?;
+        // Without a name, what the file holds is gone at a power cut anyhow.
+        let Some(inode) = state.files.get_mut(&self.number) else {
+            return Ok(());
+        };
         if fail {
             for (sector, old) in std::mem::take(&mut inode.before) {
                 inode.lost.entry(sector).or_insert(old);

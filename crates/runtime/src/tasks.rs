@@ -11,6 +11,11 @@ pub trait Tasks: Send + Sync {
     /// Runs `work`, which may block on a disk, where it holds nobody up.
     /// Prefer [`TasksExt::blocking`].
     fn run_blocking(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()>;
+
+    /// Says that a point of a protocol is passed, between what comes before it
+    /// and what comes after it. The simulation cuts a machine's power here;
+    /// elsewhere nothing happens.
+    fn pass(&self, _point: &'static str) {}
 }
 
 /// Conveniences over [`Tasks`].

@@ -9,15 +9,21 @@ use std::time::Duration;
 
 use holdfast_blobs::FragmentState;
 use holdfast_metadata::query::{Answer, GarbageRow, MAX_PAGE, Query};
-use holdfast_metadata::state::{answer, check_invariants, read_cluster};
+use holdfast_metadata::raft::applier::read_members;
+use holdfast_metadata::state::{answer, check_invariants, intents, read_cluster};
 use holdfast_metadata::store::{ReadView, Row, Rows};
-use holdfast_model::{ClusterState, DiskId, FragmentId, GroupId, NodeState, Timestamp, UploadId};
+use holdfast_model::{
+    ClusterState, DiskId, FragmentId, GroupId, LayoutNode, NodeId, NodeState, Timestamp, UploadId,
+};
 use holdfast_node::Node;
 
 use crate::world::World;
 
 /// How often a condition is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Nodes that every chunk and every group needs.
+const REDUNDANCY: usize = 3;
 
 /// Why a check is not satisfied: yet, or for good.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -156,6 +162,9 @@ struct References {
     fragments: BTreeSet<(FragmentId, DiskId)>,
     /// Fragments given up that are still to be deleted.
     garbage: BTreeSet<(FragmentId, DiskId)>,
+    /// Groups with uploads that were neither committed nor given up: they hold
+    /// the clean-up back until their time is over, an hour later.
+    unfinished: BTreeSet<GroupId>,
     /// Chunks with fewer fragments than they should have.
     degraded: u64,
     /// By group: uploads that were committed, and their chunks.
@@ -187,6 +196,9 @@ fn references(
 impl References {
     fn read(&mut self, rows: &impl Rows) -> Result<(), Not> {
         let group = rows.group();
+        if intents(rows).map_err(ever)? > 0 {
+            self.unfinished.insert(group);
+        }
         let committed = self.committed.entry(group).or_default();
         let mut after = None;
         loop {
@@ -259,7 +271,10 @@ pub fn fragments(world: &World) -> Result<(), Not> {
         return Err(yet(format!("{} chunks lack fragments", refer.degraded)));
     }
     let known: BTreeSet<_> = refer.fragments.union(&refer.garbage).copied().collect();
-    let orphans: Vec<_> = there.difference(&known).collect();
+    let orphans: Vec<_> = there
+        .difference(&known)
+        .filter(|(id, _)| !refer.unfinished.contains(&id.group))
+        .collect();
     if let Some((id, disk)) = orphans.first() {
         return Err(yet(format!(
             "{} fragments on disks that nobody refers to, such as {id} on {disk}",
@@ -325,8 +340,69 @@ pub async fn readable(world: &World) -> Result<u64, String> {
     Ok(read)
 }
 
+/// Nodes that were ordered to drain are drained: they carry no group, and their
+/// disks are empty.
+pub fn drained(world: &World, drained: &[(usize, NodeId)]) -> Result<(), Not> {
+    let nodes = nodes(world);
+    let state = cluster_state(&nodes)?;
+    let active = |node: &&LayoutNode| node.state == NodeState::Active;
+    if state.layout.nodes.values().filter(active).count() < REDUNDANCY {
+        // There is nowhere to go, and the controller says so.
+        return Ok(());
+    }
+    for (number, id) in drained {
+        let Some(node) = state.layout.nodes.get(id) else {
+            return Err(ever(format!("node {number} is not in the layout")));
+        };
+        if node.state != NodeState::Drained {
+            return Err(yet(format!("node {number} is {:?}", node.state)));
+        }
+        let running = nodes.get(&node.disk);
+        let left = running.map_or(0, |node| {
+            node.fragments().engine().list(None, usize::MAX).len()
+        });
+        if left > 0 {
+            let what = format!("node {number} counts as drained with {left} fragments");
+            return Err(ever(what));
+        }
+    }
+    Ok(())
+}
+
+/// Tells what the controllers' workers say of themselves, for who looks why a
+/// run has failed.
+pub fn tell_workers(world: &World) {
+    for (number, member) in &world.members {
+        let controller = member.node.as_ref().and_then(|node| node.controller());
+        for view in controller.map(|all| all.debug()).unwrap_or_default() {
+            world.trace.tell(&format!("node {number}: {view:?}"));
+        }
+    }
+    for (number, member) in &world.members {
+        let Some(node) = &member.node else { continue };
+        let (own, view) = (node.identity().disk, node.store().snapshot());
+        for status in node.status().groups {
+            if let (true, Ok(view)) = (status.leader == Some(own), &view) {
+                let (group, leader) = (status.group, status.active);
+                let members = read_members(&view.group(group)).ok();
+                let (voters, learners) = (&status.voters, &status.learners);
+                world.trace.tell(&format!(
+                    "node {number} leads group {group} ({leader}): {voters:?}, {learners:?}, {members:?}"
+                ));
+            }
+        }
+    }
+    if let Ok(state) = cluster_state(&nodes(world)) {
+        for node in state.layout.nodes.values() {
+            let (id, disk) = (node.id, node.disk);
+            let what = format!("layout: node {id}, disk {disk}, {:?}", node.state);
+            world.trace.tell(&what);
+        }
+    }
+}
+
 /// Nodes of the layout that no machine is any more.
-pub fn gone(world: &World) -> Vec<holdfast_model::NodeId> {
+pub fn gone(world: &World) -> Vec<NodeId> {
     let nodes = nodes(world);
     let Ok(state) = cluster_state(&nodes) else {
         return Vec::new();

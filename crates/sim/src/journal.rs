@@ -58,6 +58,8 @@ pub struct Counts {
     pub downloads: u64,
     /// Outcomes that stayed unknown.
     pub unknown: u64,
+    /// Requests asked again after an unknown outcome, and then answered.
+    pub again: u64,
     /// What was refused or failed without effect.
     pub failed: u64,
 }

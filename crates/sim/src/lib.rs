@@ -11,6 +11,8 @@ pub mod history;
 pub mod journal;
 pub mod machine;
 pub mod network;
+pub mod orders;
+pub mod points;
 pub mod scenario;
 pub mod trace;
 pub mod workload;
@@ -18,6 +20,6 @@ pub mod world;
 
 pub use machine::{Machine, MachineTasks};
 pub use network::Network;
-pub use scenario::{Report, Run, run_seed};
+pub use scenario::{Report, Run, run_seed, run_with};
 pub use trace::Trace;
 pub use world::{World, run};

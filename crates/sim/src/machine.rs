@@ -82,6 +82,8 @@ pub struct MachineTasks {
     /// The longest that work on the disk takes, in milliseconds.
     max_disk_millis: Arc<AtomicU64>,
     trace: Arc<Trace>,
+    /// Told of named points; none for a machine without a disk.
+    at_point: Option<Arc<dyn Fn(&'static str) + Send + Sync>>,
 }
 
 impl MachineTasks {
@@ -91,12 +93,14 @@ impl MachineTasks {
         entropy: Arc<dyn Entropy>,
         max_disk_millis: Arc<AtomicU64>,
         trace: Arc<Trace>,
+        at_point: Option<Arc<dyn Fn(&'static str) + Send + Sync>>,
     ) -> Self {
         Self {
             power,
             entropy,
             max_disk_millis,
             trace,
+            at_point,
         }
     }
 }
@@ -140,6 +144,16 @@ impl Tasks for MachineTasks {
             work();
         }
         .boxed()
+    }
+
+    fn pass(&self, point: &'static str) {
+        if let Some(at_point) = self
+            .at_point
+            .as_ref()
+            .filter(|_| !self.power.is_cancelled())
+        {
+            at_point(point);
+        }
     }
 }
 

@@ -1,108 +1,65 @@
 //! `holdfast-sim`: runs seeds, and says which of them fails.
+//!
+//! Ends with 0 when every seed went well, with 1 when one did not, with 2 when
+//! it was asked for something senseless.
+
+mod pool;
+mod show;
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use holdfast_sim::{Report, Run, run_seed};
-
-/// Lines of the story that are printed for a seed that fails.
-const SHOWN_LINES: usize = 60;
+use holdfast_sim::{Run, run_seed};
 
 /// Runs whole clusters in simulated time under faults drawn from a seed.
-#[derive(Parser)]
+#[derive(Clone, Parser)]
 #[command(version)]
 struct Arguments {
     /// The first seed.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// How many seeds, one after the other.
+    /// How many seeds, from the first on.
     #[arg(long, default_value_t = 1)]
     count: u64,
-    /// Nodes of the cluster; 3 or 4 by the seed where it is not given.
+    /// Processes that run seeds at the same time; one for each core where it is not given.
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// Nodes of the cluster; 3 to 5 by the seed where it is not given.
     #[arg(long)]
     nodes: Option<usize>,
     /// Prints the whole story, of seeds that go well too.
     #[arg(long)]
     story: bool,
+    /// Prints a line for each seed.
+    #[arg(long)]
+    each: bool,
     /// Goes on after a seed that fails.
     #[arg(long)]
     keep_going: bool,
+    /// Reads seeds from its input and runs them: what the other processes are.
+    #[arg(long, hide = true)]
+    worker: bool,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let mut failed = 0u64;
-    for seed in arguments.seed..arguments.seed.saturating_add(arguments.count) {
-        let nodes = arguments.nodes;
-        let again = replay(seed, nodes);
-        let before = std::panic::take_hook();
-        let hint = again.clone();
-        std::panic::set_hook(Box::new(move |info| {
-            before(info);
-            eprintln!("seed {seed} panicked: replay it with {hint}");
-        }));
-        let report = run_seed(Run { seed, nodes });
-        // The next seed sets its own.
-        drop(std::panic::take_hook());
-        show(&report, &again, arguments.story);
-        if !report.wrong.is_empty() {
-            failed += 1;
-            if !arguments.keep_going {
-                return ExitCode::FAILURE;
-            }
-        }
+    if arguments.worker {
+        return pool::work(&arguments);
     }
-    if failed > 0 {
-        println!("{failed} of {} seeds failed", arguments.count);
-        return ExitCode::FAILURE;
+    if arguments.count > 1 {
+        return pool::run(&arguments);
     }
-    ExitCode::SUCCESS
-}
-
-fn replay(seed: u64, nodes: Option<usize>) -> String {
-    let nodes = nodes.map_or_else(String::new, |nodes| format!(" --nodes {nodes}"));
-    format!("cargo run -p holdfast-sim -- --seed {seed}{nodes}")
-}
-
-fn show(report: &Report, again: &str, story: bool) {
-    let (digest, events) = &report.digest;
-    let counts = report.counts;
-    let word = if report.wrong.is_empty() {
-        "ok"
-    } else {
-        "FAILED"
-    };
-    println!(
-        "seed {} {word}: {} nodes, {:?} simulated, {events} events, {} puts, {} reads, {} deletes, \
-         {} listings, {} downloads, {} unknown, {} failed, trace {}",
-        report.seed,
-        report.nodes,
-        report.took,
-        counts.puts,
-        counts.reads,
-        counts.deletes,
-        counts.listings,
-        counts.downloads,
-        counts.unknown,
-        counts.failed,
-        digest.get(..16).unwrap_or_default(),
-    );
-    let shown = match (story, report.wrong.is_empty()) {
-        (true, _) => report.story.len(),
-        (false, false) => SHOWN_LINES,
-        (false, true) => 0,
-    };
-    for line in report
-        .story
-        .iter()
-        .skip(report.story.len().saturating_sub(shown))
-    {
-        println!("  {line}");
-    }
-    for wrong in &report.wrong {
-        println!("  wrong: {wrong}");
-    }
-    if !report.wrong.is_empty() {
-        println!("  replay it with {again}");
+    let (seed, nodes) = (arguments.seed, arguments.nodes);
+    let live = arguments.story;
+    let report = run_seed(Run {
+        seed,
+        nodes,
+        live,
+        ..Run::default()
+    });
+    print!("{}", show::text(&report, nodes, !live));
+    match report.wrong.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
     }
 }

@@ -1,5 +1,6 @@
-//! The network between machines: each message takes a while, is lost, or is
-//! cut off by a partition. Calls to a machine without power are never answered.
+//! The network between machines: each message takes a while of its own, so that
+//! they overtake each other; is lost, comes much later, comes twice, or is cut
+//! off by a partition. Calls to a machine without power are never answered.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,6 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt};
+use holdfast_metadata::protocol::{self, MembersRequest, RaftBatch};
+use holdfast_model::GroupId;
 use holdfast_runtime::transport::Handler;
 use holdfast_runtime::{Address, Body, Call, Entropy, Reply, Transport, TransportError};
 use tokio_util::sync::CancellationToken;
@@ -25,10 +28,36 @@ struct Inner {
     listening: BTreeMap<Address, Listener>,
     /// Links that are cut: from, to.
     cut: BTreeSet<(Address, Address)>,
-    /// Of 1,000 messages, so many are lost.
-    lost_per_mille: u64,
-    max_latency_millis: u64,
+    quality: Quality,
+    /// How many times slower the links of a machine are.
+    slow: BTreeMap<Address, u64>,
+    /// A group of which no Raft message comes through.
+    silenced: Option<GroupId>,
 }
+
+/// How good the links are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Quality {
+    /// Of 1,000 messages, so many are lost.
+    pub lost_per_mille: u64,
+    /// The longest that most messages take.
+    pub max_latency_millis: u64,
+    /// Of 1,000 messages, so many come late.
+    pub late_per_mille: u64,
+    /// How late at most.
+    pub late_millis: u64,
+    /// Of 1,000 calls, so many come a second time, at most so late.
+    pub repeated_per_mille: u64,
+}
+
+/// Links that lose nothing and take at most 2 ms.
+pub const GOOD: Quality = Quality {
+    lost_per_mille: 0,
+    max_latency_millis: 2,
+    late_per_mille: 0,
+    late_millis: 0,
+    repeated_per_mille: 0,
+};
 
 #[derive(Clone)]
 struct Listener {
@@ -42,8 +71,9 @@ impl Network {
         let inner = Inner {
             listening: BTreeMap::new(),
             cut: BTreeSet::new(),
-            lost_per_mille: 0,
-            max_latency_millis: 2,
+            quality: GOOD,
+            slow: BTreeMap::new(),
+            silenced: None,
         };
         Arc::new(Self {
             inner: Mutex::new(inner),
@@ -76,14 +106,57 @@ impl Network {
 
     /// Mends all links.
     pub fn mend(&self) {
-        self.lock().cut.clear();
+        let mut inner = self.lock();
+        inner.cut.clear();
+        inner.slow.clear();
+        inner.quality = GOOD;
+        inner.silenced = None;
     }
 
-    /// Sets how many of 1,000 messages are lost, and the longest latency.
-    pub fn set_quality(&self, lost_per_mille: u64, max_latency_millis: u64) {
-        let mut inner = self.lock();
-        inner.lost_per_mille = lost_per_mille;
-        inner.max_latency_millis = max_latency_millis;
+    /// Ends the world: handlers hold nodes, which hold the network.
+    pub fn close(&self) {
+        let listening = std::mem::take(&mut self.lock().listening);
+        // Dropped without the lock, since what goes may still look at links.
+        drop(listening);
+    }
+
+    /// Sets how good the links are.
+    pub fn set_quality(&self, quality: Quality) {
+        self.lock().quality = quality;
+    }
+
+    /// Makes all links of a machine so many times slower.
+    pub fn set_slow(&self, address: &Address, times: u64) {
+        self.lock().slow.insert(address.clone(), times);
+    }
+
+    /// Loses every Raft message of a group, or of none.
+    pub fn silence(&self, group: Option<GroupId>) {
+        self.lock().silenced = group;
+    }
+
+    /// Takes the silenced group's messages out of a call.
+    fn filter(&self, call: &mut Call) {
+        let Some(silenced) = self.lock().silenced else {
+            return;
+        };
+        if call.path == protocol::RAFT
+            && let Ok(mut batch) = minicbor::decode::<RaftBatch>(&call.head)
+        {
+            batch.messages.retain(|message| message.group != silenced);
+            call.head = protocol::encode(&batch);
+        }
+    }
+
+    /// When a copy of a call comes, if one does.
+    fn repeats(&self) -> Option<Duration> {
+        let Quality {
+            repeated_per_mille,
+            late_millis,
+            ..
+        } = self.lock().quality;
+        let repeated = repeated_per_mille > 0 && self.entropy.below(1_000) < repeated_per_mille;
+        repeated.then(|| Duration::from_millis(self.entropy.below(late_millis + 1)))
     }
 
     /// What one machine calls others with.
@@ -102,8 +175,15 @@ impl Network {
     /// How long a message takes; `None` when it is lost.
     fn pass(&self, from: &Address, to: &Address) -> Option<Duration> {
         let inner = self.lock();
-        let latency = Duration::from_millis(self.entropy.below(inner.max_latency_millis + 1));
-        let lost = self.entropy.below(1_000) < inner.lost_per_mille;
+        let quality = inner.quality;
+        let times = |end| inner.slow.get(end).copied().unwrap_or(1);
+        let mut millis = self.entropy.below(quality.max_latency_millis + 1);
+        millis *= times(from).max(times(to));
+        if quality.late_per_mille > 0 && self.entropy.below(1_000) < quality.late_per_mille {
+            millis += self.entropy.below(quality.late_millis + 1);
+        }
+        let latency = Duration::from_millis(millis);
+        let lost = self.entropy.below(1_000) < quality.lost_per_mille;
         let cut = inner.cut.contains(&(from.clone(), to.clone()));
         (!lost && !cut).then_some(latency)
     }
@@ -139,14 +219,31 @@ async fn carry(
     own: Address,
     to: Address,
     power: CancellationToken,
-    call: Call,
+    mut call: Call,
 ) -> Result<Reply, TransportError> {
+    if power.is_cancelled() {
+        // Nothing leaves a machine without power.
+        return std::future::pending().await;
+    }
+    network.filter(&mut call);
+    if call.path == protocol::MEMBERS
+        && let Ok(request) = minicbor::decode::<MembersRequest>(&call.head)
+    {
+        let (group, step) = (request.group, request.step);
+        let what = format!("{own} asks {to} of group {group}: {step:?}");
+        network.trace.tell(&what);
+    }
     network
         .trace
         .note(&format!("{own} > {to} {} {}", call.path, call.head.len()));
     let Some(latency) = network.pass(&own, &to) else {
         return std::future::pending().await;
     };
+    if let Some(later) = network.repeats()
+        && let Some(copy) = copy_of(&call)
+    {
+        repeat(network.clone(), to.clone(), latency + later, copy);
+    }
     tokio::time::sleep(latency).await;
     let Some(listener) = network.listener(&to) else {
         return Err(TransportError::Connect {
@@ -185,6 +282,38 @@ async fn carry(
         head: handled.head,
         body,
     })
+}
+
+/// The same call again, where its body can be had twice.
+fn copy_of(call: &Call) -> Option<Call> {
+    let body = match &call.body {
+        Body::Empty => Body::Empty,
+        Body::Full(bytes) => Body::Full(bytes.clone()),
+        Body::Stream(_) => return None,
+    };
+    Some(Call {
+        path: call.path,
+        head: call.head.clone(),
+        body,
+        deadline: call.deadline,
+        request_id: call.request_id.clone(),
+    })
+}
+
+/// Brings a copy of a call to whoever listens then; nobody hears the answer.
+fn repeat(network: Arc<Network>, to: Address, later: Duration, call: Call) {
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "this is the simulation's own executor"
+    )]
+    tokio::spawn(async move {
+        tokio::time::sleep(later).await;
+        if let Some(listener) = network.listener(&to).filter(|l| !l.power.is_cancelled()) {
+            network.trace.note(&format!("again > {to} {}", call.path));
+            // The first call's sender has its answer, or waits for it.
+            let _ = answer(&listener, call).await;
+        }
+    });
 }
 
 /// Runs the handler as a task of the machine that is called: it goes on when

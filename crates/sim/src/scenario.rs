@@ -1,7 +1,7 @@
 //! One seed from birth to judgement: clients work, faults come and end, and
 //! then everything that was promised is looked at.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -10,10 +10,11 @@ use holdfast_client::{Cluster, ClusterError};
 use holdfast_controller::ControllerSettings;
 use holdfast_metadata::command::{ClusterCommand, Command};
 use holdfast_model::{GroupId, NodeState};
+use holdfast_runtime::Entropy;
 use tokio_util::sync::CancellationToken;
 
 use crate::checks;
-use crate::faults::{Applied, WORK, draw};
+use crate::faults::{Applied, Schedule, WORK, draw};
 use crate::journal::{Counts, Journal};
 use crate::workload::Client;
 use crate::world::{World, run};
@@ -32,6 +33,9 @@ const SCRUB_LOOK: Duration = Duration::from_secs(5);
 /// Between the two final looks at every object.
 const STABLE: Duration = Duration::from_secs(10);
 
+/// How long clients pause between two operations at most.
+const PAUSE: Duration = Duration::from_millis(250);
+
 /// What is run.
 #[derive(Clone, Copy, Debug)]
 pub struct Run {
@@ -39,6 +43,21 @@ pub struct Run {
     pub seed: u64,
     /// How many nodes; drawn from the seed where none are given.
     pub nodes: Option<usize>,
+    /// Whether its story is printed as it goes.
+    pub live: bool,
+    /// The longest that a client pauses between two operations.
+    pub pause: Duration,
+}
+
+impl Default for Run {
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            nodes: None,
+            live: false,
+            pause: PAUSE,
+        }
+    }
 }
 
 /// What came of it.
@@ -54,31 +73,58 @@ pub struct Report {
     pub counts: Counts,
     /// Simulated time.
     pub took: Duration,
+    /// Kinds of faults that came (`fault:`), and points at which power was cut
+    /// (`point:`).
+    pub seen: Vec<String>,
+    /// How often each named point was passed.
+    pub passed: BTreeMap<&'static str, u64>,
     /// What must not be and was; empty when all is well.
     pub wrong: Vec<String>,
     /// The end of the story.
     pub story: Vec<String>,
 }
 
-/// Runs a seed to its end.
+/// Runs a seed to its end, with faults drawn from it.
 pub fn run_seed(what: Run) -> Report {
+    run_with(what, |entropy, nodes| (draw(entropy, nodes), WORK))
+}
+
+/// Runs a seed with a schedule of its own, and for how long clients work.
+pub fn run_with(
+    what: Run,
+    schedule: impl FnOnce(&dyn Entropy, usize) -> (Schedule, Duration),
+) -> Report {
     run(what.seed, async |mut world| {
-        let nodes = what.nodes.unwrap_or_else(|| match world.entropy.below(4) {
-            0 => 4,
+        let nodes = what.nodes.unwrap_or_else(|| match world.entropy.below(8) {
+            0 => 5,
+            1 | 2 => 4,
             _ => 3,
         });
         set(&mut world);
+        if what.live {
+            world.trace.print();
+        }
         let journal = Journal::new(world.trace.clone());
         let started = tokio::time::Instant::now();
-        if let Err(error) = scenario(&mut world, nodes, &journal).await {
+        let mut applied = Applied::default();
+        let schedule = schedule(world.entropy.as_ref(), nodes);
+        world.client_pause = what.pause;
+        let done = scenario(&mut world, nodes, &journal, schedule, &mut applied).await;
+        if let Err(error) = done {
+            checks::tell_workers(&world);
             world.trace.wrong(error);
         }
+        let faults = applied.seen.iter().map(|name| format!("fault:{name}"));
+        let cut = world.points.cut();
+        let points = cut.iter().map(|point| format!("point:{point}"));
         Report {
             seed: what.seed,
             nodes,
             digest: world.trace.digest(),
             counts: journal.counts(),
             took: started.elapsed(),
+            seen: faults.chain(points).collect(),
+            passed: world.points.passed(),
             wrong: world.trace.wrongs(),
             story: world.trace.story(),
         }
@@ -100,21 +146,25 @@ fn set(world: &mut World) {
     };
 }
 
-async fn scenario(world: &mut World, nodes: usize, journal: &Journal) -> Result<(), String> {
+async fn scenario(
+    world: &mut World,
+    nodes: usize,
+    journal: &Journal,
+    (schedule, work): (Schedule, Duration),
+    applied: &mut Applied,
+) -> Result<(), String> {
     world.founded(nodes).await?;
     let stop = CancellationToken::new();
     let mut working = Vec::new();
     for number in 1..=CLIENTS {
         working.push(begin(world, number, journal, stop.clone()).await?);
     }
-    let schedule = draw(world.entropy.as_ref(), nodes);
-    let mut applied = Applied::default();
     let begun = tokio::time::Instant::now();
     for (at, step) in schedule {
         tokio::time::sleep_until(begun + at).await;
         applied.step(world, &step).await;
     }
-    tokio::time::sleep_until(begun + WORK).await;
+    tokio::time::sleep_until(begun + work).await;
     applied.heal(world).await;
     stop.cancel();
     checks::until(world, LAST_OPERATION, |_| {
@@ -124,7 +174,7 @@ async fn scenario(world: &mut World, nodes: usize, journal: &Journal) -> Result<
         }
     })
     .await?;
-    judge(world, journal).await
+    judge(world, journal, applied).await
 }
 
 async fn begin(
@@ -139,13 +189,13 @@ async fn begin(
     let client = Client::new(number, cluster.clone(), journal.clone());
     let client = client.ok_or("the cluster has no bucket for files")?;
     let done = Arc::new(AtomicBool::new(false));
-    let work = client.work(stop, done.clone());
+    let work = client.work(stop, done.clone(), world.client_pause);
     cluster.env().tasks.spawn("client", Box::pin(work));
     Ok(done)
 }
 
 /// Looks at everything that was promised.
-async fn judge(world: &mut World, journal: &Journal) -> Result<(), String> {
+async fn judge(world: &mut World, journal: &Journal, applied: &Applied) -> Result<(), String> {
     let (cluster, _) = world.client("judge:1");
     let ready = cluster.wait_ready(READY).await;
     ready.map_err(|error| format!("the healed cluster is not ready: {error}"))?;
@@ -154,6 +204,9 @@ async fn judge(world: &mut World, journal: &Journal) -> Result<(), String> {
     let judge = judge.ok_or("the cluster has no bucket for files")?;
     let first = read_all(&judge, journal).await?;
     become_whole(world).await?;
+    let drained = applied.drained(world);
+    let emptied = checks::until(world, WHOLE, |world| checks::drained(world, &drained)).await;
+    emptied.map_err(|why| format!("a drain does not end: {why}"))?;
     let mut done = BTreeSet::new();
     checks::until(world, WHOLE, |world| checks::replicas(world, &mut done)).await?;
     world.pass(STABLE).await;

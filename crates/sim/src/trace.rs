@@ -21,6 +21,7 @@ struct Inner {
     events: u64,
     story: VecDeque<String>,
     wrong: Vec<String>,
+    live: bool,
 }
 
 impl Trace {
@@ -34,6 +35,11 @@ impl Trace {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Prints the story as it goes from now on: a panic then does not hide it.
+    pub fn print(&self) {
+        self.lock().live = true;
     }
 
     /// Adds an event.
@@ -50,6 +56,9 @@ impl Trace {
         let line = format!("{:>9.3} {event}", at.as_secs_f64());
         self.note(&line);
         let mut inner = self.lock();
+        if inner.live {
+            println!("  {line}");
+        }
         if inner.story.len() == KEPT_LINES {
             inner.story.pop_front();
         }

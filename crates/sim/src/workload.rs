@@ -65,14 +65,14 @@ impl Client {
     }
 
     /// Works until `stop` is cancelled, then sets `done`.
-    pub async fn work(self, stop: CancellationToken, done: Arc<AtomicBool>) {
+    pub async fn work(self, stop: CancellationToken, done: Arc<AtomicBool>, pause: Duration) {
         while !stop.is_cancelled() {
             self.one().await;
-            let pause = Duration::from_millis(self.below(250));
+            let time = Duration::from_millis(self.below(pause.as_millis() as u64));
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}
-                () = self.cluster.env().clock.sleep(pause) => {}
+                () = self.cluster.env().clock.sleep(time) => {}
             }
         }
         done.store(true, Ordering::Relaxed);
@@ -191,13 +191,29 @@ impl Client {
         let mut writer = ObjectWriter::new(&self.cluster, target, None, budget);
         let upload = async {
             let mut bytes = written.bytes();
+            // Some are slower than what the clean-up waits for.
+            let pause = match self.below(12) {
+                0 => self.below(12_000),
+                _ => 0,
+            };
             while !bytes.is_empty() {
                 let piece = bytes.split_to(bytes.len().min(200 << 10));
                 writer.write(piece).await?;
+                env.clock.sleep(Duration::from_millis(pause)).await;
             }
-            writer.finish().await
+            Ok::<_, ClusterError>(())
         };
-        let stored = tokio::time::timeout(BODY_LIMIT, upload)
+        let sent = tokio::time::timeout(BODY_LIMIT, upload)
+            .await
+            .unwrap_or_else(|_| Err(ClusterError::NotReady("the upload took too long".into())));
+        if let Err(error) = sent {
+            // As a gateway does, unless it dies.
+            if self.below(4) > 0 {
+                writer.abort().await;
+            }
+            return Err(error);
+        }
+        let stored = tokio::time::timeout(BODY_LIMIT, writer.finish())
             .await
             .map_err(|_| ClusterError::NotReady("the upload took too long".into()))??;
         if stored.generation.is_some() && self.below(14) == 0 {
@@ -242,13 +258,8 @@ impl Client {
             condition,
             lifetime_millis: expires.then_some(LIFETIME_MILLIS),
         };
-        let id = env.entropy.request_id(env.clock.as_ref());
         let command = Command::PutObject(Box::new(put));
-        match self
-            .cluster
-            .propose(group, id, command, DEADLINE, None)
-            .await?
-        {
+        match self.command(group, command).await? {
             Outcome::Put(record) if record.version == version => Ok(()),
             other => {
                 self.wrong(format!("a put is answered with {other:?}"));
@@ -314,16 +325,25 @@ impl Client {
         written: Written,
     ) -> Result<(), ClusterError> {
         let size = record.content.size;
+        // Clients read a part now and then; the judge reads all of it.
+        let range = match self.number > 0 && size > 0 && self.below(4) == 0 {
+            true => {
+                let first = self.below(size);
+                first..first + 1 + self.below(size - first)
+            }
+            false => 0..size,
+        };
         let mut pieces = read_object(
             &self.cluster,
             group,
             size,
             &record.representation,
             Vec::new(),
-            0..size,
+            range.clone(),
             self.budget.clone(),
         );
         let expected = written.bytes();
+        let expected = expected.slice(range.start as usize..range.end as usize);
         let mut at = 0;
         let reading = async {
             while let Some(piece) = pieces.next().await {
@@ -353,8 +373,6 @@ impl Client {
         let Ok(group) = self.cluster.group_of(self.bucket, key) else {
             return;
         };
-        let env = self.cluster.env();
-        let id = env.entropy.request_id(env.clock.as_ref());
         let command = Command::DeleteObject {
             bucket: self.bucket,
             key: key.clone(),
@@ -362,10 +380,7 @@ impl Client {
             cause: DeleteCause::Wish,
         };
         let called = self.journal.tick();
-        let result = self
-            .cluster
-            .propose(group, id, command, DEADLINE, None)
-            .await;
+        let result = self.command(group, command).await;
         self.tell(&format!("delete {}: {}", key.as_str(), said(&result)));
         let (known, action) = match result {
             Ok(Outcome::Deleted(version)) => match self.journal.written(&version) {
@@ -487,12 +502,36 @@ impl Client {
         }
     }
 
+    /// Has a command done. Where its outcome is unknown, some clients ask again,
+    /// later and with the same id: what they hear then is what came of it.
     async fn command(&self, group: GroupId, command: Command) -> Result<Outcome, ClusterError> {
         let env = self.cluster.env();
         let id = env.entropy.request_id(env.clock.as_ref());
-        self.cluster
-            .propose(group, id, command, DEADLINE, None)
-            .await
+        let propose = || {
+            let command = command.clone();
+            self.cluster.propose(group, id, command, DEADLINE, None)
+        };
+        let mut result = propose().await;
+        let mut asked = 0;
+        while asked < 3
+            && matches!(result, Err(ClusterError::OutcomeUnknown { .. }))
+            && self.below(3) > 0
+        {
+            asked += 1;
+            env.clock
+                .sleep(Duration::from_millis(self.below(8_000)))
+                .await;
+            let before = result;
+            result = propose().await;
+            match &result {
+                Ok(_) | Err(ClusterError::Refused(_)) => {
+                    self.journal.count(|counts| counts.again += 1);
+                }
+                // That this attempt was not taken says nothing of the first.
+                Err(_) => result = before,
+            }
+        }
+        result
     }
 }
 

@@ -9,6 +9,7 @@ use holdfast_blobs::EngineSettings;
 use holdfast_client::{Cluster, ClusterSettings};
 use holdfast_controller::ControllerSettings;
 use holdfast_metadata::log::LogSettings;
+use holdfast_model::{GroupId, NodeId};
 use holdfast_node::identity::mark_failed;
 use holdfast_node::node::NodeHandler;
 use holdfast_node::{FirstKey, Node, NodeParts, found_cluster};
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::machine::{Machine, MachineClock, MachineTasks, SeededEntropy};
 use crate::network::Network;
+use crate::points::Points;
 use crate::trace::Trace;
 
 /// Bytes of a simulated disk.
@@ -53,6 +55,8 @@ pub struct World {
     pub trace: Arc<Trace>,
     /// The links.
     pub network: Arc<Network>,
+    /// Where machines lose power in the middle of what they do.
+    pub points: Arc<Points>,
     /// The nodes, by their number.
     pub members: BTreeMap<usize, Member>,
     start: tokio::time::Instant,
@@ -62,6 +66,8 @@ pub struct World {
     pub log_file_bytes: u64,
     /// Bytes of a segment of fragments.
     pub segment_bytes: u64,
+    /// The longest that a client pauses between two operations.
+    pub client_pause: Duration,
     /// How the controllers are set.
     pub controller: ControllerSettings,
 }
@@ -79,7 +85,10 @@ pub fn run<T>(seed: u64, scenario: impl AsyncFnOnce(World) -> T) -> T {
         .expect("a runtime");
     runtime.block_on(async move {
         let world = World::new(seed);
-        scenario(world).await
+        let network = world.network.clone();
+        let result = scenario(world).await;
+        network.close();
+        result
     })
 }
 
@@ -97,11 +106,13 @@ impl World {
             entropy,
             trace,
             network,
+            points: Arc::default(),
             members: BTreeMap::new(),
             start,
             max_disk_millis: 3,
             log_file_bytes: 32 << 20,
             segment_bytes: 32 << 20,
+            client_pause: Duration::from_millis(250),
             controller: ControllerSettings::default(),
         }
     }
@@ -140,7 +151,7 @@ impl World {
     /// The world as one process on a machine sees it.
     pub fn env(&self, own: Address, power: CancellationToken, clock: Arc<MachineClock>) -> Env {
         let millis = Arc::new(AtomicU64::new(self.max_disk_millis));
-        self.env_with_disk(own, power, clock, millis)
+        self.env_with_disk(own, power, clock, millis, None)
     }
 
     fn env_with_disk(
@@ -149,6 +160,7 @@ impl World {
         power: CancellationToken,
         clock: Arc<MachineClock>,
         disk_millis: Arc<AtomicU64>,
+        at_point: Option<Arc<dyn Fn(&'static str) + Send + Sync>>,
     ) -> Env {
         let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::new(self.entropy.number()));
         Env {
@@ -158,6 +170,7 @@ impl World {
                 entropy.clone(),
                 disk_millis,
                 self.trace.clone(),
+                at_point,
             )),
             transport: self.network.transport(own, power),
             entropy,
@@ -169,6 +182,9 @@ impl World {
     /// # Errors
     /// Why the node did not start.
     pub async fn start(&mut self, number: usize) -> Result<(), String> {
+        if self.points.take_dark(number) {
+            self.power_cut(number);
+        }
         let seeds = self.addresses();
         let power = CancellationToken::new();
         let clock = Arc::new(MachineClock::new(self.start));
@@ -182,6 +198,7 @@ impl World {
             power.clone(),
             clock.clone(),
             disk_millis.clone(),
+            Some(self.point_cutter(number, &disk, &power)),
         );
         let fatal = member.fatal.clone();
         *fatal.lock().unwrap_or_else(PoisonError::into_inner) = None;
@@ -202,6 +219,10 @@ impl World {
             },
             controller,
             on_fatal: Arc::new(move |reason: Fatal| {
+                if cut.is_cancelled() {
+                    // Without power nobody says anything.
+                    return;
+                }
                 trace.tell(&format!("node {number} ends itself: {reason}"));
                 if let Fatal::DiskFailed(reason) = &reason {
                     mark_failed(&failing, reason);
@@ -228,10 +249,30 @@ impl World {
         Ok(())
     }
 
+    /// What a machine does when it passes a point: it may lose power there, and
+    /// then its disk takes nothing any more.
+    fn point_cutter(
+        &self,
+        number: usize,
+        disk: &MemoryDisk,
+        power: &CancellationToken,
+    ) -> Arc<dyn Fn(&'static str) + Send + Sync> {
+        let (points, trace) = (self.points.clone(), self.trace.clone());
+        let (disk, power) = (disk.clone(), power.clone());
+        Arc::new(move |point| {
+            if points.pass(number, point) {
+                trace.tell(&format!("node {number} loses power at {point}"));
+                disk.cut_after(0);
+                power.cancel();
+            }
+        })
+    }
+
     /// Cuts a machine's power: its tasks end where they are, and its disk loses
     /// what was not synced.
     pub fn power_cut(&mut self, number: usize) {
         self.trace.tell(&format!("power cut of node {number}"));
+        self.points.take_dark(number);
         if let Some(member) = self.members.get_mut(&number) {
             if let Some(machine) = member.machine.take() {
                 machine.power.cancel();
@@ -244,6 +285,9 @@ impl World {
     /// Kills a node's process: its tasks end where they are, and what it wrote
     /// stays as it is, synced or not.
     pub fn kill(&mut self, number: usize) {
+        if self.points.take_dark(number) {
+            return self.power_cut(number);
+        }
         self.trace.tell(&format!("node {number} is killed"));
         if let Some(member) = self.members.get_mut(&number) {
             if let Some(machine) = member.machine.take() {
@@ -252,6 +296,38 @@ impl World {
             member.disk.end_process();
             member.node = None;
         }
+    }
+
+    /// The numbers of all machines.
+    pub fn numbers(&self) -> Vec<usize> {
+        self.members.keys().copied().collect()
+    }
+
+    /// The id of the node on a machine that has power.
+    pub fn node_id(&self, number: usize) -> Option<NodeId> {
+        let node = self.members.get(&number)?.node.as_ref()?;
+        Some(node.identity().node)
+    }
+
+    /// The machine whose node leads a group, as far as it knows.
+    pub fn leader(&self, group: GroupId) -> Option<usize> {
+        let leads = |member: &Member| {
+            let node = member.node.as_ref()?;
+            let own = node.identity().disk;
+            let groups = node.status().groups;
+            groups
+                .iter()
+                .find(|status| status.group == group && status.leader == Some(own))
+                .map(|status| status.term)
+        };
+        let leaders = self
+            .members
+            .iter()
+            .filter(|(number, _)| self.runs(**number));
+        leaders
+            .filter_map(|(number, member)| Some((leads(member)?, *number)))
+            .max()
+            .map(|(_, number)| number)
     }
 
     /// Whether a node runs and has not ended itself.
@@ -268,7 +344,18 @@ impl World {
     pub fn replace_disk(&mut self, number: usize) {
         self.trace
             .tell(&format!("node {number} gets an empty disk"));
-        let seed = self.seed;
+        let seed = self.disk_seed(number);
+        self.insert_disk(number, MemoryDisk::new(DISK_BYTES, seed));
+    }
+
+    fn disk_seed(&self, number: usize) -> u64 {
+        let disks = self.members.get(&number).map_or(1, |m| m.disks + 1);
+        self.seed ^ (number as u64) << 32 ^ disks << 48
+    }
+
+    /// Gives a machine another disk; it has no power then.
+    pub fn insert_disk(&mut self, number: usize, disk: MemoryDisk) {
+        self.points.take_dark(number);
         if let Some(member) = self.members.get_mut(&number) {
             if let Some(machine) = member.machine.take() {
                 machine.power.cancel();
@@ -276,9 +363,14 @@ impl World {
             member.disk.power_cut();
             member.node = None;
             member.disks += 1;
-            let seed = seed ^ (number as u64) << 32 ^ member.disks << 48;
-            member.disk = MemoryDisk::new(DISK_BYTES, seed);
+            member.disk = disk;
         }
+    }
+
+    /// A copy of a machine's disk as it is now.
+    pub fn copy_disk(&self, number: usize) -> Option<MemoryDisk> {
+        let member = self.members.get(&number)?;
+        Some(member.disk.copy(self.disk_seed(number)))
     }
 
     /// Sets how long work on a machine's disk takes at most.

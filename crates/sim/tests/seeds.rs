@@ -12,7 +12,10 @@ use holdfast_sim::{Report, Run, run_seed};
 fn run_seeds(seeds: impl Iterator<Item = u64>) {
     let mut done = 0;
     for seed in seeds {
-        let report = run_seed(Run { seed, nodes: None });
+        let report = run_seed(Run {
+            seed,
+            ..Run::default()
+        });
         assert!(report.wrong.is_empty(), "{}", explain(&report));
         done += report.counts.puts + report.counts.reads;
     }
@@ -53,6 +56,7 @@ fn the_same_seed_gives_the_same_faults_and_the_same_trace() {
         let report = run_seed(Run {
             seed,
             nodes: Some(3),
+            ..Run::default()
         });
         assert!(report.wrong.is_empty(), "{}", explain(&report));
         assert!(report.story.iter().any(|line| line.contains("fault ")));

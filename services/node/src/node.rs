@@ -253,6 +253,10 @@ impl Node {
         }
         let (store, disk) = (self.store.clone(), self.disk.clone());
         let cluster = state.cluster;
+        // Not every node carries group 0, and so knows the state by itself.
+        let layout = state.layout.groups.iter();
+        let carried = layout.filter(|(_, disks)| disks.contains(&identity.disk));
+        let carried = carried.map(|(group, _)| *group).collect();
         let born = Identity {
             cluster: Some(cluster),
             ..identity
@@ -275,9 +279,7 @@ impl Node {
         // Who carries no member of group 0 has it from nowhere else.
         groups.learn(first.clone());
         self.cluster.learn(ClusterState::clone(&first));
-        let carried = first.layout.groups.iter();
-        let carried = carried.filter(|(_, disks)| disks.contains(&identity.disk));
-        groups.create(carried.map(|(id, _)| *id).collect()).await?;
+        groups.create(carried).await?;
         tracing::info!(%cluster, "born");
         Ok(())
     }

@@ -1,11 +1,11 @@
 //! The log's files: written at one end, purged at the other, used again.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use holdfast_blobs::record::{HEAD_BYTES, RecordError, decode_record, encode_record};
 use holdfast_model::GroupId;
-use holdfast_runtime::{Disk, File};
+use holdfast_runtime::{Disk, File, Tasks};
 
 use super::group::{GroupLog, Place};
 use super::{CHECKPOINT_RECORD, Checkpoint, LogEnd, LogError, ROUND_RECORD, Round};
@@ -41,6 +41,8 @@ pub struct LogFiles {
     disk: Arc<dyn Disk>,
     settings: LogSettings,
     inner: Mutex<Inner>,
+    /// Told of the points that are passed, where the simulation may cut power.
+    points: OnceLock<Arc<dyn Tasks>>,
 }
 
 struct Inner {
@@ -119,6 +121,7 @@ impl LogFiles {
             disk,
             settings,
             inner: Mutex::new(inner),
+            points: OnceLock::new(),
         });
         let groups = files.scan(&numbers)?;
         let found = lock(&files.inner).sequence;
@@ -129,6 +132,18 @@ impl LogFiles {
             });
         }
         Ok(Recovered { files, groups })
+    }
+
+    /// Tells `tasks` of every point that is passed from now on.
+    pub fn tell_points(&self, tasks: Arc<dyn Tasks>) {
+        // Told once, when the log is opened.
+        let _ = self.points.set(tasks);
+    }
+
+    fn pass(&self, point: &'static str) {
+        if let Some(tasks) = self.points.get() {
+            tasks.pass(point);
+        }
     }
 
     fn scan(self: &Arc<Self>, numbers: &[u64]) -> Result<BTreeMap<GroupId, GroupLog>, LogError> {
@@ -194,7 +209,9 @@ impl LogFiles {
         let number = current.number;
         let record = encode_record(ROUND_RECORD, number, sequence, &payload);
         current.file.write_all_at(&record, offset)?;
+        self.pass("log.written");
         current.file.sync()?;
+        self.pass("log.synced");
         inner.offset = aligned(offset + bytes);
         inner.sequence = sequence;
         Ok(Written {
@@ -235,7 +252,9 @@ impl LogFiles {
         let record = encode_record(CHECKPOINT_RECORD, number, sequence, &payload);
         file.write_all_at(&record, 0)?;
         file.sync()?;
+        self.pass("log.file_begun");
         self.disk.rename(&spare, &name(number))?;
+        self.pass("log.file_named");
         self.disk.sync_dir(DIR)?;
         let begun_at = checkpoint
             .groups
@@ -279,6 +298,7 @@ impl LogFiles {
             } else {
                 self.disk.remove(&name(old.number))?;
             }
+            self.pass("log.purged");
         }
         Ok(inner
             .files

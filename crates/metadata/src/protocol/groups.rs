@@ -98,6 +98,10 @@ pub struct MembersRequest {
     /// The step.
     #[n(2)]
     pub step: MemberStep,
+    /// Raft's numbers of the voters that the step was planned for, rising;
+    /// refused when the group has others. `None` from older releases.
+    #[n(3)]
+    pub voters: Option<Vec<u64>>,
 }
 
 /// A step of a change of members.

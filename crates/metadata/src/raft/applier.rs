@@ -206,11 +206,14 @@ impl Applier {
                     || now.saturating_sub(progress.durable_at) >= DURABLE_AFTER);
             let commit = if due { Commit::Frozen } else { Commit::Visible };
             let (store, files) = (self.store.clone(), self.files.clone());
+            let tasks = self.env.tasks.clone();
             let result = self
                 .env
                 .tasks
                 .blocking(move || {
+                    tasks.pass("commit.before_apply");
                     let result = step(&store, &files, work, commit, &mut progress);
+                    tasks.pass("commit.applied");
                     (result, progress)
                 })
                 .await;
@@ -243,7 +246,14 @@ impl Applier {
         self.env.tasks.spawn(
             "flush",
             Box::pin(async move {
-                if let Some(result) = tasks.blocking(move || store.flush()).await {
+                let points = tasks.clone();
+                let work = move || {
+                    points.pass("commit.before_flush");
+                    let result = store.flush();
+                    points.pass("commit.state_durable");
+                    result
+                };
+                if let Some(result) = tasks.blocking(work).await {
                     let _ = sender.send(result);
                 }
             }),
@@ -464,7 +474,8 @@ pub fn write_members(
     end: LogEnd,
     members: &Members,
 ) -> Result<(), StoreError> {
-    txn.put(MEMBERS_KEY, &crate::protocol::encode(members))?;
+    let members = members.clone().sorted();
+    txn.put(MEMBERS_KEY, &crate::protocol::encode(&members))?;
     txn.set_applied(end.index, end.term)
 }
 

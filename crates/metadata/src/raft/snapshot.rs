@@ -18,6 +18,8 @@ use crate::wire;
 
 /// A snapshot may take long: the stream has a deadline a piece, this is for all of it.
 const SEND_DEADLINE: std::time::Duration = std::time::Duration::from_secs(600);
+/// How often it is looked whether the receiver was started again.
+const LOOK_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
 /// Rows that travel together.
 const PIECE_BYTES: usize = 1 << 20;
 /// The longest row: a record with a full chunk list.
@@ -88,15 +90,25 @@ async fn try_send(parts: &SendParts, group: GroupId, mut message: Message) -> Re
         deadline: SEND_DEADLINE,
         request_id: None,
     };
-    let reply = parts
-        .env
-        .transport
-        .call(&address, call)
-        .await
-        .map_err(|e| e.to_string())?;
+    let reply = tokio::select! {
+        biased;
+        reply = parts.env.transport.call(&address, call) => reply.map_err(|e| e.to_string())?,
+        () = starts_anew(parts, message.to) => {
+            return Err("its receiver was started anew meanwhile".to_owned());
+        }
+    };
     let answer: Result<(), NodeError> =
         minicbor::decode(&reply.head).map_err(|error| error.to_string())?;
     answer.map_err(|error| error.to_string())
+}
+
+/// Waits until a member has been started again: it has forgotten what was being
+/// sent to it, and a connection to its earlier life may stay silent for long.
+async fn starts_anew(parts: &SendParts, to: u64) {
+    let known = parts.book.incarnation(to);
+    while parts.book.incarnation(to) == known {
+        parts.env.clock.sleep(LOOK_EVERY).await;
+    }
 }
 
 type RowIterator = Box<dyn Iterator<Item = Result<(Vec<u8>, Vec<u8>), StoreError>> + Send>;

@@ -142,6 +142,18 @@ pub fn read_cluster(view: &impl Rows) -> Result<Option<ClusterState>, StoreError
     rows::read(view, &keys::cluster())
 }
 
+/// How many uploads have told the group of their intent, and not ended.
+pub fn intents(view: &impl Rows) -> Result<u64, StoreError> {
+    let mut count = 0;
+    let from = keys::RowKey::new(keys::Table::Intents).done();
+    let to = keys::RowKey::new(keys::Table::DeadUploads).done();
+    view.scan(&from, &to, &mut |_, _| {
+        count += 1;
+        Ok(true)
+    })?;
+    Ok(count)
+}
+
 /// The group's counts.
 pub fn totals(view: &impl Rows) -> Result<Totals, StoreError> {
     Ok(rows::read_head(view)?.totals)

@@ -6,11 +6,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use holdfast_runtime::File;
 
+use super::checked::CheckedFile;
+
 /// A file of the runtime's disk behind redb's trait. It takes no locks: a node
 /// holds the lock on its data directory.
 pub(super) struct Backend {
-    pub file: Arc<dyn File>,
-    pub cut: Arc<AtomicBool>,
+    pages: Pages,
+    cut: Arc<AtomicBool>,
+}
+
+/// What the file is.
+enum Pages {
+    Checked(CheckedFile),
+    /// Of an earlier version, without checksums.
+    Plain(Arc<dyn File>),
 }
 
 impl std::fmt::Debug for Backend {
@@ -20,32 +29,56 @@ impl std::fmt::Debug for Backend {
 }
 
 impl Backend {
-    fn file(&self) -> io::Result<&dyn File> {
+    /// Opens the store's file. Once `cut` is set, nothing reaches it any more.
+    pub(super) fn open(file: Arc<dyn File>, cut: Arc<AtomicBool>) -> io::Result<Self> {
+        let pages = match CheckedFile::open(file.clone())? {
+            Some(checked) => Pages::Checked(checked),
+            None => Pages::Plain(file),
+        };
+        Ok(Self { pages, cut })
+    }
+
+    fn pages(&self) -> io::Result<&Pages> {
         if self.cut.load(Ordering::SeqCst) {
             return Err(io::Error::other("the store was cut off from its disk"));
         }
-        Ok(self.file.as_ref())
+        Ok(&self.pages)
     }
 }
 
 impl redb::StorageBackend for Backend {
     fn len(&self) -> io::Result<u64> {
-        self.file()?.len()
+        match self.pages()? {
+            Pages::Checked(file) => file.len(),
+            Pages::Plain(file) => file.len(),
+        }
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.file()?.read_exact_at(out, offset)
+        match self.pages()? {
+            Pages::Checked(file) => file.read(offset, out),
+            Pages::Plain(file) => file.read_exact_at(out, offset),
+        }
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.file()?.set_len(len)
+        match self.pages()? {
+            Pages::Checked(file) => file.set_len(len),
+            Pages::Plain(file) => file.set_len(len),
+        }
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.file()?.sync()
+        match self.pages()? {
+            Pages::Checked(file) => file.sync(),
+            Pages::Plain(file) => file.sync(),
+        }
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.file()?.write_all_at(data, offset)
+        match self.pages()? {
+            Pages::Checked(file) => file.write(offset, data),
+            Pages::Plain(file) => file.write_all_at(data, offset),
+        }
     }
 }

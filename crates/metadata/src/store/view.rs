@@ -59,6 +59,24 @@ impl ReadView {
         GroupView { view: self, group }
     }
 
+    /// Every group that has rows.
+    pub fn groups(&self) -> Result<Vec<GroupId>, StoreError> {
+        let mut groups = Vec::new();
+        let mut from = Some(GroupId(0));
+        while let Some(next) = from {
+            let begin = next.0.to_be_bytes().to_vec();
+            let mut rows = self.merged(begin, Bound::Unbounded, Changes::new())?;
+            let Some(row) = rows.next() else { break };
+            let (key, _) = row?;
+            let group = key.first_chunk::<2>().copied();
+            let group = group.ok_or_else(|| StoreError::Corrupt("a row without a group".into()))?;
+            let group = GroupId(u16::from_be_bytes(group));
+            groups.push(group);
+            from = group.0.checked_add(1).map(GroupId);
+        }
+        Ok(groups)
+    }
+
     /// All rows of a group in order, keys without the group's prefix. The
     /// iterator keeps the view alive.
     pub fn rows(

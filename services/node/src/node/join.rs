@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use holdfast_client::ClusterError;
 use holdfast_metadata::command::{ClusterCommand, Command, Refusal};
-use holdfast_model::{ClusterState, GroupId};
+use holdfast_model::{ClusterState, GroupId, NodeState};
 use holdfast_runtime::{Address, Fatal, TasksExt};
 
 use super::Node;
@@ -30,6 +30,13 @@ impl Node {
                 self.keep_peers(state, &mut saved).await;
                 if let Ok(groups) = self.born() {
                     groups.learn(Arc::clone(state));
+                }
+                let own = state.layout.nodes.get(&self.identity().node);
+                if own.is_some_and(|node| node.state == NodeState::Lost) {
+                    // Others fill its place: it must not vote or serve beside them.
+                    return (self.on_fatal)(Fatal::Refused(
+                        "the cluster refuses this node: it was given up for lost".to_owned(),
+                    ));
                 }
             }
             if state.is_some() && self.born().is_ok() && !joined {

@@ -4,7 +4,7 @@ use holdfast_model::{DiskId, GroupId};
 use raft::StateRole;
 
 use super::{Driver, LEFT_TICKS, Work};
-use crate::protocol::{MemberStep, NodeError};
+use crate::protocol::{MemberStep, MembersRequest, NodeError};
 use crate::raft::Answerer;
 use crate::wire::{MemberChange, conf_change};
 
@@ -17,12 +17,14 @@ const MAX_LEARNER_LAG: u64 = 1_000;
 impl Driver {
     /// Proposes a step of a change of members. Answered when it is proposed;
     /// the controller sees in the group's status when it has taken effect.
-    pub(super) fn on_members(&mut self, id: GroupId, step: MemberStep, answer: Answerer<()>) {
-        let result = self.change_members(id, step);
+    pub(super) fn on_members(&mut self, request: &MembersRequest, answer: Answerer<()>) {
+        let result = self.change_members(request);
         let _ = answer.send(result);
     }
 
-    fn change_members(&mut self, id: GroupId, step: MemberStep) -> Result<(), NodeError> {
+    fn change_members(&mut self, request: &MembersRequest) -> Result<(), NodeError> {
+        let (id, step) = (request.group, request.step);
+        let newest = self.shared.state().map(|state| state.layout.epoch);
         let leader = self.leader_disk(id);
         let own = self.identity.disk;
         let group = self.groups.get_mut(&id).ok_or(NodeError::NoSuchGroup)?;
@@ -30,7 +32,13 @@ impl Driver {
             return Err(NodeError::NotLeader { leader });
         }
         let invalid = |text: &str| Err(NodeError::Invalid(text.to_owned()));
-        if group.node.raft.has_pending_conf() {
+        let mut voters: Vec<u64> = group.node.raft.prs().conf().voters().ids().iter().collect();
+        voters.sort_unstable();
+        let planned = request.voters.as_ref();
+        // Planned for another layout or other members: whoever did looks again.
+        let old = newest.is_some_and(|newest| request.epoch < newest)
+            || planned.is_some_and(|planned| *planned != voters);
+        if old || group.node.raft.has_pending_conf() {
             return Err(NodeError::Busy {
                 retry_after_millis: 200,
             });

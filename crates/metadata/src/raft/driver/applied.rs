@@ -35,6 +35,7 @@ impl Driver {
                 let Some(group) = self.groups.get_mut(&id) else {
                     return;
                 };
+                self.env.tasks.pass("layout.snapshot_installed");
                 group.applied = end;
                 group.handed = end.index;
                 group.node.mut_store().set_applied(end);

@@ -1,13 +1,33 @@
 //! What comes from outside: messages, commands, queries, and time.
 
 use holdfast_model::{DiskId, GroupId};
+use holdfast_runtime::Fatal;
 use raft::eraftpb::{Message, MessageType};
 
-use super::{Answerer, Command, Driver, EAGER_TICKS, Event, LEAVE_TICKS, LOOK_TICKS, Work, weight};
+use super::{
+    Answerer, Command, Driver, EAGER_TICKS, Event, Group, LEAVE_TICKS, LOOK_TICKS, Work, weight,
+};
 use crate::command::{Outcome, Request};
 use crate::protocol::{NodeError, ProposeRequest, QueryRequest};
 use crate::query::Answer;
 use crate::raft::{MAX_WAITING, applier};
+
+/// A leader commits no more with a heartbeat than what this disk has told it to
+/// hold durably; if that is more than the log has, entries were lost.
+fn has_lost_entries(group: &Group, message: &Message) -> Option<String> {
+    let raft = &group.node.raft;
+    let end = raft.raft_log.last_index();
+    let lost = message.get_msg_type() == MessageType::MsgHeartbeat
+        && message.term >= raft.term
+        && message.commit > end;
+    lost.then(|| {
+        format!(
+            "the leader was told of entry {}, and the log ends at {end}: \
+             this disk has lost what it promised, or is an older copy",
+            message.commit
+        )
+    })
+}
 
 impl Driver {
     pub(super) fn on_event(&mut self, event: Event) {
@@ -19,7 +39,7 @@ impl Driver {
             }
             Event::Propose(request, answer) => self.on_propose(request, answer),
             Event::Query(request, answer) => self.on_query(request, answer),
-            Event::Members(id, step, answer) => self.on_members(id, step, answer),
+            Event::Members(request, answer) => self.on_members(&request, answer),
             Event::Transfer(id, to, answer) => self.on_transfer(id, to, answer),
             Event::Unreachable(to) => {
                 for group in self.groups.values_mut() {
@@ -76,9 +96,14 @@ impl Driver {
             }
         }
         let ticks = self.ticks;
-        if let Some(group) = self.groups.get_mut(&id) {
-            group.step(message, ticks);
+        let Some(group) = self.groups.get_mut(&id) else {
+            return;
+        };
+        if let Some(lost) = has_lost_entries(group, &message) {
+            // Raft would panic, now and after every start.
+            return (self.on_fatal)(Fatal::DiskFailed(format!("group {id}: {lost}")));
         }
+        group.step(message, ticks);
     }
 
     pub(super) fn on_propose(&mut self, request: ProposeRequest, answer: Answerer<Outcome>) {

@@ -156,6 +156,7 @@ impl Groups {
             group,
         };
         snapshot::stage(&self.env, &self.store, group, body).await?;
+        self.env.tasks.pass("layout.snapshot_staged");
         let message = Box::new(message);
         self.ask(|answer| Event::SnapshotStaged {
             message,
@@ -167,8 +168,7 @@ impl Groups {
 
     /// Proposes a step of a change of members.
     pub async fn change_members(&self, request: MembersRequest) -> Result<(), NodeError> {
-        self.ask(|answer| Event::Members(request.group, request.step, answer))
-            .await
+        self.ask(|answer| Event::Members(request, answer)).await
     }
 
     /// Hands a group's leadership over.

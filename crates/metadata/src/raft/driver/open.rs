@@ -21,6 +21,7 @@ impl Driver {
     ) -> Result<Self, StartError> {
         let durable = applier::durable_sequence(&parts.store)?;
         let recovered = LogFiles::open(parts.disk.clone(), parts.log, durable)?;
+        recovered.files.tell_points(parts.env.tasks.clone());
         let mut driver = Self {
             env: parts.env,
             identity: parts.identity,
@@ -51,15 +52,17 @@ impl Driver {
     }
 
     /// Groups whose first rows were written, and whose first round was not: the
-    /// crash came between. They have promised nothing yet.
+    /// crash came between. They have promised nothing yet. Others without a log
+    /// have left this disk, or wait for their leader.
     pub(super) fn open_unlogged(&mut self) -> Result<(), StartError> {
-        let Some(state) = self.shared.state() else {
-            return Ok(());
-        };
-        for id in state.layout.groups.keys() {
-            let there = self.store.snapshot()?.group(*id).applied()?.is_some();
-            if there && !self.groups.contains_key(id) {
-                self.open_group(*id, None)?;
+        let view = self.store.snapshot()?;
+        for id in view.groups()? {
+            let newborn = view
+                .group(id)
+                .applied()?
+                .is_some_and(|(index, _)| index == 1);
+            if id.0 & applier::STAGED == 0 && newborn && !self.groups.contains_key(&id) {
+                self.open_group(id, None)?;
             }
         }
         Ok(())
