@@ -173,6 +173,7 @@ mod tests {
                         capacity: 100,
                         answers: true,
                         full,
+                        inline_full: full,
                     },
                 )
             })
