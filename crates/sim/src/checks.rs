@@ -380,16 +380,13 @@ pub fn tell_workers(world: &World) {
     }
     for (number, member) in &world.members {
         let Some(node) = &member.node else { continue };
-        let (own, view) = (node.identity().disk, node.store().snapshot());
+        let view = node.store().snapshot();
         for status in node.status().groups {
-            if let (true, Ok(view)) = (status.leader == Some(own), &view) {
-                let (group, leader) = (status.group, status.active);
-                let members = read_members(&view.group(group)).ok();
-                let (voters, learners) = (&status.voters, &status.learners);
-                world.trace.tell(&format!(
-                    "node {number} leads group {group} ({leader}): {voters:?}, {learners:?}, {members:?}"
-                ));
-            }
+            let members = view.as_ref().ok();
+            let members = members.and_then(|view| read_members(&view.group(status.group)).ok());
+            world
+                .trace
+                .tell(&format!("node {number}: {status:?} {members:?}"));
         }
     }
     if let Ok(state) = cluster_state(&nodes(world)) {

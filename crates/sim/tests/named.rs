@@ -210,3 +210,31 @@ fn objects_are_read_and_written_for_five_minutes_without_a_majority_of_group_0()
         "{minutes:?}"
     );
 }
+
+#[test]
+fn every_named_point_is_passed_and_power_is_cut_at_one_of_each_kind() {
+    let steps = [
+        (3_000, Step::CutAt("log.written", 20)),
+        (6_000, Step::StartAll),
+        (7_000, Step::SwapDisk(2)),
+        (7_100, Step::CutAt("repair.copied", 0)),
+        (16_000, Step::StartAll),
+        (17_000, Step::CutAt("layout.swapped", 0)),
+        (24_000, Step::StartAll),
+        (25_000, Step::CutAt("commit.applied", 20)),
+        (27_000, Step::StartAll),
+        (28_000, Step::CutAt("cleanup.deleted", 0)),
+        (40_000, Step::StartAll),
+    ];
+    let report = play(15, 4, &steps);
+    let missed: Vec<_> = holdfast_sim::points::all()
+        .filter(|point| !report.passed.contains_key(point))
+        .collect();
+    assert!(missed.is_empty(), "never passed: {missed:?}");
+    let cut: Vec<_> = report
+        .seen
+        .iter()
+        .filter_map(|seen| seen.strip_prefix("point:"))
+        .collect();
+    assert!(cut.len() >= 4, "power was cut only at {cut:?}");
+}

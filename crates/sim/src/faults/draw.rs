@@ -25,6 +25,7 @@ pub fn draw(entropy: &dyn Entropy, nodes: usize) -> Schedule {
         damaged: false,
         pointed: false,
         drained: false,
+        clocks_off: false,
     };
     let count = 2 + draw.below(5);
     for _ in 0..count {
@@ -46,6 +47,8 @@ struct Draw<'e> {
     pointed: bool,
     /// Whether a node is drained.
     drained: bool,
+    /// Whether a clock is off at some time.
+    clocks_off: bool,
 }
 
 impl Draw<'_> {
@@ -71,7 +74,11 @@ impl Draw<'_> {
             0..6 => self.machine(node, at, short, long),
             6..12 => self.links(node, at, long),
             12..15 => self.slow(node, at, long),
-            15..17 => self.clocks(node, at, short),
+            15..17 if !self.clocks_off => {
+                // Of three clocks two that are off by the same are a majority.
+                self.clocks_off = true;
+                self.clocks(node, at, short);
+            }
             17..20 => self.point(at),
             20..26 if !self.damaged => {
                 self.damaged = true;

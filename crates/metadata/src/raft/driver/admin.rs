@@ -3,7 +3,7 @@
 use holdfast_model::{DiskId, GroupId};
 use raft::StateRole;
 
-use super::{Driver, LEFT_TICKS, Work};
+use super::{Driver, Group, LEFT_TICKS, Work};
 use crate::protocol::{MemberStep, MembersRequest, NodeError};
 use crate::raft::Answerer;
 use crate::wire::{MemberChange, conf_change};
@@ -206,6 +206,23 @@ impl Driver {
             .map(|(id, _)| *id)
             .collect();
         for id in led {
+            self.transfer(id, None);
+        }
+    }
+
+    /// Hands over groups that are led here without a vote: a change that an
+    /// earlier leader had begun took it away. Raft goes on with such a leader,
+    /// and nobody else stands while it is heard.
+    pub(super) fn give_up_what_is_left(&mut self) {
+        let own = self.identity.disk.raft_id();
+        let voteless = |group: &Group| {
+            let raft = &group.node.raft;
+            group.leads()
+                && raft.lead_transferee.is_none()
+                && !raft.prs().conf().voters().contains(own)
+        };
+        let led = self.groups.iter().filter(|(_, group)| voteless(group));
+        for id in led.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.transfer(id, None);
         }
     }

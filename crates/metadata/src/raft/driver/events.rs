@@ -176,6 +176,9 @@ impl Driver {
         if clock_off {
             self.give_leadership_away();
         }
+        if ticks.is_multiple_of(LOOK_TICKS) {
+            self.give_up_what_is_left();
+        }
         self.check_hand_over();
         if self.ticks.is_multiple_of(LEAVE_TICKS) {
             self.leave_groups();
