@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
 use holdfast_model::GroupId;
+use holdfast_runtime::clock::within;
 use holdfast_runtime::{Body, Call, Env, TasksExt, TransportError};
 use raft::eraftpb::Message;
 
@@ -20,6 +21,8 @@ use crate::wire;
 const SEND_DEADLINE: std::time::Duration = std::time::Duration::from_secs(600);
 /// How often it is looked whether the receiver was started again.
 const LOOK_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
+/// How long the next piece of a snapshot may take.
+const PIECE_DEADLINE: std::time::Duration = std::time::Duration::from_secs(30);
 /// Rows that travel together.
 const PIECE_BYTES: usize = 1 << 20;
 /// The longest row: a record with a full chunk list.
@@ -240,7 +243,12 @@ pub(super) async fn stage(
     write_rows(env, store, staged, Vec::new(), true).await?;
     let mut pieces = body.into_stream();
     let mut buffer = BytesMut::new();
-    while let Some(piece) = pieces.next().await {
+    loop {
+        // A sender that dies in silence must not keep the next one away.
+        let piece = within(&*env.clock, PIECE_DEADLINE, pieces.next())
+            .await
+            .ok_or_else(|| invalid("the rows ceased to come".into()))?;
+        let Some(piece) = piece else { break };
         buffer.extend_from_slice(&piece.map_err(|error| invalid(error.to_string()))?);
         let rows = take_rows(&mut buffer).map_err(invalid)?;
         if !rows.is_empty() {
