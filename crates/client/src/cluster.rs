@@ -6,6 +6,7 @@
 //! is asked every [`CONFIRM_EVERY`].
 
 mod buckets;
+mod keys;
 mod poll;
 mod route;
 

@@ -103,7 +103,10 @@ impl Collector {
 
     /// Collects a group's garbage: rows done, and rows left for later.
     async fn collect_of(&self, group: GroupId, layout: &Layout) -> Result<(u64, usize), WorkError> {
-        let query = Query::Garbage { limit: MAX_PAGE };
+        let query = Query::Garbage {
+            limit: MAX_PAGE,
+            after: None,
+        };
         let rows = match self.shared.query(group, "the garbage", query).await? {
             Answer::Garbage(rows) => rows,
             _ => {

@@ -167,7 +167,10 @@ impl Counts {
 }
 
 async fn fetch_degraded(shared: &Shared, group: GroupId) -> Result<Vec<ChunkRow>, WorkError> {
-    let query = Query::Degraded { limit: MAX_PAGE };
+    let query = Query::Degraded {
+        limit: MAX_PAGE,
+        after: None,
+    };
     match shared.query(group, "the degraded chunks", query).await? {
         Answer::Degraded(rows) => Ok(rows),
         _ => Err(WorkError::OtherAnswer {

@@ -2,6 +2,8 @@
 //! by the leader after it has confirmed that it leads (linearizable), unless it
 //! says otherwise.
 
+mod keys;
+
 use holdfast_model::ids::{
     AccessKeyId, BucketId, DiskId, Epoch, Generation, TaskId, TicketId, Timestamp, UploadId,
     VersionId,
@@ -10,6 +12,8 @@ use holdfast_model::{BucketFacts, Chunk, ClusterState, ObjectKey, ObjectRecord, 
 use minicbor::{Decode, Encode};
 
 use crate::command::{GarbageId, Refusal};
+pub use crate::state::repair_rank;
+pub use keys::{KeyCursor, KeyEntry, KeyPage, ListKeys, ListedObject, MAX_DELIMITER_BYTES};
 
 /// The most rows of a page.
 pub const MAX_PAGE: u32 = 1_000;
@@ -94,6 +98,9 @@ pub enum Query {
         /// At most so many.
         #[n(0)]
         limit: u32,
+        /// From after this one on.
+        #[n(1)]
+        after: Option<RepairPosition>,
     },
     /// Fragments that may be deleted now. Answers [`Answer::Garbage`].
     #[n(9)]
@@ -101,6 +108,9 @@ pub enum Query {
         /// At most so many.
         #[n(0)]
         limit: u32,
+        /// From after this one on.
+        #[n(1)]
+        after: Option<GarbageId>,
     },
     /// Chunk rows in the order of their uploads, for the census and for
     /// draining. Answers [`Answer::Rows`].
@@ -145,6 +155,9 @@ pub enum Query {
         #[n(3)]
         chunks: u32,
     },
+    /// Keys of a bucket, in the order of their bytes. Answers [`Answer::Keys`].
+    #[n(14)]
+    Keys(#[n(0)] ListKeys),
     /// The tasks of an object's version that are not forgotten. Answers
     /// [`Answer::Tasks`].
     #[n(20)]
@@ -165,6 +178,32 @@ pub struct ListPosition {
     /// Its key.
     #[n(1)]
     pub key: ObjectKey,
+}
+
+/// A place in the list of chunks to be repaired.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(array)]
+pub struct RepairPosition {
+    /// [`repair_rank`] of the chunk.
+    #[n(0)]
+    pub rank: u8,
+    /// The upload that owns it.
+    #[n(1)]
+    pub upload: UploadId,
+    /// Its number.
+    #[n(2)]
+    pub chunk: u32,
+}
+
+impl RepairPosition {
+    /// The place of a chunk as it was listed.
+    pub fn of(row: &ChunkRow) -> Option<Self> {
+        Some(Self {
+            rank: repair_rank(&row.chunk)?,
+            upload: row.upload,
+            chunk: row.chunk.index,
+        })
+    }
 }
 
 /// What is answered.
@@ -246,6 +285,9 @@ pub enum Answer {
         #[n(2)]
         empty: bool,
     },
+    /// A page of keys.
+    #[n(13)]
+    Keys(#[n(0)] KeyPage),
 }
 
 /// Chunks of one upload.

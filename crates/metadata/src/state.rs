@@ -18,6 +18,7 @@
 
 mod answers;
 mod buckets;
+mod by_key;
 mod cluster;
 mod downloads;
 mod facts;
@@ -45,6 +46,7 @@ use minicbor::Encode;
 
 pub use answers::{answer, intents, read_cluster, tasks_due, time, totals};
 pub use invariants::check_invariants;
+pub use stored::repair_rank;
 pub use tick::next_due;
 
 use crate::command::{Batch, Command, Outcome, Refusal, Request};

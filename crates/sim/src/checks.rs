@@ -226,7 +226,10 @@ impl References {
             }
         }
         // Of all times to come: what is not due yet counts as well.
-        let query = Query::Garbage { limit: MAX_PAGE };
+        let query = Query::Garbage {
+            limit: MAX_PAGE,
+            after: None,
+        };
         let end = Timestamp(u64::MAX);
         let Answer::Garbage(garbage) = answer(rows, &query, end).map_err(ever)? else {
             return Err(ever("garbage is answered with something else"));

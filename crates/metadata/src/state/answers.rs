@@ -3,9 +3,9 @@
 use holdfast_model::layout::SlotRange;
 use holdfast_model::{BucketId, ClusterState, ObjectKey, Representation, Timestamp};
 
-use super::{downloads, facts, keys, listing, objects, owns, rows, tasks, versions};
+use super::{by_key, downloads, facts, keys, listing, objects, owns, rows, tasks, versions};
 use crate::command::{MAX_PUBLISHED_TASKS, Refusal};
-use crate::query::{Answer, MAX_PAGE, Query, Totals, UploadChunks};
+use crate::query::{Answer, MAX_DELIMITER_BYTES, MAX_PAGE, Query, Totals, UploadChunks};
 use crate::store::{Rows, StoreError};
 
 /// The most chunks that one answer carries: some MiB.
@@ -78,8 +78,20 @@ pub fn answer(
             Some(state) => Answer::Cluster(Box::new(state)),
             None => Answer::Refused(Refusal::WrongGroup),
         },
-        Query::Degraded { limit } => Answer::Degraded(listing::degraded(view, page(*limit))?),
-        Query::Garbage { limit } => Answer::Garbage(listing::garbage(view, now, page(*limit))?),
+        Query::Degraded { limit, after } => {
+            Answer::Degraded(listing::degraded(view, *after, page(*limit))?)
+        }
+        Query::Garbage { limit, after } => {
+            Answer::Garbage(listing::garbage(view, now, after.as_ref(), page(*limit))?)
+        }
+        Query::Keys(asked) => {
+            let delimiter = asked.delimiter.as_deref().unwrap_or_default();
+            if delimiter.len() > MAX_DELIMITER_BYTES {
+                Answer::Refused(Refusal::Invalid("the delimiter is too long".to_owned()))
+            } else {
+                by_key::list(view, asked, page(asked.limit), now)?
+            }
+        }
         Query::Rows { after, limit } => {
             Answer::Rows(listing::chunk_rows(view, *after, page(*limit))?)
         }

@@ -10,7 +10,7 @@ use holdfast_model::{
 use super::keys::{self, KeyReader, Table};
 use super::objects::listing_rows;
 use super::rows::{self, TaskRow, TicketRow, UploadRow, UploadState};
-use super::stored::degraded_rank;
+use super::stored::repair_rank;
 use super::tasks::read_task;
 use super::versions::{index_name, indexed_when_current};
 use crate::query::Totals;
@@ -238,7 +238,7 @@ impl All {
             if !self.rows.contains_key(&keys::upload(upload)) {
                 self.problem(format!("a chunk of the unknown upload {upload}"));
             }
-            let rank = degraded_rank(&chunk).filter(|_| self.committed.contains(&upload));
+            let rank = repair_rank(&chunk).filter(|_| self.committed.contains(&upload));
             if let Some(rank) = rank {
                 self.expect(keys::degraded(rank, upload, chunk.index));
                 if chunk.redundancy.readable(chunk.fragments.len()) {

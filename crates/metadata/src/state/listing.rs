@@ -7,7 +7,7 @@ use super::objects::{self, ended};
 use super::rows::{self, UploadState};
 use super::tasks::read_task;
 use crate::command::GarbageId;
-use crate::query::{Answer, ChunkRow, GarbageRow, ListPosition};
+use crate::query::{Answer, ChunkRow, GarbageRow, ListPosition, RepairPosition};
 use crate::store::{Rows, StoreError};
 
 /// Objects of a bucket, newest first, without those that have ended: these are
@@ -160,9 +160,18 @@ pub(super) fn chunk_rows(
 }
 
 /// Chunks below their redundancy: fewest to spare first, lost ones last.
-pub(super) fn degraded(view: &impl Rows, limit: usize) -> Result<Vec<ChunkRow>, StoreError> {
+pub(super) fn degraded(
+    view: &impl Rows,
+    after: Option<RepairPosition>,
+    limit: usize,
+) -> Result<Vec<ChunkRow>, StoreError> {
     let mut reader = ChunkRows { view, last: None };
-    rows::prefixed(view, &RowKey::new(Table::Degraded).done(), limit)?
+    let table = RowKey::new(Table::Degraded).done();
+    let from = after.map_or_else(
+        || table.clone(),
+        |after| following(keys::degraded(after.rank, after.upload, after.chunk)),
+    );
+    rows::page(view, &from, &keys::after_prefix(&table), limit)?
         .iter()
         .map(|(key, _)| {
             let mut key = KeyReader::after_table(key);
@@ -178,13 +187,23 @@ pub(super) fn degraded(view: &impl Rows, limit: usize) -> Result<Vec<ChunkRow>, 
         .collect()
 }
 
+/// The first key after one.
+fn following(mut key: Vec<u8>) -> Vec<u8> {
+    key.push(0);
+    key
+}
+
 /// Garbage that is due.
 pub(super) fn garbage(
     view: &impl Rows,
     now: Timestamp,
+    after: Option<&GarbageId>,
     limit: usize,
 ) -> Result<Vec<GarbageRow>, StoreError> {
-    let from = RowKey::new(Table::Garbage).done();
+    let from = after.map_or_else(
+        || RowKey::new(Table::Garbage).done(),
+        |after| following(keys::garbage(after)),
+    );
     let to = RowKey::new(Table::Garbage).time(now.plus(1)).done();
     rows::page(view, &from, &to, limit)?
         .iter()

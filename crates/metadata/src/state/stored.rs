@@ -48,7 +48,7 @@ pub(super) struct CommitPlan {
 }
 
 /// Where a chunk stands in the order of repair; `None` when it is whole.
-pub(super) fn degraded_rank(chunk: &Chunk) -> Option<u8> {
+pub fn repair_rank(chunk: &Chunk) -> Option<u8> {
     if chunk.missing() == 0 {
         return None;
     }
@@ -252,12 +252,12 @@ impl Machine<'_, '_> {
         upload: UploadId,
         chunk: &Chunk,
     ) -> Result<(), StoreError> {
-        match degraded_rank(chunk) {
+        match repair_rank(chunk) {
             None => return Ok(()),
             Some(LOST) => self.head.totals.lost += 1,
             Some(_) => self.head.totals.degraded += 1,
         }
-        let rank = degraded_rank(chunk).unwrap_or_default();
+        let rank = repair_rank(chunk).unwrap_or_default();
         self.mark(&keys::degraded(rank, upload, chunk.index))
     }
 
@@ -267,7 +267,7 @@ impl Machine<'_, '_> {
         upload: UploadId,
         chunk: &Chunk,
     ) -> Result<(), StoreError> {
-        let Some(rank) = degraded_rank(chunk) else {
+        let Some(rank) = repair_rank(chunk) else {
             return Ok(());
         };
         if self

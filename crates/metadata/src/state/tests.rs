@@ -2,6 +2,7 @@
 
 mod clusters;
 mod downloading;
+mod keys;
 mod knowing;
 mod random;
 mod storing;

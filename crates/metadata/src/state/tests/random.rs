@@ -312,7 +312,10 @@ fn clean_something(bench: &mut Bench, dice: &mut Dice) {
             bench.run(Command::RaiseFloor { to });
         }
         _ => {
-            let Answer::Garbage(rows) = bench.ask(&Query::Garbage { limit: 5 }) else {
+            let Answer::Garbage(rows) = bench.ask(&Query::Garbage {
+                limit: 5,
+                after: None,
+            }) else {
                 panic!();
             };
             let items = rows.iter().map(|row| row.id).collect();

@@ -123,7 +123,10 @@ fn a_commit_needs_all_chunks_with_enough_fragments() {
     bench.delete("a", DeleteCause::Wish);
     let totals = bench.totals();
     assert_eq!((totals.chunks, totals.degraded, totals.garbage), (0, 0, 3));
-    let Answer::Garbage(rows) = bench.ask(&Query::Garbage { limit: 10 }) else {
+    let Answer::Garbage(rows) = bench.ask(&Query::Garbage {
+        limit: 10,
+        after: None,
+    }) else {
         panic!();
     };
     let items = rows.iter().map(|row| row.id).collect();
@@ -257,7 +260,10 @@ fn a_fragment_is_not_put_where_garbage_is_deleted() {
     let back = replace(&[1, 2, 4], &[1, 2, 3], 1);
     assert!(matches!(bench.refused(back.clone()), Refusal::Held(_)));
     bench.wait(HOUR);
-    let Answer::Garbage(rows) = bench.ask(&Query::Garbage { limit: 10 }) else {
+    let Answer::Garbage(rows) = bench.ask(&Query::Garbage {
+        limit: 10,
+        after: None,
+    }) else {
         panic!();
     };
     assert_eq!(rows[0].places, vec![(2, disk(3))]);

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::command::{ClusterFacts, DeleteVersion, NewMarker};
+use crate::query::{KeyEntry, ListKeys};
 use holdfast_model::attributes::MAX_METADATA_BYTES;
 use holdfast_model::{BucketFacts, VersionKind, Versioning};
 
@@ -237,4 +238,48 @@ fn random_versions_agree_with_a_model() {
             }
         }
     }
+}
+
+#[test]
+fn all_versions_of_a_key_are_listed_newest_first_in_pages_of_any_size() {
+    let mut bench = Bench::new();
+    bench.run(commit(put("a", 1)));
+    set(&mut bench, Versioning::Enabled);
+    bench.run(commit(put("a", 2)));
+    bench.run(delete(None, Condition::Always, 3));
+    bench.run(commit(put("b", 4)));
+    let page = |after, limit, versions| {
+        let asked = ListKeys {
+            bucket: BUCKET,
+            prefix: String::new(),
+            delimiter: None,
+            after,
+            limit,
+            versions,
+        };
+        match bench.ask(&Query::Keys(asked)) {
+            Answer::Keys(page) => page,
+            other => panic!("{other:?}"),
+        }
+    };
+    for limit in 1..6 {
+        let (mut found, mut after) = (Vec::new(), None);
+        loop {
+            let page = page(after, limit, true);
+            for entry in page.entries {
+                match entry {
+                    KeyEntry::Object(object) => found.push((object.version, object.current)),
+                    KeyEntry::Prefix(prefix) => panic!("{prefix}"),
+                }
+            }
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        let expected = [(3, true), (2, false), (1, false), (4, true)];
+        assert_eq!(found, expected.map(|(n, current)| (version(n), current)));
+    }
+    let current = page(None, 10, false);
+    assert_eq!(current.entries.len(), 1, "the marker hides its key");
 }
