@@ -16,7 +16,7 @@ use holdfast_model::{
 use minicbor::{Decode, Encode};
 
 pub use cluster::ClusterCommand;
-pub use downloads::{ByteSpan, RequestEnd};
+pub use downloads::{ByteSpan, EndedRequest, RequestEnd};
 pub use facts::{ClusterFacts, MAX_BUCKETS_TOLD};
 pub use objects::{Condition, DeleteCause, DeleteVersion, NewMarker, NewTask, PutObject};
 pub use outcome::{Outcome, Refusal};
@@ -26,6 +26,8 @@ pub use upkeep::{GarbageId, MissingFragment};
 /// The most chunks in one command: 1 GiB of an object. Longer lists go ahead in
 /// [`Command::AppendChunks`].
 pub const MAX_CHUNKS_PER_COMMAND: usize = 128;
+/// The most ended requests in one command: some tens of KiB.
+pub const MAX_ENDS_PER_COMMAND: usize = 128;
 /// How long an outcome is remembered, in milliseconds of the group's time.
 pub const REMEMBER_OUTCOME_MILLIS: u64 = 15 * 60 * 1_000;
 /// How long a worker may take over a task before it is taken from it.
@@ -317,4 +319,13 @@ pub enum Command {
     /// [`Outcome::Deleted`] or [`Outcome::Marked`].
     #[n(21)]
     DeleteVersion(#[n(0)] Box<DeleteVersion>),
+    /// Requests under tickets have ended, each as by [`Command::EndRequest`].
+    /// One that is refused changes nothing and keeps none of the others from
+    /// counting. Answers [`Outcome::Done`].
+    #[n(22)]
+    EndRequests {
+        /// At most [`MAX_ENDS_PER_COMMAND`].
+        #[n(0)]
+        ends: Vec<EndedRequest>,
+    },
 }

@@ -239,6 +239,7 @@ impl<'m, 'b> Machine<'m, 'b> {
                 range,
                 end,
             } => self.end_request(*bucket, key, *ticket, *range, *end),
+            Command::EndRequests { ends } => self.end_requests(ends),
             Command::PublishTasks { limit } => self.publish_tasks(*limit),
             Command::ClaimTask { task, worker } => self.claim_task(*task, worker),
             Command::FinishTask { task, result } => self.finish_task(*task, result),

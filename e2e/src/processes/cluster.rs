@@ -20,7 +20,7 @@ pub const SECRET: &str = "a-credential-of-tests-alone";
 pub const TOKEN: &str = "an-admin-key-of-tests-alone";
 
 /// Elections and first connections, with several clusters on two cores.
-pub const START_LIMIT: Duration = Duration::from_secs(60);
+pub const START_LIMIT: Duration = Duration::from_secs(120);
 
 /// What to start.
 #[derive(Clone, Default)]

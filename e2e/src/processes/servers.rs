@@ -14,8 +14,8 @@ use super::ports::free_port;
 use super::program::Program;
 use crate::wait::until;
 
-/// Erlang takes some seconds, and more on a busy machine.
-const START_LIMIT: Duration = Duration::from_secs(90);
+/// Erlang takes some seconds, and minutes where twenty others want two cores.
+const START_LIMIT: Duration = Duration::from_secs(300);
 /// Debian's own script would change to another user, who owns no file of ours.
 const RABBITMQ_PROGRAM: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 const REDIS_PROGRAM: &str = "/usr/bin/redis-server";

@@ -1,5 +1,7 @@
 //! Requests of counted downloads.
 
+use holdfast_model::ids::{BucketId, TicketId};
+use holdfast_model::ObjectKey;
 use minicbor::{Decode, Encode};
 
 /// Bytes `first..end` of an object.
@@ -24,4 +26,25 @@ pub enum RequestEnd {
     /// back, and the download too if nothing else was sent under the ticket.
     #[n(1)]
     GivenBack,
+}
+
+/// A request under a ticket that has ended.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(array)]
+pub struct EndedRequest {
+    /// The object's bucket.
+    #[n(0)]
+    pub bucket: BucketId,
+    /// Its key.
+    #[n(1)]
+    pub key: ObjectKey,
+    /// The ticket.
+    #[n(2)]
+    pub ticket: TicketId,
+    /// The bytes that were reserved for it.
+    #[n(3)]
+    pub range: ByteSpan,
+    /// What became of it.
+    #[n(4)]
+    pub end: RequestEnd,
 }

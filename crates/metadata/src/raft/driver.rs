@@ -185,6 +185,7 @@ fn weight(command: &crate::command::Command) -> usize {
         | Command::SwapRepresentation { chunks, .. }
         | Command::AttachDerived { chunks, .. } => FIXED + (chunks.len() + 128) * CHUNK,
         Command::ReportMissing { fragments } => FIXED + fragments.len() * CHUNK,
+        Command::EndRequests { ends } => FIXED + ends.len() * CHUNK,
         Command::CollectedGarbage { items } => FIXED + items.len() * CHUNK,
         _ => FIXED,
     }

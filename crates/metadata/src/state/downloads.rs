@@ -14,7 +14,9 @@ use super::objects::Found;
 use super::rows::{self, TicketRow};
 use super::spans::{SpanError, Spans};
 use super::{Applied, Machine, Stop, invalid};
-use crate::command::{ByteSpan, Outcome, Refusal, RequestEnd};
+use crate::command::{
+    ByteSpan, EndedRequest, MAX_ENDS_PER_COMMAND, Outcome, Refusal, RequestEnd,
+};
 use crate::store::{Rows, StoreError};
 
 fn no_longer(why: &str) -> Stop {
@@ -139,6 +141,20 @@ impl Machine<'_, '_> {
                 row.deadline = idle.min(row.started.plus(self.known.times.ticket_max));
             }
             self.write_ticket(&row)?;
+        }
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn end_requests(&mut self, ends: &[EndedRequest]) -> Applied {
+        if ends.len() > MAX_ENDS_PER_COMMAND {
+            let most = MAX_ENDS_PER_COMMAND;
+            return Err(Refusal::Invalid(format!("at most {most} requests at once")).into());
+        }
+        for one in ends {
+            let ended = self.end_request(one.bucket, &one.key, one.ticket, one.range, one.end);
+            if let Err(stop @ Stop::Store(_)) = ended {
+                return Err(stop);
+            }
         }
         Ok(Outcome::Done)
     }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::command::RequestEnd;
+use crate::command::{EndedRequest, MAX_ENDS_PER_COMMAND, RequestEnd};
 use holdfast_model::{TaskKind, TaskState, TicketId};
 
 fn ticket(number: u64) -> TicketId {
@@ -87,6 +87,37 @@ fn a_ticket_serves_each_byte_twice() {
     ));
     let outside = bench.refused(again(1, span(0, 11)));
     assert!(matches!(outside, Refusal::Invalid(_)));
+}
+
+#[test]
+fn requests_that_end_together_count_each_by_itself() {
+    let mut bench = Bench::new();
+    bench.run(commit(limited("a", 1, 3)));
+    for number in 1..=3 {
+        bench.run(reserve(number));
+    }
+    let ended = |number, end| EndedRequest {
+        bucket: BUCKET,
+        key: name("a"),
+        ticket: ticket(number),
+        range: span(0, 10),
+        end,
+    };
+    let ends = vec![
+        ended(1, RequestEnd::GivenBack),
+        // Nobody knows it: it is refused alone.
+        ended(9, RequestEnd::GivenBack),
+        ended(2, RequestEnd::Sent),
+        // Twice in one command, as twice in two.
+        ended(1, RequestEnd::GivenBack),
+        ended(3, RequestEnd::GivenBack),
+    ];
+    let outcome = bench.run(Command::EndRequests { ends });
+    assert_eq!(outcome, Outcome::Done);
+    assert_eq!((left(&bench), bench.totals().tickets), (2, 1));
+    let many = vec![ended(2, RequestEnd::Sent); MAX_ENDS_PER_COMMAND + 1];
+    let refused = bench.refused(Command::EndRequests { ends: many });
+    assert!(matches!(refused, Refusal::Invalid(_)));
 }
 
 #[test]
