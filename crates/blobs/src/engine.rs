@@ -12,18 +12,21 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use holdfast_model::{FragmentHeader, FragmentId, Generation};
+use holdfast_model::{FragmentHeader, FragmentId, Generation, GroupId};
 use holdfast_runtime::disk::Space;
 use holdfast_runtime::{Disk, Entropy, Tasks, TasksExt};
 
+use crate::checkpoint::Keeper;
+use crate::digest::Digest;
 use crate::fatal::Fatal;
 use crate::format::{ALIGN, FreePayload, HeaderPayload, extent_bytes, kind, padded_record};
-use crate::index::{Extent, Index, Location};
-use crate::scan::ScanReport;
+use crate::index::journal::ExtentPayload;
+use crate::index::{Extent, Index, IndexError, Location};
+use crate::open::ScanReport;
+use crate::rounds::Rounds;
 use crate::segment::{Segment, is_full};
 use crate::writer::WriteError;
 
@@ -117,6 +120,11 @@ pub(crate) struct Shared {
     /// Held across IO, so locked in blocking work alone.
     pub allocator: Mutex<Allocator>,
     pub sequence: AtomicU64,
+    /// The index's place on disk.
+    pub keeper: Keeper,
+    /// Frees that wait to be noted in the journal.
+    pub intents: Mutex<Vec<ExtentPayload>>,
+    pub intent_rounds: Arc<Rounds>,
     pub report: ScanReport,
 }
 
@@ -133,18 +141,40 @@ impl Engine {
         &self.shared.report
     }
 
-    /// Up to `limit` fragments after `after`, sorted.
-    pub fn list(&self, after: Option<FragmentId>, limit: usize) -> Vec<FragmentEntry> {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let index = self.shared.index();
-        let entries = index.fragments.range((from, Bound::Unbounded)).take(limit);
-        entries.map(|(id, at)| entry(*id, at)).collect()
+    /// Up to `limit` fragments after `after`, sorted; each as it was at some
+    /// moment during the call.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub async fn list(
+        &self,
+        after: Option<FragmentId>,
+        limit: usize,
+    ) -> Result<Vec<FragmentEntry>, IndexError> {
+        let shared = self.shared.clone();
+        let work = move || {
+            let rows = shared.rows_after(after, limit)?;
+            Ok(rows.iter().map(|(id, at)| entry(*id, at)).collect())
+        };
+        let done = self.shared.tasks.blocking(work).await;
+        done.unwrap_or(Err(IndexError::Ending))
     }
 
     /// What is known of one fragment.
-    pub fn find(&self, id: &FragmentId) -> Option<FragmentEntry> {
-        let index = self.shared.index();
-        index.fragments.get(id).map(|at| entry(*id, at))
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub async fn find(&self, id: &FragmentId) -> Result<Option<FragmentEntry>, IndexError> {
+        let (shared, id) = (self.shared.clone(), *id);
+        let work = move || Ok(shared.entry(&id)?.map(|at| entry(id, &at)));
+        let done = self.shared.tasks.blocking(work).await;
+        done.unwrap_or(Err(IndexError::Ending))
+    }
+
+    /// The digests of a group's fragments, by the first byte of the upload's
+    /// id; a range without fragments has none. From memory.
+    pub fn digests(&self, group: GroupId) -> BTreeMap<u8, Digest> {
+        self.shared.index().totals.digests.of_group(group)
     }
 
     /// What the engine holds, and how much room there is.
@@ -164,9 +194,9 @@ impl Engine {
                 total: space.total,
                 free: space.free,
                 reserve,
-                fragments: index.fragments.len() as u64,
-                bytes: index.bytes,
-                corrupt: index.corrupt,
+                fragments: index.totals.fragments,
+                bytes: index.totals.bytes,
+                corrupt: index.totals.corrupt,
                 segments,
                 full: space.free < reserve || usable < extent_bytes(1 << 20),
             })
@@ -202,6 +232,7 @@ impl Drop for Held {
         if !self.kept {
             let mut index = self.shared.index();
             let place = self.extent.place();
+            index.held.remove(&place);
             index.freeing.insert(place, (self.id, self.extent.clone()));
         }
     }
@@ -280,16 +311,21 @@ impl Shared {
         // A failed write leaves the offset to the next one, which writes over it.
         let written = segment.file.write_all_at(&block, offset);
         written.map_err(WriteError::from_io)?;
-        segment.live.fetch_add(1, Ordering::SeqCst);
-        segment.headers_end.store(offset + bytes, Ordering::SeqCst);
+        let extent = Extent {
+            segment,
+            offset,
+            max_bytes,
+        };
+        let held = extent.payload(header.id);
+        self.index().held.insert(extent.place(), held);
+        // Last: a line in the journal must not lie beyond what it knows of.
+        let end = &extent.segment.headers_end;
+        end.store(offset + bytes, Ordering::SeqCst);
+        self.disk.reached("write: header written");
         Ok(Held {
             shared: self.clone(),
             id: header.id,
-            extent: Extent {
-                segment,
-                offset,
-                max_bytes,
-            },
+            extent,
             kept: false,
         })
     }
@@ -355,8 +391,8 @@ impl Shared {
     /// crash its name may be back; then it is removed again.
     pub(crate) fn remove_if_dead(&self, segment: &Segment) {
         let dead = segment.sealed.load(Ordering::SeqCst)
-            && segment.live.load(Ordering::SeqCst) == 0
-            && !segment.damaged;
+            && segment.damaged == 0
+            && self.index().is_clear_of(segment.number);
         if !dead || self.segments().remove(&segment.number).is_none() {
             return;
         }

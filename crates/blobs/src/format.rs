@@ -26,12 +26,16 @@ pub const STRIPE_BYTES: usize = 256 << 10;
 /// 1,024 bytes, a header, and some to spare.
 const CLOSING_FIXED_BYTES: u64 = 2048;
 
-/// Record kinds 1 to 15 belong to segments, others to the Raft log.
+/// Record kinds 1 to 15 belong to segments and their index, others to the
+/// Raft log.
 pub(crate) mod kind {
     pub(crate) const SEGMENT: u16 = 1;
     pub(crate) const HEADER: u16 = 2;
     pub(crate) const CLOSING: u16 = 3;
     pub(crate) const FREE: u16 = 4;
+    pub(crate) const INDEX_END: u16 = 5;
+    pub(crate) const INDEX_CHANGES: u16 = 6;
+    pub(crate) const INDEX_FREES: u16 = 7;
 }
 
 /// The first block of a segment.

@@ -12,7 +12,7 @@ use holdfast_runtime::TasksExt;
 
 use crate::engine::{Engine, Shared};
 use crate::format::{BLOCK_BYTES, ClosingPayload, STRIPE_BYTES, block_check};
-use crate::index::Extent;
+use crate::index::{Extent, IndexError};
 use crate::segment::Found;
 
 /// Why a fragment, or the rest of it, cannot be read.
@@ -46,6 +46,9 @@ pub enum ReadError {
         /// What it said.
         source: io::Error,
     },
+    /// The index cannot be read, so nobody knows where it is.
+    #[error(transparent)]
+    Index(IndexError),
     /// The process is ending.
     #[error("the process is ending")]
     Ending,
@@ -134,9 +137,7 @@ impl Engine {
         let shared = self.shared.clone();
         let expected = meta.clone();
         let work = move || {
-            let Some(extent) = shared.located(&id) else {
-                return Err(ReadError::NotFound(id));
-            };
+            let extent = shared.located(&id)?;
             if found != expected.checksum {
                 return Err(shared.corrupt(id, &extent, "the sum of its blocks".into()));
             }
@@ -159,7 +160,7 @@ fn open_reading(
     id: FragmentId,
     range: Range<u64>,
 ) -> Result<Reading, ReadError> {
-    let extent = shared.located(&id).ok_or(ReadError::NotFound(id))?;
+    let extent = shared.located(&id)?;
     let closing = match extent.segment.record_at(extent.closing_at()) {
         Ok(Some((_, Found::Closing(closing))))
             if closing.offset == extent.offset && closing.fragment.id == id =>
@@ -272,20 +273,31 @@ impl Reading {
     }
 }
 
-/// Whether every block of a finished extent is what its closing record says.
-pub(crate) fn is_sound(extent: &Extent, id: &FragmentId) -> bool {
-    let Ok(Some((_, Found::Closing(closing)))) = extent.segment.record_at(extent.closing_at())
+/// Whether every block of a finished extent is what its closing record says,
+/// and nobody has begun to free it; and the record's sequence number.
+pub(crate) fn soundness(extent: &Extent, id: &FragmentId) -> (bool, u64) {
+    let segment = &extent.segment;
+    let Ok(Some((sequence, Found::Closing(closing)))) = segment.record_at(extent.closing_at())
     else {
-        return false;
+        return (false, 0);
     };
+    let freed = matches!(
+        segment.record_at(extent.offset),
+        Ok(Some((_, Found::Free(_))))
+    );
+    let own = closing.fragment.id == *id && closing.offset == extent.offset;
+    (
+        own && !freed && blocks_match(extent, id, &closing),
+        sequence,
+    )
+}
+
+fn blocks_match(extent: &Extent, id: &FragmentId, closing: &ClosingPayload) -> bool {
     let mut at = 0;
     while at < closing.bytes {
         let len = (closing.bytes - at).min(BLOCK_BYTES as u64);
-        let Ok(block) = extent
-            .segment
-            .file
-            .read_at(extent.data_at() + at, len as usize)
-        else {
+        let from = extent.data_at() + at;
+        let Ok(block) = extent.segment.file.read_at(from, len as usize) else {
             return false;
         };
         let number = at / BLOCK_BYTES as u64;
@@ -295,23 +307,27 @@ pub(crate) fn is_sound(extent: &Extent, id: &FragmentId) -> bool {
         }
         at += len;
     }
-    closing.fragment.id == *id && closing.offset == extent.offset
+    true
 }
 
 impl Shared {
-    fn located(&self, id: &FragmentId) -> Option<Extent> {
-        let at = *self.index().fragments.get(id)?;
-        self.extent(&at)
+    fn located(&self, id: &FragmentId) -> Result<Extent, ReadError> {
+        let at = self.entry(id).map_err(ReadError::Index)?;
+        at.and_then(|at| self.extent(&at))
+            .ok_or(ReadError::NotFound(*id))
     }
 
     /// Marks a fragment as corrupt; one that was deleted or replaced meanwhile
     /// has only been overtaken.
     fn corrupt(&self, id: FragmentId, extent: &Extent, what: String) -> ReadError {
-        if !self.index().mark_corrupt(&id, extent.place()) {
-            return ReadError::NotFound(id);
+        match self.mark_corrupt(&id, extent.place()) {
+            Ok(true) => {
+                tracing::warn!(fragment = %id, what, "a fragment is corrupt");
+                ReadError::Corrupt { id, what }
+            }
+            Ok(false) => ReadError::NotFound(id),
+            Err(error) => ReadError::Index(error),
         }
-        tracing::warn!(fragment = %id, what, "a fragment is corrupt");
-        ReadError::Corrupt { id, what }
     }
 
     /// What the disk cannot read is as lost as what it reads wrongly.

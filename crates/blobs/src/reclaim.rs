@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use holdfast_model::{FragmentId, Generation};
 use holdfast_runtime::TasksExt;
@@ -13,7 +12,7 @@ use holdfast_runtime::TasksExt;
 use crate::engine::{Engine, Shared};
 use crate::fatal::Failed;
 use crate::format::{ALIGN, FreePayload, kind, padded_record};
-use crate::index::Extent;
+use crate::index::{Extent, IndexError};
 
 /// Why something may not have been deleted.
 #[derive(Debug, thiserror::Error)]
@@ -24,21 +23,22 @@ pub enum DeleteError {
     /// The operating system refused.
     #[error("deleting a fragment")]
     Io(#[source] io::Error),
+    /// The index cannot be read.
+    #[error(transparent)]
+    Index(#[from] IndexError),
     /// The process is ending.
     #[error("the process is ending")]
     Ending,
 }
 
 impl Engine {
-    /// Deletes a fragment, durably when this returns. One that does not exist
-    /// is no error. From the call on it is neither read nor listed.
+    /// Deletes a fragment, durably when this returns, which says whether there
+    /// was one. From then on it is neither read nor listed, nor after a crash.
     ///
     /// # Errors
     /// When it may come back at the next start.
-    pub async fn delete(&self, id: FragmentId) -> Result<(), DeleteError> {
-        self.shared.fatal.check()?;
-        self.shared.begin_to_free(id, None);
-        self.free(Some(id)).await
+    pub async fn delete(&self, id: FragmentId) -> Result<bool, DeleteError> {
+        self.delete_below(id, None).await
     }
 
     /// Deletes a fragment if its generation is below `below`, as [`Engine::delete`]
@@ -50,10 +50,15 @@ impl Engine {
         &self,
         id: FragmentId,
         below: Option<Generation>,
-    ) -> Result<(), DeleteError> {
+    ) -> Result<bool, DeleteError> {
         self.shared.fatal.check()?;
-        self.shared.begin_to_free(id, below);
-        self.free(Some(id)).await
+        let shared = self.shared.clone();
+        let work = move || shared.begin_to_free(id, below);
+        let done = self.shared.tasks.blocking(work).await;
+        let there = done.ok_or(DeleteError::Ending)??;
+        self.free(Some(id)).await?;
+        self.keep_index_in_background();
+        Ok(there)
     }
 
     /// Frees everything that is to be freed. Called in passing; a node may call
@@ -82,12 +87,21 @@ impl Engine {
 
     /// Frees the extents of one fragment, or all that are to be freed.
     async fn free(&self, only: Option<FragmentId>) -> Result<(), DeleteError> {
+        let wanted: Vec<(FragmentId, Extent)> = {
+            let index = self.shared.index();
+            let all = index.freeing.values();
+            all.filter(|(id, _)| only.is_none_or(|only| only == *id))
+                .cloned()
+                .collect()
+        };
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        self.shared.note_frees(wanted.iter().cloned()).await?;
         let mut by_segment: BTreeMap<u32, Vec<Extent>> = BTreeMap::new();
-        for (id, extent) in self.shared.index().freeing.values() {
-            if only.is_none_or(|only| only == *id) {
-                let list = by_segment.entry(extent.segment.number).or_default();
-                list.push(extent.clone());
-            }
+        for (_, extent) in wanted {
+            let list = by_segment.entry(extent.segment.number).or_default();
+            list.push(extent);
         }
         for extents in by_segment.into_values() {
             self.free_in_segment(extents).await?;
@@ -109,9 +123,11 @@ impl Engine {
         };
         let done = self.shared.tasks.blocking(work).await;
         done.unwrap_or(Err(DeleteError::Ending))?;
+        self.shared.disk.reached("delete: header overwritten");
         segment
             .commit(&self.shared.tasks, &self.shared.fatal)
             .await?;
+        self.shared.disk.reached("delete: synced");
         let shared = self.shared.clone();
         let work = move || {
             for extent in extents.iter() {
@@ -125,19 +141,21 @@ impl Engine {
 
 impl Shared {
     /// Moves a fragment from the index to the list of what is to be freed.
-    fn begin_to_free(&self, id: FragmentId, below: Option<Generation>) {
-        let mut index = self.index();
-        let Some(old) = index.fragments.get(&id).copied() else {
-            return;
-        };
-        if below.is_some_and(|below| old.generation >= below) {
-            return;
-        }
-        // The segment of a listed fragment is there: it has a live extent.
-        if let Some(extent) = self.extent(&old) {
-            index.freeing.insert(extent.place(), (id, extent));
-        }
-        index.remove(&id);
+    fn begin_to_free(&self, id: FragmentId, below: Option<Generation>) -> Result<bool, IndexError> {
+        self.with_entry(&id, |index, old| {
+            let Some(old) = old else {
+                return false;
+            };
+            if below.is_some_and(|below| old.generation >= below) {
+                return false;
+            }
+            // The segment of a listed fragment is there: it has a live extent.
+            if let Some(extent) = self.extent(&old) {
+                index.freeing.insert(extent.place(), (id, extent));
+            }
+            index.set(id, Some(old), None);
+            true
+        })
     }
 
     /// Writes a free record over an extent's header; it fits in one sector, so
@@ -158,6 +176,7 @@ impl Shared {
             return;
         }
         let segment = &extent.segment;
+        self.disk.reached("delete: no longer listed");
         if !segment.give_back(extent.offset + ALIGN, extent.bytes() - ALIGN) {
             // Without holes at least the closing record goes, or it would speak
             // for the fragment again if the free record were damaged one day.
@@ -166,7 +185,6 @@ impl Shared {
                 tracing::warn!(%error, "cannot blank a closing record");
             }
         }
-        segment.live.fetch_sub(1, Ordering::SeqCst);
         self.remove_if_dead(segment);
     }
 }

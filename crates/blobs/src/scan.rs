@@ -1,208 +1,88 @@
-//! Opening: the index is rebuilt from the headers and closing records of all
-//! segments.
+//! Reading the segments at the start: all of them where there is no index, else
+//! those that the index does not speak for ([`resume`]).
 //!
 //! Only the end of the last segment may be torn. Each record states up to
 //! where headers were durable when it was written, so that a bad header below
 //! that line is damage even there. Damage is counted and kept as it is; a
 //! fragment of which a closing record still speaks is listed as corrupt.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use holdfast_model::FragmentId;
-use holdfast_runtime::{Disk, Env, Tasks, TasksExt};
+use holdfast_runtime::Disk;
 
-use crate::engine::{Allocator, Engine, EngineSettings, MAX_SEGMENT_BYTES, Shared};
-use crate::fatal::{Failed, Fatal, OnFatal};
+use crate::engine::MAX_SEGMENT_BYTES;
+use crate::fatal::Fatal;
 use crate::format::{ALIGN, FreePayload, SegmentPayload, kind, padded_record};
-use crate::index::{Extent, Index, Location};
-use crate::reader::is_sound;
+use crate::index::{Extent, Index, IndexError, Location, Place};
+use crate::open::{OpenError, ScanReport};
+use crate::reader::soundness;
 use crate::record::{RecordError, decode_record};
 use crate::segment::{DIRECTORY, Segment, is_full, is_unsupported, segment_name};
 
+mod resume;
 mod walk;
 
 use walk::{Piece, Walk, walk};
 
-/// Why the engine did not open.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// Settings that cannot work.
-    #[error("segments must have 1 MiB to 2 GiB in steps of 4 KiB, not {0} bytes")]
-    SegmentBytes(u64),
-    /// Written by a newer release.
-    #[error("segment {segment}: {source}")]
-    Version {
-        /// The segment.
-        segment: u32,
-        /// Which version it has.
-        source: RecordError,
-    },
-    /// The disk has failed.
-    #[error(transparent)]
-    Failed(#[from] Failed),
-    /// The operating system refused.
-    #[error("opening the directory of segments")]
-    Io(#[from] io::Error),
-    /// The process is ending.
-    #[error("the process is ending")]
-    Ending,
-}
-
-/// What the scan found.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct ScanReport {
-    /// Segments.
-    pub segments: u64,
-    /// Fragments, the corrupt ones included.
-    pub fragments: u64,
-    /// Fragments of which a header or closing record is bad.
-    pub corrupt: u64,
-    /// Fragments that were never finished; freed.
-    pub incomplete: u64,
-    /// Ends of the last segment that a crash tore; freed.
-    pub torn: u64,
-    /// Places that hold something bad, of which no fragment's name is left.
-    pub damaged: u64,
-}
-
-/// Segments smaller than this could not hold what people store.
-const MIN_SEGMENT_BYTES: u64 = 1 << 20;
-
-impl Engine {
-    /// Opens the engine on `disk`, which nobody else may be using, and reads
-    /// the headers of all that is on it. `on_fatal` hears of a failed disk.
-    ///
-    /// # Errors
-    /// [`OpenError`]; damage to what is stored is no error but in the report.
-    pub async fn open(
-        disk: Arc<dyn Disk>,
-        env: &Env,
-        settings: EngineSettings,
-        on_fatal: OnFatal,
-    ) -> Result<Self, OpenError> {
-        let bytes = settings.segment_bytes;
-        if !(MIN_SEGMENT_BYTES..=MAX_SEGMENT_BYTES).contains(&bytes) || !bytes.is_multiple_of(ALIGN)
-        {
-            return Err(OpenError::SegmentBytes(bytes));
-        }
-        let (tasks, entropy) = (env.tasks.clone(), env.entropy.clone());
-        let work = {
-            let tasks = tasks.clone();
-            move || {
-                let fatal = Arc::new(Fatal::new(on_fatal));
-                let scan = Scan::run(&*disk, &fatal)?;
-                let engine = Shared {
-                    disk,
-                    tasks: tasks as Arc<dyn Tasks>,
-                    entropy,
-                    settings,
-                    fatal,
-                    index: Mutex::new(scan.index),
-                    segments: Mutex::new(scan.segments),
-                    allocator: Mutex::new(Allocator {
-                        active: scan.active,
-                        next_segment: scan.next_segment,
-                    }),
-                    sequence: AtomicU64::new(scan.next_sequence),
-                    report: scan.report,
-                };
-                let shared = Arc::new(engine);
-                shared.settle()?;
-                Ok(Self { shared })
-            }
-        };
-        let done = tasks.blocking(work).await;
-        done.unwrap_or(Err(OpenError::Ending))
-    }
-}
-
-impl Shared {
-    /// Makes what the scan read durable (a killed process may have left it in
-    /// memory only), frees what is nobody's, and removes dead segments.
-    fn settle(&self) -> Result<(), OpenError> {
-        let freeing: Vec<Extent> = {
-            let index = self.index();
-            index.freeing.values().map(|(_, e)| e.clone()).collect()
-        };
-        let segments: Vec<_> = self.segments().values().cloned().collect();
-        // First what stays, in every segment; only then may anything go.
-        for segment in &segments {
-            segment.sync_now(&self.fatal)?;
-        }
-        let mut touched = BTreeMap::new();
-        for extent in &freeing {
-            self.write_free(extent)?;
-            touched.insert(extent.segment.number, extent.segment.clone());
-        }
-        for segment in touched.values() {
-            segment.sync_now(&self.fatal)?;
-        }
-        for extent in &freeing {
-            self.release(extent);
-        }
-        for segment in &segments {
-            self.remove_if_dead(segment);
-        }
-        let report = &self.report;
-        if report.corrupt + report.damaged > 0 {
-            tracing::error!(?report, "the disk holds damage");
-        } else {
-            tracing::info!(?report, "opened");
-        }
-        Ok(())
-    }
+/// Where the walk over a segment begins.
+struct Begin {
+    from: u64,
+    /// Headers below are known to have been durable.
+    durable_end: u64,
+    /// Places known to be bad.
+    damaged: u64,
 }
 
 /// The scan as it goes.
 #[derive(Default)]
-struct Scan {
-    index: Index,
-    segments: BTreeMap<u32, Arc<Segment>>,
-    active: Option<Arc<Segment>>,
-    next_segment: u32,
-    next_sequence: u64,
-    /// Of each fragment, the sequence number that won.
-    winners: BTreeMap<FragmentId, u64>,
-    report: ScanReport,
+pub(crate) struct Scan {
+    pub index: Index,
+    pub segments: BTreeMap<u32, Arc<Segment>>,
+    pub active: Option<Arc<Segment>>,
+    pub next_segment: u32,
+    pub next_sequence: u64,
+    /// Segments of which something was read that may be in memory only.
+    pub fresh: Vec<Arc<Segment>>,
+    pub report: ScanReport,
+    /// Extents that are to be freed whatever stands in them.
+    condemned: BTreeSet<Place>,
 }
 
 impl Scan {
-    fn run(disk: &dyn Disk, fatal: &Fatal) -> Result<Self, OpenError> {
-        disk.create_dir(DIRECTORY)?;
+    /// Reads every segment. Extents in `condemned` were deleted.
+    pub(crate) fn full(
+        disk: &dyn Disk,
+        fatal: &Fatal,
+        condemned: BTreeSet<Place>,
+    ) -> Result<Self, OpenError> {
         let mut scan = Self {
             next_sequence: 1,
+            condemned,
             ..Self::default()
         };
-        let mut numbers = Vec::new();
-        for name in disk.list(DIRECTORY)? {
-            let Some(rest) = name.strip_prefix("segment-") else {
-                continue;
-            };
-            match (rest.strip_suffix(".new"), rest.parse::<u32>()) {
-                // A birth cut short.
-                (Some(_), _) => disk.remove(&format!("{DIRECTORY}/{name}"))?,
-                (None, Ok(number)) => numbers.push(number),
-                (None, Err(_)) => tracing::warn!(name, "no file of the engine"),
-            }
-        }
-        numbers.sort_unstable();
+        let numbers = segment_numbers(disk)?;
         let last = numbers.last().copied();
         scan.next_segment = last.map_or(0, |last| last + 1);
         for number in numbers {
-            scan.segment(disk, fatal, number, Some(number) == last)?;
+            let begin = Begin {
+                from: ALIGN,
+                durable_end: 0,
+                damaged: 0,
+            };
+            scan.segment(disk, fatal, number, Some(number) == last, &begin)?;
         }
-        scan.report.segments = scan.segments.len() as u64;
-        scan.report.fragments = scan.index.fragments.len() as u64;
-        scan.report.corrupt = scan
-            .index
-            .fragments
-            .values()
-            .filter(|at| at.corrupt)
-            .count() as u64;
+        scan.sum_up();
         Ok(scan)
+    }
+
+    fn sum_up(&mut self) {
+        self.report.segments = self.segments.len() as u64;
+        self.report.fragments = self.index.totals.fragments;
+        self.report.corrupt = self.index.totals.corrupt;
     }
 
     fn segment(
@@ -211,6 +91,7 @@ impl Scan {
         fatal: &Fatal,
         number: u32,
         last: bool,
+        begin: &Begin,
     ) -> Result<(), OpenError> {
         let Some(mut segment) = open_segment(disk, number)? else {
             // Nothing in it says what it was: kept as it is, for people.
@@ -218,11 +99,12 @@ impl Scan {
             self.report.damaged += 1;
             return Ok(());
         };
-        let walk = walk(&segment, last);
+        segment.damaged += begin.damaged;
+        let walk = walk(&segment, last, begin.from, begin.durable_end);
         self.next_sequence = self.next_sequence.max(walk.max_sequence + 1);
+        segment.damaged += walk.damaged;
         self.report.torn += walk.torn;
-        self.report.damaged += walk.damaged + u64::from(segment.damaged);
-        segment.damaged |= walk.damaged > 0;
+        self.report.damaged += segment.damaged;
         let open_end = prepare_end(&segment, &walk, self.next_sequence, fatal)?;
         self.next_sequence += 1 + walk.torn;
         let end = open_end.unwrap_or(segment.bytes);
@@ -230,29 +112,40 @@ impl Scan {
         segment.durable_end.store(end, Ordering::SeqCst);
         segment.sealed.store(open_end.is_none(), Ordering::SeqCst);
         let segment = Arc::new(segment);
-        for piece in walk.pieces {
-            self.take(&segment, piece);
-        }
         if open_end.is_some() {
             self.active = Some(segment.clone());
         }
-        self.segments.insert(number, segment);
+        self.segments.insert(number, segment.clone());
+        for piece in walk.pieces {
+            self.take(&segment, piece)?;
+        }
+        self.fresh.push(segment);
         Ok(())
     }
 
+    /// What is listed of a fragment so far.
+    fn current(&self, id: &FragmentId) -> Result<Option<Location>, IndexError> {
+        match (self.index.recent(id), &self.index.base) {
+            (Some(at), _) => Ok(at),
+            (None, Some(base)) => base.find(id),
+            (None, None) => Ok(None),
+        }
+    }
+
     /// Takes one extent into the index, or to those that are to be freed.
-    fn take(&mut self, segment: &Arc<Segment>, piece: Piece) {
-        segment.live.fetch_add(1, Ordering::SeqCst);
+    fn take(&mut self, segment: &Arc<Segment>, piece: Piece) -> Result<(), IndexError> {
+        self.report.looked_at += 1;
         let extent = Extent {
             segment: segment.clone(),
             offset: piece.offset,
             max_bytes: piece.max_bytes,
         };
         let id = piece.fragment.id;
-        if !piece.finished {
-            self.report.incomplete += 1;
+        let condemned = self.condemned.contains(&extent.place());
+        if !piece.finished || condemned {
+            self.report.incomplete += u64::from(!condemned);
             self.index.freeing.insert(extent.place(), (id, extent));
-            return;
+            return Ok(());
         }
         let location = Location {
             segment: segment.number,
@@ -263,41 +156,56 @@ impl Scan {
             corrupt: piece.corrupt,
             generation: piece.fragment.generation,
         };
-        if let Some(old) = self.index.fragments.get(&id).copied() {
-            let Some(rival) = self.extent(&old, segment) else {
-                return;
-            };
+        let old = self.current(&id)?;
+        if old.is_some_and(|old| old.place() == location.place()) {
+            return Ok(());
+        }
+        if let Some(old) = old
+            && let Some(rival) = self.extent(&old)
+        {
             // Of two, the one finished last was acknowledged last, if it was
             // acknowledged at all: a crash may have kept its closing record and
             // lost its data. So both are read before one goes.
-            let rank = |at: &Location, extent: &Extent, sequence: u64| {
-                (is_sound(extent, &id), !at.corrupt, sequence)
+            let rank = |at: &Location, extent: &Extent| {
+                let (sound, sequence) = soundness(extent, &id);
+                (sound, !at.corrupt, sequence)
             };
-            let old_sequence = self.winners.get(&id).copied().unwrap_or(0);
-            let wins = rank(&location, &extent, piece.sequence) > rank(&old, &rival, old_sequence);
+            let wins = rank(&location, &extent) > rank(&old, &rival);
             let loser = if wins { rival } else { extent };
             self.index.freeing.insert(loser.place(), (id, loser));
             if !wins {
-                return;
+                return Ok(());
             }
         }
-        self.winners.insert(id, piece.sequence);
-        self.index.insert(id, location);
+        self.index.set(id, old, Some(location));
+        Ok(())
     }
 
-    /// The extent at a location, in `current` or a segment before it.
-    fn extent(&self, at: &Location, current: &Arc<Segment>) -> Option<Extent> {
-        let segment = if at.segment == current.number {
-            current
-        } else {
-            self.segments.get(&at.segment)?
-        };
+    /// The extent at a location, in a segment that was opened.
+    fn extent(&self, at: &Location) -> Option<Extent> {
         Some(Extent {
-            segment: segment.clone(),
+            segment: self.segments.get(&at.segment)?.clone(),
             offset: u64::from(at.offset),
             max_bytes: u64::from(at.max_bytes),
         })
     }
+}
+
+/// The segments there are, sorted; births cut short are removed.
+fn segment_numbers(disk: &dyn Disk) -> Result<Vec<u32>, OpenError> {
+    let mut numbers = Vec::new();
+    for name in disk.list(DIRECTORY)? {
+        let Some(rest) = name.strip_prefix("segment-") else {
+            continue;
+        };
+        match (rest.strip_suffix(".new"), rest.parse::<u32>()) {
+            (Some(_), _) => disk.remove(&format!("{DIRECTORY}/{name}"))?,
+            (None, Ok(number)) => numbers.push(number),
+            (None, Err(_)) => tracing::warn!(name, "no file of the engine"),
+        }
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
 }
 
 /// Opens a segment by its first block or, if that is bad, by the first extent.
@@ -325,7 +233,7 @@ fn open_segment(disk: &dyn Disk, number: u32) -> Result<Option<Segment>, OpenErr
     };
     let bytes = file.len()?.min(MAX_SEGMENT_BYTES);
     let mut segment = Segment::new(number, record.file, bytes - bytes % ALIGN, file.clone());
-    segment.damaged = true;
+    segment.damaged = 1;
     Ok(Some(segment))
 }
 

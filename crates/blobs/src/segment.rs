@@ -5,8 +5,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use holdfast_runtime::{Disk, File, Tasks, TasksExt};
-use tokio::sync::Notify;
+use holdfast_runtime::{Disk, File, Tasks};
 
 use crate::fatal::{Failed, Fatal};
 use crate::format::{
@@ -14,6 +13,7 @@ use crate::format::{
     extent_bytes, kind, padded_record,
 };
 use crate::record::{Record, RecordError, decode_record};
+use crate::rounds::Rounds;
 use crate::writer::WriteError;
 
 /// The directory of segments.
@@ -30,10 +30,9 @@ pub(crate) struct Segment {
     pub id: u64,
     pub bytes: u64,
     pub file: Arc<dyn File>,
-    /// Extents that are not free.
-    pub live: AtomicU64,
-    /// Holds something that could not be read: never removed, never reused.
-    pub damaged: bool,
+    /// Places that hold something that could not be read: with any, it is never
+    /// removed.
+    pub damaged: u64,
     /// Takes no more extents.
     pub sealed: AtomicBool,
     /// All headers below were written.
@@ -42,18 +41,7 @@ pub(crate) struct Segment {
     pub durable_end: AtomicU64,
     /// One sync at a time, so that its error is seen by nobody else first.
     syncing: Mutex<()>,
-    rounds: Mutex<Rounds>,
-    finished: AtomicU64,
-    round_over: Notify,
-}
-
-/// Who waits for which sync: rounds are numbered, and a waiter joins the next
-/// one, since the one that runs may have begun before its last write.
-#[derive(Default)]
-struct Rounds {
-    begun: u64,
-    wanted: u64,
-    running: bool,
+    rounds: Arc<Rounds>,
 }
 
 /// A record and where it was found.
@@ -70,15 +58,12 @@ impl Segment {
             id,
             bytes,
             file,
-            live: AtomicU64::new(0),
-            damaged: false,
+            damaged: 0,
             sealed: AtomicBool::new(false),
             headers_end: AtomicU64::new(ALIGN),
             durable_end: AtomicU64::new(ALIGN),
             syncing: Mutex::new(()),
-            rounds: Mutex::new(Rounds::default()),
-            finished: AtomicU64::new(0),
-            round_over: Notify::new(),
+            rounds: Arc::default(),
         }
     }
 
@@ -195,51 +180,10 @@ impl Segment {
         tasks: &Arc<dyn Tasks>,
         fatal: &Arc<Fatal>,
     ) -> Result<(), Failed> {
-        let (wanted, lead) = {
-            let mut rounds = self.rounds.lock().unwrap_or_else(PoisonError::into_inner);
-            let wanted = rounds.begun + 1;
-            rounds.wanted = wanted;
-            let lead = !std::mem::replace(&mut rounds.running, true);
-            (wanted, lead)
-        };
-        if lead {
-            // A task of its own: a waiter that gives up must not end the round.
-            let (segment, tasks_of_round, fatal) = (self.clone(), tasks.clone(), fatal.clone());
-            tasks.spawn(
-                "sync segment",
-                Box::pin(async move { segment.run_rounds(&tasks_of_round, &fatal).await }),
-            );
-        }
-        loop {
-            // Made before the look at the number, or a wake-up could be missed.
-            let over = self.round_over.notified();
-            if self.finished.load(Ordering::SeqCst) >= wanted {
-                return fatal.check();
-            }
-            over.await;
-        }
-    }
-
-    async fn run_rounds(self: Arc<Self>, tasks: &Arc<dyn Tasks>, fatal: &Arc<Fatal>) {
-        loop {
-            let round = {
-                let mut rounds = self.rounds.lock().unwrap_or_else(PoisonError::into_inner);
-                if rounds.wanted <= rounds.begun {
-                    rounds.running = false;
-                    return;
-                }
-                rounds.begun += 1;
-                rounds.begun
-            };
-            let (segment, in_work) = (self.clone(), fatal.clone());
-            let done = tasks.blocking(move || segment.sync_now(&in_work)).await;
-            if done.is_none() {
-                // The process ends and the sync was not done: nobody may hear success.
-                fatal.fail("the process is ending".into());
-            }
-            self.finished.store(round, Ordering::SeqCst);
-            self.round_over.notify_waiters();
-        }
+        let (segment, in_work) = (self.clone(), fatal.clone());
+        // An error reaches whoever waits through `fatal`.
+        let sync = Arc::new(move || drop(segment.sync_now(&in_work)));
+        self.rounds.join(tasks, fatal, sync).await
     }
 
     /// Gives room back where the file system can; it only costs space where not.

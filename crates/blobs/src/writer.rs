@@ -6,6 +6,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
 use holdfast_model::{FragmentHeader, FragmentId, ObjectKey, Timestamp};
@@ -14,7 +15,7 @@ use holdfast_runtime::TasksExt;
 use crate::engine::{Engine, Held, Shared};
 use crate::fatal::Failed;
 use crate::format::{BLOCK_BYTES, ClosingPayload, STRIPE_BYTES, block_check, kind, padded_record};
-use crate::index::Location;
+use crate::index::{Extent, IndexError, Location};
 use crate::reader::ReadError;
 
 /// Unused room below this is not worth a system call.
@@ -55,6 +56,9 @@ pub enum WriteError {
     /// An earlier call was cancelled half-way, so that bytes are missing.
     #[error("an earlier write was cancelled half-way")]
     Interrupted,
+    /// The index cannot be read.
+    #[error(transparent)]
+    Index(#[from] IndexError),
     /// The disk has failed.
     #[error(transparent)]
     Failed(#[from] Failed),
@@ -258,7 +262,7 @@ impl FragmentWriter {
             existed: false,
         };
         let _claim = loop {
-            if let Some(claim) = self.claim(&written)? {
+            if let Some(claim) = self.claim_and_close(&written, &closing).await? {
                 break claim;
             }
             // A crash may have kept the closing record of a fragment that was
@@ -276,7 +280,6 @@ impl FragmentWriter {
                 Err(_) => {}
             }
         };
-        self.close(closing).await?;
         let shared = self.held.shared.clone();
         let commit = self
             .held
@@ -284,67 +287,40 @@ impl FragmentWriter {
             .segment
             .commit(&shared.tasks, &shared.fatal);
         commit.await?;
+        shared.disk.reached("write: synced");
         self.publish(&written);
+        let engine = Engine { shared };
+        engine.keep_index_in_background();
         Ok(written)
     }
 
-    /// Claims the id; `None` when the same fragment is there already.
-    fn claim(&self, written: &Written) -> Result<Option<Claim>, WriteError> {
-        let shared = &self.held.shared;
-        shared.fatal.check()?;
-        let id = self.held.id;
-        let mut index = shared.index();
-        if index.finishing.contains(&id) {
-            return Err(WriteError::InProgress(id));
-        }
-        if let Some(old) = index.fragments.get(&id).filter(|old| !old.corrupt) {
-            if (u64::from(old.bytes), old.checksum) != (written.bytes, written.checksum) {
-                return Err(WriteError::Exists(id));
-            }
-            // One of an older generation may be cleaned up at any time, so it
-            // cannot stand for the newer.
-            if old.generation >= self.header.generation {
-                return Ok(None);
-            }
-        }
-        index.finishing.insert(id);
-        Ok(Some(Claim {
-            shared: shared.clone(),
-            id,
-        }))
-    }
-
-    async fn close(&mut self, closing: Closing) -> Result<(), WriteError> {
+    /// Claims the id and writes the closing record; `None` when the same
+    /// fragment is there already.
+    async fn claim_and_close(
+        &mut self,
+        written: &Written,
+        closing: &Closing,
+    ) -> Result<Option<Claim>, WriteError> {
         let shared = self.held.shared.clone();
         let extent = self.held.extent.clone();
-        let progress = std::mem::take(&mut self.progress);
-        let fragment = self.header.clone();
+        let payload = ClosingPayload {
+            offset: extent.offset,
+            max_bytes: extent.max_bytes,
+            durable_end: extent.segment.durable_end.load(Ordering::SeqCst),
+            fragment: self.header.clone(),
+            bytes: self.progress.bytes,
+            checksum: self.progress.checksum,
+            key: closing.key.clone(),
+            expires: closing.expires,
+            table: self.progress.table.clone(),
+        };
+        let written = *written;
         let work = move || {
-            let payload = ClosingPayload {
-                offset: extent.offset,
-                max_bytes: extent.max_bytes,
-                durable_end: extent
-                    .segment
-                    .durable_end
-                    .load(std::sync::atomic::Ordering::SeqCst),
-                fragment,
-                bytes: progress.bytes,
-                checksum: progress.checksum,
-                key: closing.key,
-                expires: closing.expires,
-                table: progress.table,
+            let Some(claim) = shared.claim(&payload, &written)? else {
+                return Ok(None);
             };
-            // Its own number, later than that of any fragment of this name
-            // that was finished before: at the start the latest one counts.
-            let sequence = shared.next_sequence();
-            let record = padded_record(kind::CLOSING, extent.segment.id, sequence, &payload);
-            let (unused, len) = extent.unused(payload.bytes);
-            if len >= GIVE_BACK_AT_LEAST {
-                extent.segment.give_back(unused, len);
-            }
-            let at = extent.closing_at();
-            let done = extent.segment.file.write_all_at(&record, at);
-            done.map_err(WriteError::from_io)
+            shared.close(&extent, &payload)?;
+            Ok(Some(claim))
         };
         let done = self.held.shared.tasks.blocking(work).await;
         done.unwrap_or(Err(WriteError::Ending))
@@ -352,7 +328,66 @@ impl FragmentWriter {
 
     /// Puts the durable fragment into the index, and what it replaces out.
     fn publish(&mut self, written: &Written) {
-        let extent = &self.held.extent;
+        let shared = self.held.shared.clone();
+        shared.publish(&self.held.extent, &self.header, written);
+        self.held.kept = true;
+    }
+}
+
+impl Shared {
+    /// Claims an id; `None` when the same fragment is there already. Blocks.
+    fn claim(
+        self: &Arc<Self>,
+        payload: &ClosingPayload,
+        written: &Written,
+    ) -> Result<Option<Claim>, WriteError> {
+        self.fatal.check()?;
+        let id = payload.fragment.id;
+        self.with_entry(&id, |index, old| {
+            if index.finishing.contains_key(&id) {
+                return Err(WriteError::InProgress(id));
+            }
+            if let Some(old) = old.filter(|old| !old.corrupt) {
+                if (u64::from(old.bytes), old.checksum) != (written.bytes, written.checksum) {
+                    return Err(WriteError::Exists(id));
+                }
+                // One of an older generation may be cleaned up at any time, so it
+                // cannot stand for the newer.
+                if old.generation >= payload.fragment.generation {
+                    return Ok(None);
+                }
+            }
+            index.finishing.insert(id, old);
+            Ok(Some(Claim {
+                shared: self.clone(),
+                id,
+            }))
+        })?
+    }
+
+    /// Writes a closing record and gives back what the fragment did not use.
+    pub(crate) fn close(
+        &self,
+        extent: &Extent,
+        payload: &ClosingPayload,
+    ) -> Result<(), WriteError> {
+        // Its own number, later than that of any fragment of this name that was
+        // finished before: at the start the latest one counts.
+        let sequence = self.next_sequence();
+        let record = padded_record(kind::CLOSING, extent.segment.id, sequence, payload);
+        let (unused, len) = extent.unused(payload.bytes);
+        if len >= GIVE_BACK_AT_LEAST {
+            extent.segment.give_back(unused, len);
+        }
+        let at = extent.closing_at();
+        let done = extent.segment.file.write_all_at(&record, at);
+        done.map_err(WriteError::from_io)?;
+        self.disk.reached("write: closing record written");
+        Ok(())
+    }
+
+    /// Lists a durable fragment whose id is claimed; what it replaces goes.
+    fn publish(&self, extent: &Extent, header: &FragmentHeader, written: &Written) {
         let location = Location {
             segment: extent.segment.number,
             offset: extent.offset as u32,
@@ -360,14 +395,16 @@ impl FragmentWriter {
             bytes: written.bytes as u32,
             checksum: written.checksum,
             corrupt: false,
-            generation: self.header.generation,
+            generation: header.generation,
         };
-        let shared = self.held.shared.clone();
-        let replaced = shared.index().insert(self.held.id, location);
-        self.held.kept = true;
-        if let Some(extent) = replaced.and_then(|old| shared.extent(&old)) {
-            let freeing = (self.held.id, extent.clone());
-            shared.index().freeing.insert(extent.place(), freeing);
+        let mut index = self.index();
+        index.held.remove(&extent.place());
+        let old = index.finishing.get(&header.id).copied().flatten();
+        index.set(header.id, old, Some(location));
+        if let Some(replaced) = old.and_then(|old| self.extent(&old)) {
+            index
+                .freeing
+                .insert(replaced.place(), (header.id, replaced));
         }
     }
 }

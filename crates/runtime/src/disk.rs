@@ -35,6 +35,10 @@ pub trait Disk: Send + Sync {
 
     /// Bytes free and bytes in all, of the file system.
     fn space(&self) -> io::Result<Space>;
+
+    /// Told at named points between the steps of something that must survive a
+    /// crash; nothing on a real disk. A disk of tests may lose its power there.
+    fn reached(&self, _point: &'static str) {}
 }
 
 /// How much room a file system has.

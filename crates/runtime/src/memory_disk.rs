@@ -42,6 +42,10 @@ struct State {
     writes_until_cut: Option<u64>,
     fail_next_sync: bool,
     syncs: u64,
+    /// Where the power is to be cut, and how often to pass there before.
+    cut_at: Option<(String, u64)>,
+    /// How often each named point was reached.
+    reached: BTreeMap<&'static str, u64>,
 }
 
 /// A change of a directory that a power cut may undo.
@@ -261,6 +265,8 @@ impl MemoryDisk {
                 writes_until_cut: None,
                 fail_next_sync: false,
                 syncs: 0,
+                cut_at: None,
+                reached: BTreeMap::new(),
             })),
         }
     }
@@ -270,6 +276,15 @@ impl MemoryDisk {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Another disk with the same on it; handles are of the old one.
+    #[must_use]
+    pub fn duplicate(&self) -> Self {
+        let state = self.state().clone();
+        Self {
+            state: Arc::new(Mutex::new(state)),
+        }
+    }
+
     /// Cuts the power and gives it back: what was not synced survives sector by
     /// sector as the seed has it, and handles opened before are dead.
     pub fn power_cut(&self) {
@@ -277,6 +292,7 @@ impl MemoryDisk {
         let state = &mut *state;
         state.power += 1;
         state.writes_until_cut = None;
+        state.cut_at = None;
         state.fail_next_sync = false;
         let mut files = std::mem::take(&mut state.files);
         for inode in files.values_mut() {
@@ -315,6 +331,22 @@ impl MemoryDisk {
     /// fail, until [`MemoryDisk::power_cut`].
     pub fn cut_after(&self, changes: u64) {
         self.state().writes_until_cut = Some(changes);
+    }
+
+    /// Cuts the power at a named point, after passing it `passes` times: from
+    /// there on all changes fail, until [`MemoryDisk::power_cut`].
+    pub fn cut_at(&self, point: &str, passes: u64) {
+        self.state().cut_at = Some((point.to_owned(), passes));
+    }
+
+    /// Whether changes fail since the power was cut.
+    pub fn is_cut(&self) -> bool {
+        self.state().writes_until_cut == Some(0)
+    }
+
+    /// How often each named point was reached.
+    pub fn points(&self) -> BTreeMap<&'static str, u64> {
+        self.state().reached.clone()
     }
 
     /// Fails the next sync of a file; what it should have made durable is lost
@@ -496,6 +528,19 @@ impl Disk for MemoryDisk {
         }
         state.drop_unnamed();
         Ok(())
+    }
+
+    fn reached(&self, point: &'static str) {
+        let mut state = self.state();
+        *state.reached.entry(point).or_default() += 1;
+        match &mut state.cut_at {
+            Some((wanted, 0)) if wanted == point => {
+                state.cut_at = None;
+                state.writes_until_cut = Some(0);
+            }
+            Some((wanted, passes)) if wanted == point => *passes -= 1,
+            _ => {}
+        }
     }
 
     fn space(&self) -> io::Result<Space> {

@@ -41,11 +41,11 @@ pub enum Not {
 pub async fn until(
     world: &World,
     limit: Duration,
-    mut check: impl FnMut(&World) -> Result<(), Not>,
+    mut check: impl AsyncFnMut(&World) -> Result<(), Not>,
 ) -> Result<(), String> {
     let mut waited = Duration::ZERO;
     loop {
-        match check(world) {
+        match check(world).await {
             Ok(()) => return Ok(()),
             Err(Not::Ever(why)) => return Err(why),
             Err(Not::Yet(why)) if waited >= limit => return Err(format!("after {limit:?}: {why}")),
@@ -253,13 +253,14 @@ impl References {
 /// The offline census: every fragment that rows refer to is on its disk and
 /// whole, every chunk has all of its fragments, and nothing else is there but
 /// what the groups know to be garbage.
-pub fn fragments(world: &World) -> Result<(), Not> {
+pub async fn fragments(world: &World) -> Result<(), Not> {
     let nodes = nodes(world);
     let state = cluster_state(&nodes)?;
     let refer = references(&state, &nodes)?;
     let mut there = BTreeSet::new();
     for (disk, node) in &nodes {
-        for entry in node.fragments().engine().list(None, usize::MAX) {
+        let listed = node.fragments().engine().list(None, usize::MAX).await;
+        for entry in listed.map_err(yet)? {
             if entry.state == FragmentState::Whole {
                 there.insert((entry.id, *disk));
             } else if refer.fragments.contains(&(entry.id, *disk)) {

@@ -167,7 +167,7 @@ async fn scenario(
     tokio::time::sleep_until(begun + work).await;
     applied.heal(world).await;
     stop.cancel();
-    checks::until(world, LAST_OPERATION, |_| {
+    checks::until(world, LAST_OPERATION, async |_| {
         match working.iter().all(|done| done.load(Ordering::Relaxed)) {
             true => Ok(()),
             false => Err(checks::Not::Yet("a client's last operation hangs".into())),
@@ -208,7 +208,10 @@ async fn judge(world: &mut World, journal: &Journal, applied: &Applied) -> Resul
     let emptied = checks::until(world, WHOLE, |world| checks::drained(world, &drained)).await;
     emptied.map_err(|why| format!("a drain does not end: {why}"))?;
     let mut done = BTreeSet::new();
-    checks::until(world, WHOLE, |world| checks::replicas(world, &mut done)).await?;
+    checks::until(world, WHOLE, async |world| {
+        checks::replicas(world, &mut done)
+    })
+    .await?;
     world.pass(STABLE).await;
     if read_all(&judge, journal).await? != first {
         return Err("an unknown outcome was decided after everything had settled".into());

@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use holdfast_blobs::{Closing, DeleteError, Engine, FragmentState, ReadError, WriteError};
+use holdfast_blobs::{
+    Closing, DeleteError, Engine, FragmentState, IndexError, ReadError, WriteError,
+};
 use holdfast_client::blocks::{BlockDecoder, encode_block};
 use holdfast_metadata::protocol::{
     BLOCK_BYTES, Deleted, Download, DownloadRequest, FileEntry, Files, FilesRequest, FragmentIds,
@@ -134,31 +136,26 @@ impl Fragments {
                 "at most {MAX_DELETED} fragments at once"
             )));
         }
-        let there = request
-            .ids
-            .iter()
-            .filter(|id| self.engine.find(id).is_some())
-            .count();
         // Together, so that they share a sync.
         let deletes = request
             .ids
             .into_iter()
             .map(|id| self.engine.delete_below(id, request.below));
+        let mut count = 0;
         for done in futures_util::future::join_all(deletes).await {
-            done.map_err(delete_error)?;
+            count += u32::from(done.map_err(delete_error)?);
         }
-        Ok(Deleted {
-            count: there as u32,
-        })
+        Ok(Deleted { count })
     }
 
     /// A page of the disk's fragments.
-    pub fn files(&self, request: &FilesRequest) -> Result<Files, NodeError> {
+    pub async fn files(&self, request: &FilesRequest) -> Result<Files, NodeError> {
         if let Some(disk) = request.disk {
             self.check(disk)?;
         }
         let limit = request.limit.clamp(1, MAX_FILES) as usize;
-        let mut entries = self.engine.list(request.after, limit + 1);
+        let listed = self.engine.list(request.after, limit + 1).await;
+        let mut entries = listed.map_err(index_error)?;
         if let Some(before) = request.before {
             entries.retain(|entry| entry.id < before);
         }
@@ -186,6 +183,15 @@ fn write_error(error: WriteError) -> NodeError {
         WriteError::Full => NodeError::DiskFull,
         WriteError::Failed(_) => NodeError::DiskFailed,
         WriteError::Ending => NodeError::ShuttingDown,
+        WriteError::Index(error) => index_error(error),
+        other => NodeError::Invalid(other.to_string()),
+    }
+}
+
+/// A disk that cannot tell what it holds counts as silent, never as empty.
+fn index_error(error: IndexError) -> NodeError {
+    match error {
+        IndexError::Ending => NodeError::ShuttingDown,
         other => NodeError::Invalid(other.to_string()),
     }
 }
@@ -194,7 +200,7 @@ fn read_error(error: &ReadError) -> NodeError {
     match error {
         ReadError::NotFound(_) => NodeError::NoSuchFragment,
         ReadError::Corrupt { .. } | ReadError::Io { .. } => NodeError::Corrupt,
-        ReadError::Range { .. } => NodeError::Invalid(error.to_string()),
+        ReadError::Range { .. } | ReadError::Index(_) => NodeError::Invalid(error.to_string()),
         ReadError::Ending => NodeError::ShuttingDown,
     }
 }
@@ -203,6 +209,6 @@ fn delete_error(error: DeleteError) -> NodeError {
     match error {
         DeleteError::Failed(_) => NodeError::DiskFailed,
         DeleteError::Ending => NodeError::ShuttingDown,
-        DeleteError::Io(_) => NodeError::Invalid(error.to_string()),
+        DeleteError::Io(_) | DeleteError::Index(_) => NodeError::Invalid(error.to_string()),
     }
 }

@@ -383,6 +383,14 @@ impl Node {
             tracing::warn!("leadership was not handed over in time");
         }
     }
+
+    /// Saves what the disk engine knows, so that the next start has less to
+    /// read. For the end, after the last call.
+    pub async fn save_index(&self) {
+        if let Err(error) = self.fragments.engine().save().await {
+            tracing::warn!(%error, "the index is not saved: the next start reads more");
+        }
+    }
 }
 
 fn report_scan(engine: &Engine) {

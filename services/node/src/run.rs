@@ -95,6 +95,7 @@ impl Running {
         self.end.cancel();
         // It ends when the last call has, or its deadline has passed.
         let _ = self.serving.await;
+        self.node.save_index().await;
         self.shutdown.begin();
     }
 }

@@ -276,17 +276,18 @@ struct Page {
 }
 
 async fn files(State(site): State<Site>, Query(page): Query<Page>) -> Response {
-    let list = || -> Result<_, NodeError> {
+    let list = async || -> Result<_, NodeError> {
         let after = page.after.as_deref().map(parse_name).transpose()?;
         let limit = page.limit.unwrap_or(DEFAULT_FILES);
-        site.node.fragments().files(&FilesRequest {
+        let request = FilesRequest {
             disk: None,
             after,
             before: None,
             limit,
-        })
+        };
+        site.node.fragments().files(&request).await
     };
-    match list() {
+    match list().await {
         Ok(found) => {
             let next = found
                 .more

@@ -43,9 +43,14 @@ pub(super) struct Walk {
     unreadable: bool,
 }
 
-pub(super) fn walk(segment: &Segment, last: bool) -> Walk {
-    let mut walk = Walk::default();
-    let mut at = ALIGN;
+/// Walks a segment from `from` on, below which all is known; headers are known
+/// to have been durable below `durable_end`.
+pub(super) fn walk(segment: &Segment, last: bool, from: u64, durable_end: u64) -> Walk {
+    let mut walk = Walk {
+        durable_end,
+        ..Walk::default()
+    };
+    let mut at = from;
     while at < segment.bytes {
         at = match walk.look(segment, at) {
             Some((sequence, Found::Header(header))) => {
@@ -66,13 +71,17 @@ pub(super) fn walk(segment: &Segment, last: bool) -> Walk {
 }
 
 impl Walk {
+    pub(super) fn max_sequence(&self) -> u64 {
+        self.max_sequence
+    }
+
     fn note(&mut self, sequence: u64, durable_end: u64) {
         self.max_sequence = self.max_sequence.max(sequence);
         self.durable_end = self.durable_end.max(durable_end);
     }
 
     /// The record at an offset; what cannot be read is no record.
-    fn look(&mut self, segment: &Segment, at: u64) -> Option<(u64, Found)> {
+    pub(super) fn look(&mut self, segment: &Segment, at: u64) -> Option<(u64, Found)> {
         segment.record_at(at).unwrap_or_else(|error| {
             self.cannot_read(segment, at, &error);
             None
@@ -85,7 +94,7 @@ impl Walk {
     }
 
     /// The fragment of a good header.
-    fn piece(
+    pub(super) fn piece(
         &mut self,
         segment: &Segment,
         offset: u64,
@@ -185,7 +194,7 @@ impl Walk {
 
     /// Decides which gaps are torn and which are damage.
     fn judge(&mut self, segment: &Segment, last: bool) {
-        let sound = last && !segment.damaged && !self.unreadable;
+        let sound = last && segment.damaged == 0 && !self.unreadable;
         for (start, end) in std::mem::take(&mut self.gaps) {
             if !sound || start < self.durable_end {
                 self.damaged += 1;

@@ -31,8 +31,8 @@ async fn others_are_whole(engine: &Engine, bad: u64) {
     }
 }
 
-fn state(engine: &Engine, number: u64) -> Option<FragmentState> {
-    engine.find(&id(number)).map(|entry| entry.state)
+async fn state(engine: &Engine, number: u64) -> Option<FragmentState> {
+    found(engine, number).await.map(|entry| entry.state)
 }
 
 #[tokio::test]
@@ -44,7 +44,7 @@ async fn a_flipped_bit_of_data_is_never_served() {
         disk.flip_bit(FILE, bit).unwrap();
         let bad = get_all(&engine, 1).await;
         assert!(matches!(bad, Err(ReadError::Corrupt { .. })));
-        assert_eq!(state(&engine, 1), Some(FragmentState::Corrupt));
+        assert_eq!(state(&engine, 1).await, Some(FragmentState::Corrupt));
         disk.flip_bit(FILE, bit).unwrap();
     }
     assert_eq!(engine.stats().await.unwrap().corrupt, 1);
@@ -55,7 +55,7 @@ async fn a_flipped_bit_of_data_is_never_served() {
     others_are_whole(&engine, 1).await;
     // Written anew it is whole, now and after a restart.
     put(&engine, 1, LEN).await.unwrap();
-    assert_eq!(state(&engine, 1), Some(FragmentState::Whole));
+    assert_eq!(state(&engine, 1).await, Some(FragmentState::Whole));
     assert_eq!(engine.stats().await.unwrap().corrupt, 0);
     drop(engine);
     let engine = open(&disk).await;
@@ -73,7 +73,7 @@ async fn a_flipped_bit_of_a_header_is_reported_wherever_it_is() {
             let engine = opened.unwrap().0;
             let report = engine.report();
             assert_eq!((report.fragments, report.corrupt), (3, 1), "{report:?}");
-            assert_eq!(state(&engine, number), Some(FragmentState::Corrupt));
+            assert_eq!(state(&engine, number).await, Some(FragmentState::Corrupt));
             others_are_whole(&engine, number).await;
             put(&engine, number, LEN).await.unwrap();
             engine.verify(id(number)).await.unwrap();
@@ -92,7 +92,7 @@ async fn a_header_that_rots_under_a_running_engine_is_found_by_scrubbing() {
     disk.flip_bit(FILE, (start(2) + 50) * 8).unwrap();
     let bad = engine.verify(id(2)).await;
     assert!(matches!(bad, Err(ReadError::Corrupt { .. })));
-    assert_eq!(state(&engine, 2), Some(FragmentState::Corrupt));
+    assert_eq!(state(&engine, 2).await, Some(FragmentState::Corrupt));
 }
 
 #[tokio::test]
@@ -107,7 +107,7 @@ async fn a_flipped_bit_of_a_closing_record_is_reported() {
         drop(engine);
         let engine = open(&disk).await;
         assert_eq!(engine.report().corrupt, 1);
-        assert_eq!(state(&engine, 1), Some(FragmentState::Corrupt));
+        assert_eq!(state(&engine, 1).await, Some(FragmentState::Corrupt));
         assert!(get_all(&engine, 1).await.is_err());
         others_are_whole(&engine, 1).await;
         engine.delete(id(1)).await.unwrap();
@@ -126,7 +126,7 @@ async fn an_extent_written_over_another_is_told() {
     drop(engine);
     let engine = open(&disk).await;
     assert_eq!(engine.report().damaged, 1, "{:?}", engine.report());
-    assert_eq!(state(&engine, 1), None);
+    assert_eq!(state(&engine, 1).await, None);
     others_are_whole(&engine, 1).await;
     // What is damaged is kept, and reported again.
     put(&engine, 1, LEN).await.unwrap();
@@ -234,6 +234,6 @@ async fn bytes_that_look_like_a_record_are_only_bytes() {
     drop(engine);
     disk.poke(FILE, start(3), &[1; 4096]).unwrap();
     let engine = open(&disk).await;
-    assert_eq!(state(&engine, 3), Some(FragmentState::Corrupt));
+    assert_eq!(state(&engine, 3).await, Some(FragmentState::Corrupt));
     others_are_whole(&engine, 9).await;
 }

@@ -104,7 +104,7 @@ async fn bytes_other_than_announced_are_refused() {
     assert!(matches!(long, Err(WriteError::TooLong { .. })));
     let large = engine.begin(header(id(1)), 2 << 20).await;
     assert!(matches!(large, Err(WriteError::TooLarge { .. })));
-    assert_eq!(engine.list(None, 10), vec![]);
+    assert_eq!(listed(&engine, 10).await, vec![]);
 }
 
 #[tokio::test]
@@ -131,11 +131,11 @@ async fn a_fragment_of_a_newer_generation_replaces_the_older() {
     engine.reclaim().await.unwrap();
     drop(engine);
     let engine = open(&disk).await;
-    assert_eq!(engine.find(&id(1)).unwrap().generation, Generation(6));
+    assert_eq!(found(&engine, 1).await.unwrap().generation, Generation(6));
     engine.verify(id(1)).await.unwrap();
     engine.delete(id(1)).await.unwrap();
-    assert_eq!(engine.find(&id(1)), None);
-    assert_eq!(open(&disk).await.list(None, 10), vec![]);
+    assert_eq!(found(&engine, 1).await, None);
+    assert_eq!(listed(&open(&disk).await, 10).await, vec![]);
 }
 
 #[tokio::test]
@@ -144,12 +144,15 @@ async fn a_list_is_sorted_and_paged() {
     for number in 0..20 {
         put(&engine, number, 100).await.unwrap();
     }
-    let all = engine.list(None, 100);
+    let all = listed(&engine, 100).await;
     assert_eq!(all.len(), 20);
     assert!(all.is_sorted_by_key(|entry| entry.id));
     assert!(all.iter().all(|entry| entry.state == FragmentState::Whole));
     let mut paged = Vec::new();
-    while let page = engine.list(paged.last().map(|e: &crate::FragmentEntry| e.id), 7)
+    while let page = engine
+        .list(paged.last().map(|e: &crate::FragmentEntry| e.id), 7)
+        .await
+        .unwrap()
         && !page.is_empty()
     {
         paged.extend(page);
@@ -185,7 +188,7 @@ async fn a_writer_that_is_dropped_leaves_nothing() {
     writer.write(data(1, 400_000)).await.unwrap();
     drop(writer);
     engine.reclaim().await.unwrap();
-    assert_eq!(engine.list(None, 10), vec![]);
+    assert_eq!(listed(&engine, 10).await, vec![]);
     let used = free - disk_free(&disk);
     // The segment's reservation less the extent that was given up.
     assert!(used < (1 << 20) - 490_000, "{used} bytes are still used");
@@ -273,7 +276,7 @@ async fn the_engine_runs_on_a_real_file_system() {
         }
         let report = engine.report();
         assert_eq!((report.damaged, report.corrupt, report.torn), (0, 0, 0));
-        assert_eq!(engine.list(None, 1000).len() as u64, 20 + round * 10);
+        assert_eq!(listed(&engine, 1000).await.len() as u64, 20 + round * 10);
         assert!(heard.lock().unwrap().is_empty());
     }
 }
@@ -293,7 +296,7 @@ async fn a_file_system_without_holes_costs_room_and_nothing_else() {
         for number in round * 10..round * 10 + 5 {
             engine.delete(id(number)).await.unwrap();
         }
-        for entry in engine.list(None, 100) {
+        for entry in listed(&engine, 100).await {
             engine.verify(entry.id).await.unwrap();
         }
         disk.power_cut();
@@ -304,10 +307,10 @@ async fn a_file_system_without_holes_costs_room_and_nothing_else() {
 async fn a_delete_of_older_generations_leaves_what_was_written_since() {
     let engine = open(&disk()).await;
     put(&engine, 1, 1000).await.unwrap();
-    let own = engine.find(&id(1)).unwrap().generation;
+    let own = found(&engine, 1).await.unwrap().generation;
     engine.delete_below(id(1), Some(own)).await.unwrap();
     engine.verify(id(1)).await.unwrap();
     let next = holdfast_model::Generation(own.0 + 1);
     engine.delete_below(id(1), Some(next)).await.unwrap();
-    assert_eq!(engine.find(&id(1)), None);
+    assert_eq!(found(&engine, 1).await, None);
 }

@@ -53,7 +53,7 @@ async fn the_engine_does_what_a_map_does() {
                     assert_eq!(bad, (0, 0, 0), "{context}");
                 }
             }
-            let listed = engine.list(None, 1000);
+            let listed = listed(&engine, 1000).await;
             assert!(
                 listed
                     .iter()

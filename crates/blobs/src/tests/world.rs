@@ -18,7 +18,9 @@ use holdfast_runtime::{
     Address, Call, Clock, Disk, Entropy, Env, Reply, Tasks, Transport, TransportError,
 };
 
-use crate::{Closing, Engine, EngineSettings, OpenError, ReadError, WriteError, Written};
+use crate::{
+    Closing, Engine, EngineSettings, FragmentEntry, OpenError, ReadError, WriteError, Written,
+};
 
 /// Blocking work runs where it is asked for, after the other tasks had a turn:
 /// a run of one thread, the same every time.
@@ -198,6 +200,23 @@ pub(super) async fn get(
 
 pub(super) async fn get_all(engine: &Engine, number: u64) -> Result<Vec<u8>, ReadError> {
     get(engine, id(number), 0..u64::MAX).await
+}
+
+/// Takes the bases of the index away; journals still speak of deletes.
+pub(super) fn without_base(disk: &MemoryDisk) {
+    for name in disk.list("blobs").unwrap_or_default() {
+        if name.starts_with("index-") && !name.contains(".journal") {
+            disk.remove(&format!("blobs/{name}")).unwrap();
+        }
+    }
+}
+
+pub(super) async fn found(engine: &Engine, number: u64) -> Option<FragmentEntry> {
+    engine.find(&id(number)).await.unwrap()
+}
+
+pub(super) async fn listed(engine: &Engine, limit: usize) -> Vec<FragmentEntry> {
+    engine.list(None, limit).await.unwrap()
 }
 
 /// A disk whose file system knows neither holes nor reservations.

@@ -83,7 +83,8 @@ impl Node {
                 reply(&delete.await)
             }
             protocol::FILES => {
-                reply(&head(&bytes).and_then(|request| self.fragments.files(&request)))
+                let files = async { self.fragments.files(&head(&bytes)?).await };
+                reply(&files.await)
             }
             protocol::STATUS => reply(&Ok(self.status())),
             protocol::BOOTSTRAP => {

@@ -74,6 +74,10 @@ impl Disk for Under {
     fn space(&self) -> io::Result<Space> {
         self.disk.space()
     }
+
+    fn reached(&self, point: &'static str) {
+        self.disk.reached(point);
+    }
 }
 
 fn inside(dir: &str, name: &str) -> String {
