@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use holdfast_model::{FragmentHeader, FragmentId, Generation, GroupId};
 use holdfast_runtime::disk::Space;
 use holdfast_runtime::{Disk, Entropy, Tasks, TasksExt};
+use tokio::sync::Notify;
 
 use crate::checkpoint::Keeper;
 use crate::digest::Digest;
@@ -125,7 +126,29 @@ pub(crate) struct Shared {
     /// Frees that wait to be noted in the journal.
     pub intents: Mutex<Vec<ExtentPayload>>,
     pub intent_rounds: Arc<Rounds>,
+    /// Told when ids no longer move.
+    pub moved: Notify,
     pub report: ScanReport,
+}
+
+/// Who asks for room.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Allowance {
+    /// A fragment from outside.
+    Fragment,
+    /// Compaction, which gives back more than it takes.
+    Reserve,
+}
+
+impl Allowance {
+    /// What it must leave: compaction leaves half of the reserve to the
+    /// metadata log.
+    fn kept_back(self, reserve: u64) -> u64 {
+        match self {
+            Self::Fragment => reserve,
+            Self::Reserve => reserve / 2,
+        }
+    }
 }
 
 /// Who gives out extents.
@@ -286,6 +309,7 @@ impl Shared {
         self: &Arc<Self>,
         header: &FragmentHeader,
         max_bytes: u64,
+        allowance: Allowance,
     ) -> Result<Held, WriteError> {
         let bytes = extent_bytes(max_bytes);
         let largest = self.settings.segment_bytes - ALIGN;
@@ -297,7 +321,7 @@ impl Shared {
         let space = self.disk.space().map_err(WriteError::Io)?;
         let usable = space
             .free
-            .checked_sub(self.reserve(space))
+            .checked_sub(allowance.kept_back(self.reserve(space)))
             .ok_or(WriteError::Full)?;
         let segment = self.segment_with_room(&mut allocator, bytes, usable)?;
         let offset = segment.headers_end.load(Ordering::SeqCst);

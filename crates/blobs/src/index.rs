@@ -188,6 +188,8 @@ pub(crate) struct Index {
     /// Ids that a writer is finishing, and what is listed of them now: two must
     /// not, or after a crash it would be open which of them was acknowledged.
     pub finishing: BTreeMap<FragmentId, Option<Location>>,
+    /// Ids that compaction is moving: nobody deletes or replaces them meanwhile.
+    pub moving: BTreeSet<FragmentId>,
     /// Extents of writers.
     pub held: BTreeMap<Place, ExtentPayload>,
     /// Extents given up or deleted, kept here until that is durable: a delete

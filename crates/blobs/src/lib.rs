@@ -7,6 +7,7 @@
 //! disk is in `docs/formats.md`.
 
 mod checkpoint;
+mod compact;
 mod digest;
 mod engine;
 mod fatal;
@@ -19,11 +20,13 @@ pub mod record;
 mod rounds;
 mod scan;
 mod segment;
+mod store;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 pub use checkpoint::CheckpointError;
+pub use compact::{CompactError, Compacted, Compactor};
 pub use digest::{Digest, fragment_hash};
 pub use engine::{
     Engine, EngineSettings, EngineStats, FragmentEntry, FragmentState, MAX_SEGMENT_BYTES,
@@ -35,4 +38,5 @@ pub use index::IndexError;
 pub use open::{OpenError, ScanReport};
 pub use reader::{Block, Blocks, FragmentMeta, ReadError};
 pub use reclaim::DeleteError;
+pub use store::FragmentStore;
 pub use writer::{Closing, FragmentWriter, WriteError, Written};

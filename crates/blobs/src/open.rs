@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
 use holdfast_runtime::{Disk, Env, Tasks, TasksExt};
+use tokio::sync::Notify;
 
 use crate::checkpoint::Keeper;
 use crate::checkpoint::files::{IndexFiles, Saved};
@@ -113,6 +114,7 @@ impl Engine {
                     keeper,
                     intents: Mutex::default(),
                     intent_rounds: Arc::<Rounds>::default(),
+                    moved: Notify::new(),
                     report: scan.report,
                 });
                 shared.settle(&scan.fresh)?;

@@ -155,12 +155,28 @@ impl Engine {
     }
 }
 
+/// Compaction may overtake the look at a place: then there is another.
 fn open_reading(
     shared: Arc<Shared>,
     id: FragmentId,
     range: Range<u64>,
 ) -> Result<Reading, ReadError> {
-    let extent = shared.located(&id)?;
+    loop {
+        let extent = shared.located(&id)?;
+        let place = extent.place();
+        match open_reading_at(shared.clone(), id, extent, range.clone()) {
+            Err(ReadError::NotFound(_)) if shared.located(&id)?.place() != place => {}
+            other => return other,
+        }
+    }
+}
+
+fn open_reading_at(
+    shared: Arc<Shared>,
+    id: FragmentId,
+    extent: Extent,
+    range: Range<u64>,
+) -> Result<Reading, ReadError> {
     let closing = match extent.segment.record_at(extent.closing_at()) {
         Ok(Some((_, Found::Closing(closing))))
             if closing.offset == extent.offset && closing.fragment.id == id =>
@@ -196,10 +212,10 @@ fn blocks(reading: Reading) -> Blocks {
         let done = reading
             .shared
             .tasks
-            .blocking(move || in_work.stripe(at))
+            .blocking(move || in_work.stripe_wherever(at))
             .await;
         match done.unwrap_or(Err(ReadError::Ending)) {
-            Ok(stripe) => {
+            Ok((reading, stripe)) => {
                 let next = stripe.last().map_or(reading.range.end, end_of);
                 let stripe = stream::iter(stripe.into_iter().map(Ok)).left_stream();
                 Some((stripe, Some((reading, next))))
@@ -219,6 +235,25 @@ fn end_of(block: &Block) -> u64 {
 }
 
 impl Reading {
+    /// The next blocks, from where the fragment is now if compaction has moved
+    /// it meanwhile.
+    fn stripe_wherever(self: Arc<Self>, at: u64) -> Result<(Arc<Self>, Vec<Block>), ReadError> {
+        let error = match self.stripe(at) {
+            Ok(stripe) => return Ok((self, stripe)),
+            Err(error @ ReadError::NotFound(_)) => error,
+            Err(error) => return Err(error),
+        };
+        let moved = open_reading(self.shared.clone(), self.id, self.range.clone());
+        let same = |moved: &Self| {
+            let (ours, theirs) = (&self.closing, &moved.closing);
+            (ours.bytes, ours.checksum) == (theirs.bytes, theirs.checksum)
+        };
+        match moved {
+            Ok(moved) if same(&moved) => Arc::new(moved).stripe_wherever(at),
+            _ => Err(error),
+        }
+    }
+
     /// Reads and verifies the whole blocks around the next bytes.
     fn stripe(&self, at: u64) -> Result<Vec<Block>, ReadError> {
         const BLOCK: u64 = BLOCK_BYTES as u64;

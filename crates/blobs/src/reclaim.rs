@@ -52,10 +52,17 @@ impl Engine {
         below: Option<Generation>,
     ) -> Result<bool, DeleteError> {
         self.shared.fatal.check()?;
-        let shared = self.shared.clone();
-        let work = move || shared.begin_to_free(id, below);
-        let done = self.shared.tasks.blocking(work).await;
-        let there = done.ok_or(DeleteError::Ending)??;
+        let there = loop {
+            // Made before the look, or a wake-up could be missed.
+            let moved = self.shared.moved.notified();
+            let shared = self.shared.clone();
+            let work = move || shared.begin_to_free(id, below);
+            let done = self.shared.tasks.blocking(work).await;
+            match done.ok_or(DeleteError::Ending)?? {
+                Some(there) => break there,
+                None => moved.await,
+            }
+        };
         self.free(Some(id)).await?;
         self.keep_index_in_background();
         Ok(there)
@@ -140,21 +147,29 @@ impl Engine {
 }
 
 impl Shared {
-    /// Moves a fragment from the index to the list of what is to be freed.
-    fn begin_to_free(&self, id: FragmentId, below: Option<Generation>) -> Result<bool, IndexError> {
+    /// Moves a fragment from the index to the list of what is to be freed, and
+    /// says whether there was one; `None` while compaction is moving it.
+    fn begin_to_free(
+        &self,
+        id: FragmentId,
+        below: Option<Generation>,
+    ) -> Result<Option<bool>, IndexError> {
         self.with_entry(&id, |index, old| {
+            if index.moving.contains(&id) {
+                return None;
+            }
             let Some(old) = old else {
-                return false;
+                return Some(false);
             };
             if below.is_some_and(|below| old.generation >= below) {
-                return false;
+                return Some(false);
             }
             // The segment of a listed fragment is there: it has a live extent.
             if let Some(extent) = self.extent(&old) {
                 index.freeing.insert(extent.place(), (id, extent));
             }
             index.set(id, Some(old), None);
-            true
+            Some(true)
         })
     }
 

@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use holdfast_model::{FragmentHeader, FragmentId, ObjectKey, Timestamp};
 use holdfast_runtime::TasksExt;
 
-use crate::engine::{Engine, Held, Shared};
+use crate::engine::{Allowance, Engine, Held, Shared};
 use crate::fatal::Failed;
 use crate::format::{BLOCK_BYTES, ClosingPayload, STRIPE_BYTES, block_check, kind, padded_record};
 use crate::index::{Extent, IndexError, Location};
@@ -130,6 +130,15 @@ struct Claim {
     id: FragmentId,
 }
 
+/// What came of claiming an id.
+enum Claimed {
+    Own(Claim),
+    /// The same fragment is there already.
+    Exists,
+    /// Compaction is moving it: to be asked again.
+    Moving,
+}
+
 impl Drop for Claim {
     fn drop(&mut self) {
         self.shared.index().finishing.remove(&self.id);
@@ -166,7 +175,7 @@ impl Engine {
 
     async fn allocate(&self, header: &FragmentHeader, max_bytes: u64) -> Result<Held, WriteError> {
         let (shared, header) = (self.shared.clone(), header.clone());
-        let work = move || shared.allocate(&header, max_bytes);
+        let work = move || shared.allocate(&header, max_bytes, Allowance::Fragment);
         let done = self.shared.tasks.blocking(work).await;
         done.unwrap_or(Err(WriteError::Ending))
     }
@@ -261,9 +270,16 @@ impl FragmentWriter {
             checksum: found,
             existed: false,
         };
+        let shared = self.held.shared.clone();
         let _claim = loop {
-            if let Some(claim) = self.claim_and_close(&written, &closing).await? {
-                break claim;
+            let moved = shared.moved.notified();
+            match self.claim_and_close(&written, &closing).await? {
+                Claimed::Own(claim) => break claim,
+                Claimed::Moving => {
+                    moved.await;
+                    continue;
+                }
+                Claimed::Exists => {}
             }
             // A crash may have kept the closing record of a fragment that was
             // never acknowledged and lost its data: what is there is success
@@ -280,7 +296,6 @@ impl FragmentWriter {
                 Err(_) => {}
             }
         };
-        let shared = self.held.shared.clone();
         let commit = self
             .held
             .extent
@@ -294,13 +309,12 @@ impl FragmentWriter {
         Ok(written)
     }
 
-    /// Claims the id and writes the closing record; `None` when the same
-    /// fragment is there already.
+    /// Claims the id and writes the closing record.
     async fn claim_and_close(
         &mut self,
         written: &Written,
         closing: &Closing,
-    ) -> Result<Option<Claim>, WriteError> {
+    ) -> Result<Claimed, WriteError> {
         let shared = self.held.shared.clone();
         let extent = self.held.extent.clone();
         let payload = ClosingPayload {
@@ -316,11 +330,11 @@ impl FragmentWriter {
         };
         let written = *written;
         let work = move || {
-            let Some(claim) = shared.claim(&payload, &written)? else {
-                return Ok(None);
-            };
-            shared.close(&extent, &payload)?;
-            Ok(Some(claim))
+            let claimed = shared.claim(&payload, &written)?;
+            if let Claimed::Own(_) = &claimed {
+                shared.close(&extent, &payload)?;
+            }
+            Ok(claimed)
         };
         let done = self.held.shared.tasks.blocking(work).await;
         done.unwrap_or(Err(WriteError::Ending))
@@ -335,15 +349,18 @@ impl FragmentWriter {
 }
 
 impl Shared {
-    /// Claims an id; `None` when the same fragment is there already. Blocks.
+    /// Claims an id. Blocks.
     fn claim(
         self: &Arc<Self>,
         payload: &ClosingPayload,
         written: &Written,
-    ) -> Result<Option<Claim>, WriteError> {
+    ) -> Result<Claimed, WriteError> {
         self.fatal.check()?;
         let id = payload.fragment.id;
         self.with_entry(&id, |index, old| {
+            if index.moving.contains(&id) {
+                return Ok(Claimed::Moving);
+            }
             if index.finishing.contains_key(&id) {
                 return Err(WriteError::InProgress(id));
             }
@@ -354,11 +371,11 @@ impl Shared {
                 // One of an older generation may be cleaned up at any time, so it
                 // cannot stand for the newer.
                 if old.generation >= payload.fragment.generation {
-                    return Ok(None);
+                    return Ok(Claimed::Exists);
                 }
             }
             index.finishing.insert(id, old);
-            Ok(Some(Claim {
+            Ok(Claimed::Own(Claim {
                 shared: self.clone(),
                 id,
             }))
