@@ -37,6 +37,8 @@ const NODE_PORTS: u16 = 1_000;
 const MAX_NODES: usize = 9;
 /// Small, since all nodes reserve theirs on one disk, in bytes.
 const SEGMENT_BYTES: u64 = 64 << 20;
+/// Bytes a second that each node's compaction may move.
+const COMPACTION_RATE: u64 = 16 << 20;
 /// How long the groups may take to find their leaders, on a slow disk.
 const READY_LIMIT: Duration = Duration::from_secs(60);
 /// What is kept beside the data.
@@ -269,6 +271,7 @@ fn node_settings(data: &Path, notes: &Notes, index: usize) -> Option<NodeSetting
         log_format: LogFormat::Human,
         disk_reserve: None,
         segment_bytes: SEGMENT_BYTES,
+        compaction_rate: COMPACTION_RATE,
         down_grace: Duration::from_secs(600),
         census_interval: Duration::from_secs(60),
         expiry_grace: Duration::from_secs(3_600),

@@ -1,8 +1,8 @@
 //! The controller of one node: its workers, and what others ask of it.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 
 use holdfast_client::Cluster;
 use holdfast_metadata::command::{ClusterCommand, Command, Outcome};
@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use crate::census::{Census, CensusWorker, count_group};
 use crate::cluster_work::ClusterWork;
 use crate::collector::Collector;
+use crate::compaction::{CompactDisk, Compaction, CompactionTotals, TotalsKeeper};
 use crate::error::WorkError;
 use crate::facts::FactsWork;
 use crate::permit::{PermitCase, PermitError, PermitRefusal, may_take_permit};
@@ -34,6 +35,8 @@ pub struct ControllerParts {
     /// Whether this node leads a group now. A wrong answer wastes work and does
     /// no harm: what is ordered is refused.
     pub leads: Arc<dyn Fn(GroupId) -> bool + Send + Sync>,
+    /// What compacts this node's own disk.
+    pub compaction: Box<dyn CompactDisk>,
     /// How it works; checked by [`ControllerSettings::check`] before.
     pub settings: ControllerSettings,
     /// Ends it.
@@ -46,6 +49,7 @@ pub struct Controller {
     shared: Shared,
     workers: Workers,
     census_kicked: Arc<AtomicBool>,
+    compaction: TotalsKeeper,
 }
 
 impl Controller {
@@ -56,6 +60,7 @@ impl Controller {
             cluster,
             disk,
             leads,
+            compaction,
             settings,
             shutdown,
         } = parts;
@@ -64,7 +69,13 @@ impl Controller {
             shared: shared.clone(),
             workers: Workers::default(),
             census_kicked: Arc::default(),
+            compaction: Arc::default(),
         };
+        let compaction = Compaction::new(
+            compaction,
+            Arc::clone(&shared.compaction_throttle),
+            Arc::clone(&controller.compaction),
+        );
         let none = Arc::<Notify>::default;
         let (census, repair) = (
             Arc::clone(&shared.kick_census),
@@ -97,6 +108,7 @@ impl Controller {
             &shutdown,
         );
         controller.spawn("controller-census", census_worker, census, &shutdown);
+        controller.spawn("controller-compaction", compaction, none(), &shutdown);
         controller.spawn("controller-scrub", Scrub::new(shared), none(), &shutdown);
         controller
     }
@@ -135,6 +147,14 @@ impl Controller {
     /// How far repair and drain have come in the groups that this node leads.
     pub fn repair_progress(&self) -> Progress {
         self.shared.progress.view()
+    }
+
+    /// What compaction of the own disk has done.
+    pub fn compaction(&self) -> CompactionTotals {
+        *self
+            .compaction
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes the cluster's maintenance permit for a node, if the cluster is

@@ -46,6 +46,9 @@ pub enum WorkError {
         /// The disk.
         disk: DiskId,
     },
+    /// The disk engine.
+    #[error("compacting the own disk: {0}")]
+    Compaction(String),
     /// Some of the groups could not be worked on; the others were.
     #[error("{failed} of {all} groups failed; group {group}: {source}")]
     SomeGroups {

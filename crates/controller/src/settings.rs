@@ -27,7 +27,10 @@ pub const DEFAULT_ORPHAN_GRACE: Duration = Duration::from_secs(15 * 60);
 pub const DEFAULT_REPAIR_BYTES_PER_SECOND: u64 = 64 << 20;
 /// Bytes a second that scrubbing may read: a disk of 4 TB in twelve days.
 pub const DEFAULT_SCRUB_BYTES_PER_SECOND: u64 = 4 << 20;
-/// The slowest either may be: a fragment of 8 MiB must still end some day.
+/// Bytes a second that compaction may move on the own disk: a tenth of what a
+/// modest disk writes.
+pub const DEFAULT_COMPACTION_BYTES_PER_SECOND: u64 = 16 << 20;
+/// The slowest any may be: a fragment of 8 MiB must still end some day.
 pub const MIN_BYTES_PER_SECOND: u64 = 64 << 10;
 /// How old a census may be that lets a node be taken away.
 pub const DEFAULT_PERMIT_CENSUS_AGE: Duration = Duration::from_secs(2 * 60);
@@ -50,6 +53,8 @@ pub struct ControllerSettings {
     pub repair_bytes_per_second: u64,
     /// Bytes a second that scrubbing of the own disk may read.
     pub scrub_bytes_per_second: u64,
+    /// Bytes a second that compaction of the own disk may move.
+    pub compaction_bytes_per_second: u64,
     /// How old a census may be that lets a node be taken away.
     pub permit_census_age: Duration,
 }
@@ -64,6 +69,7 @@ impl Default for ControllerSettings {
             orphan_grace: DEFAULT_ORPHAN_GRACE,
             repair_bytes_per_second: DEFAULT_REPAIR_BYTES_PER_SECOND,
             scrub_bytes_per_second: DEFAULT_SCRUB_BYTES_PER_SECOND,
+            compaction_bytes_per_second: DEFAULT_COMPACTION_BYTES_PER_SECOND,
             permit_census_age: DEFAULT_PERMIT_CENSUS_AGE,
         }
     }
@@ -97,6 +103,10 @@ impl ControllerSettings {
         let rates = [
             ("repair_bytes_per_second", self.repair_bytes_per_second),
             ("scrub_bytes_per_second", self.scrub_bytes_per_second),
+            (
+                "compaction_bytes_per_second",
+                self.compaction_bytes_per_second,
+            ),
         ];
         for (setting, value) in rates {
             if value < MIN_BYTES_PER_SECOND {

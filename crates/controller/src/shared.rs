@@ -45,6 +45,7 @@ pub(crate) struct Shared {
     pub claims: Claims,
     pub repair_throttle: Arc<Throttle>,
     pub scrub_throttle: Arc<Throttle>,
+    pub compaction_throttle: Arc<Throttle>,
     pub progress: Arc<ProgressKeeper>,
     /// Begins a census at once.
     pub kick_census: Arc<Notify>,
@@ -66,6 +67,7 @@ impl Shared {
         Self {
             repair_throttle: throttle(settings.repair_bytes_per_second),
             scrub_throttle: throttle(settings.scrub_bytes_per_second),
+            compaction_throttle: throttle(settings.compaction_bytes_per_second),
             cluster,
             disk,
             leads,

@@ -1,11 +1,13 @@
 //! The calls about fragments: the disk engine behind the protocol.
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use holdfast_blobs::{
-    Closing, DeleteError, Engine, FragmentState, IndexError, ReadError, WriteError,
+    Closing, Compactor, DeleteError, Engine, FragmentState, IndexError, ReadError, WriteError,
 };
 use holdfast_client::blocks::{BlockDecoder, encode_block};
+use holdfast_controller::{CompactDisk, CompactionStep};
 use holdfast_metadata::protocol::{
     BLOCK_BYTES, Deleted, Download, DownloadRequest, FileEntry, Files, FilesRequest, FragmentIds,
     NodeError, UploadRequest, Uploaded,
@@ -174,6 +176,30 @@ impl Fragments {
             disk: self.disk,
             files,
             more,
+        })
+    }
+}
+
+/// Compacts the engine for the controller.
+pub struct Compacting(Compactor);
+
+impl Compacting {
+    /// The one compactor of `engine`.
+    pub fn new(engine: Engine) -> Self {
+        Self(Compactor::new(engine))
+    }
+}
+
+impl CompactDisk for Compacting {
+    fn step(&mut self) -> BoxFuture<'_, Result<CompactionStep, String>> {
+        Box::pin(async {
+            let did = self.0.step().await.map_err(|error| error.to_string())?;
+            Ok(CompactionStep {
+                moved: did.moved,
+                bytes: did.bytes,
+                corrupt: did.corrupt,
+                idle: did.idle,
+            })
         })
     }
 }

@@ -18,7 +18,7 @@ use holdfast_metadata::wire::Members;
 use holdfast_model::{ClusterId, ClusterState, GroupId, Timestamp};
 use holdfast_runtime::{Address, Disk, Env, Fatal, OnFatal, Shutdown, TasksExt};
 
-use crate::fragments::Fragments;
+use crate::fragments::{Compacting, Fragments};
 use crate::identity::{Identity, IdentityError};
 use crate::peers;
 
@@ -221,6 +221,7 @@ impl Node {
                 cluster: self.cluster.clone(),
                 disk: own,
                 leads,
+                compaction: Box::new(Compacting::new(self.fragments.engine().clone())),
                 settings: self.controller_settings.clone(),
                 shutdown: self.shutdown.clone(),
             });

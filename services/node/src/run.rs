@@ -172,6 +172,7 @@ pub async fn start(settings: &NodeSettings, parts: RunParts) -> Result<Running, 
         controller: ControllerSettings {
             down_grace: settings.down_grace,
             census_interval: settings.census_interval,
+            compaction_bytes_per_second: settings.compaction_rate,
             ..defaults
         },
         on_fatal: on_fatal.clone(),

@@ -331,6 +331,15 @@ async fn stats(State(site): State<Site>) -> Response {
             })
         })
         .collect();
+    let compaction = site.node.controller().map(|controller| {
+        let totals = controller.compaction();
+        json!({
+            "active": totals.active,
+            "fragments": totals.moved,
+            "bytes": totals.bytes,
+            "corrupt": totals.corrupt,
+        })
+    });
     Json(json!({
         "node": status.node,
         "disk": status.disk,
@@ -345,6 +354,7 @@ async fn stats(State(site): State<Site>) -> Response {
         "fragments": status.space.fragments,
         "fragment_bytes": status.space.fragment_bytes,
         "corrupt": status.space.corrupt,
+        "compaction": compaction,
         "groups": groups,
     }))
     .into_response()

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Parser;
+use holdfast_controller::MIN_BYTES_PER_SECOND;
 use holdfast_model::ObjectTimes;
 use holdfast_runtime::Address;
 use holdfast_runtime::settings::{parse_node_address, parse_size};
@@ -56,6 +57,9 @@ pub struct NodeSettings {
     /// or G.
     #[arg(long, env = "HOLDFAST_SEGMENT_BYTES", default_value = "256M", value_parser = parse_size)]
     pub segment_bytes: u64,
+    /// Bytes a second that compaction may move: bytes, or with K, M or G.
+    #[arg(long, env = "HOLDFAST_COMPACTION_RATE", default_value = "16M", value_parser = parse_rate)]
+    pub compaction_rate: u64,
     /// How long a silent node's fragments are waited for before they are made
     /// again elsewhere.
     #[arg(long, env = "HOLDFAST_DOWN_GRACE", default_value = "10m", value_parser = parse_grace)]
@@ -79,6 +83,15 @@ pub struct NodeSettings {
 
 /// The longest time that can be set here.
 const MAX_TIME: std::time::Duration = std::time::Duration::from_secs(30 * 86_400);
+
+/// A rate so low that a fragment took for ever would stop everything behind it.
+fn parse_rate(text: &str) -> Result<u64, String> {
+    let rate = parse_size(text)?;
+    if rate < MIN_BYTES_PER_SECOND {
+        return Err(format!("at least {MIN_BYTES_PER_SECOND} bytes a second"));
+    }
+    Ok(rate)
+}
 
 fn parse_grace(text: &str) -> Result<std::time::Duration, String> {
     holdfast_model::duration::parse_duration(text, MAX_TIME).map_err(|error| error.to_string())
