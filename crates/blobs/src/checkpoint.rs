@@ -12,6 +12,7 @@
 //! segments, which alone are the truth. Locks are taken in the order keeper,
 //! allocator, index, segments.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,7 +24,7 @@ use crate::engine::{Engine, Shared};
 use crate::fatal::Failed;
 use crate::index::base::{Base, BaseWriter};
 use crate::index::journal::{Change, DamagedSegment, ExtentPayload, Journal, Line, OpenSegment};
-use crate::index::{Delta, Extent, Index, IndexError, IndexSlice};
+use crate::index::{Delta, Extent, Index, IndexError, IndexSlice, Place};
 use crate::segment::{DIRECTORY, is_full};
 
 pub(crate) mod files;
@@ -34,11 +35,14 @@ use files::{IndexFiles, base_name, idle_name, journal_name, new_name};
 /// start without a base looks at them in a second.
 const MERGE_AT_LEAST: u64 = 4096;
 /// A base is made anew when this part of it has changed: in memory a change
-/// takes some 90 bytes, so that this part costs 12 bytes a fragment.
-const MERGE_PART: u64 = 8;
+/// takes some 90 bytes, so that this part costs 6 bytes a fragment, and twice
+/// that while it is merged.
+const MERGE_PART: u64 = 16;
 /// Changes after which the journal gets a line: what a start after a crash
 /// looks at, two reads each.
 const LINE_EVERY: usize = 1024;
+/// Extents in one record of deletes: far below what a record may hold.
+const FREES_AT_ONCE: usize = 10_000;
 /// A journal longer than this is replaced: one that grew by deletes of what had
 /// just been written, and is read whole at the start.
 const MAX_JOURNAL_BYTES: u64 = 64 << 20;
@@ -377,7 +381,8 @@ impl Shared {
         self: &Arc<Self>,
         extents: impl Iterator<Item = (FragmentId, Extent)>,
     ) -> Result<(), Failed> {
-        let payloads = extents.map(|(id, extent)| extent.payload(id));
+        // Whoever frees the same extents at the same time notes them once.
+        let payloads = extents.map(|(id, extent)| (extent.place(), extent.payload(id)));
         self.intents().extend(payloads);
         let shared = self.clone();
         let work = Arc::new(move || {
@@ -389,7 +394,7 @@ impl Shared {
         rounds.join(&self.tasks, &self.fatal, work).await
     }
 
-    fn intents(&self) -> MutexGuard<'_, Vec<ExtentPayload>> {
+    fn intents(&self) -> MutexGuard<'_, BTreeMap<Place, ExtentPayload>> {
         self.intents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -400,14 +405,17 @@ impl Shared {
         let Some(journal) = &mut state.journal else {
             return Ok(());
         };
-        if let Err(error) = journal.write_frees(intents) {
-            tracing::warn!(%error, "deletes cannot be noted: the index is given up");
-            return self.give_up_index(&mut state);
+        let intents: Vec<ExtentPayload> = intents.into_values().collect();
+        for some in intents.chunks(FREES_AT_ONCE) {
+            if let Err(error) = journal.write_frees(some.to_vec()) {
+                tracing::warn!(%error, "deletes cannot be noted: the index is given up");
+                return self.give_up_index(&mut state);
+            }
+            self.disk.reached("delete: noted");
+            journal
+                .sync()
+                .map_err(|error| self.index_not_synced(&error))?;
         }
-        self.disk.reached("delete: noted");
-        journal
-            .sync()
-            .map_err(|error| self.index_not_synced(&error))?;
         self.disk.reached("delete: note synced");
         Ok(())
     }

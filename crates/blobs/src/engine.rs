@@ -12,7 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use holdfast_model::{FragmentHeader, FragmentId, Generation, GroupId};
@@ -25,7 +25,7 @@ use crate::digest::Digest;
 use crate::fatal::Fatal;
 use crate::format::{ALIGN, FreePayload, HeaderPayload, extent_bytes, kind, padded_record};
 use crate::index::journal::ExtentPayload;
-use crate::index::{Extent, Index, IndexError, Location};
+use crate::index::{Extent, Index, IndexError, Location, Place};
 use crate::open::ScanReport;
 use crate::rounds::Rounds;
 use crate::segment::{Segment, is_full};
@@ -124,8 +124,10 @@ pub(crate) struct Shared {
     /// The index's place on disk.
     pub keeper: Keeper,
     /// Frees that wait to be noted in the journal.
-    pub intents: Mutex<Vec<ExtentPayload>>,
+    pub intents: Mutex<BTreeMap<Place, ExtentPayload>>,
     pub intent_rounds: Arc<Rounds>,
+    /// Whether extents are being freed in the background.
+    pub reclaiming: AtomicBool,
     /// Told when ids no longer move.
     pub moved: Notify,
     pub report: ScanReport,

@@ -1,7 +1,7 @@
 //! Which fragments there are and where. A sorted base on disk holds them as of
 //! one moment ([`base`]); what has changed since is in memory, in one map while
 //! all is quiet and in two while they are merged into the next base. The maps
-//! are let grow to an eighth of the base, so that a fragment costs some twelve
+//! are let grow to a sixteenth of the base, so that a fragment costs some twelve
 //! bytes of memory at most and not the 90 of a map.
 //!
 //! Reading the base is IO, and the index is locked only briefly:

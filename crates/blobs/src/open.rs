@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 
 use holdfast_runtime::{Disk, Env, Tasks, TasksExt};
@@ -114,6 +114,7 @@ impl Engine {
                     keeper,
                     intents: Mutex::default(),
                     intent_rounds: Arc::<Rounds>::default(),
+                    reclaiming: AtomicBool::new(false),
                     moved: Notify::new(),
                     report: scan.report,
                 });

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use holdfast_model::{FragmentId, Generation};
 use holdfast_runtime::TasksExt;
@@ -81,11 +82,17 @@ impl Engine {
         if self.shared.index().freeing.is_empty() {
             return;
         }
+        // One at a time: each takes all there is.
+        if self.shared.reclaiming.swap(true, Ordering::SeqCst) {
+            return;
+        }
         let engine = self.clone();
         self.shared.tasks.spawn(
             "reclaim extents",
             Box::pin(async move {
-                if let Err(error) = engine.reclaim().await {
+                let done = engine.reclaim().await;
+                engine.shared.reclaiming.store(false, Ordering::SeqCst);
+                if let Err(error) = done {
                     tracing::warn!(%error, "cannot free extents; they stay on the list");
                 }
             }),

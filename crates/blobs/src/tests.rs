@@ -4,5 +4,6 @@
 mod crash;
 mod damage;
 mod everyday;
+mod index;
 mod model;
 mod world;

@@ -164,13 +164,7 @@ impl Engine {
             }
             other => other?,
         };
-        Ok(FragmentWriter {
-            held,
-            header,
-            progress: Progress::default(),
-            pending: BytesMut::new(),
-            storing: false,
-        })
+        Ok(FragmentWriter::new(held, header))
     }
 
     async fn allocate(&self, header: &FragmentHeader, max_bytes: u64) -> Result<Held, WriteError> {
@@ -180,7 +174,8 @@ impl Engine {
         done.unwrap_or(Err(WriteError::Ending))
     }
 
-    /// Writes a fragment that is in memory already.
+    /// Writes a fragment that is in memory already: all of it, header to closing
+    /// record, in one hand-over, and then the sync that all share.
     ///
     /// # Errors
     /// As [`Engine::begin`] and [`FragmentWriter::finish`].
@@ -190,13 +185,71 @@ impl Engine {
         data: Bytes,
         closing: Closing,
     ) -> Result<Written, WriteError> {
-        let mut writer = self.begin(header, data.len() as u64).await?;
-        writer.write(data).await?;
-        writer.finish(closing).await
+        if data.len() > STRIPE_BYTES {
+            let mut writer = self.begin(header, data.len() as u64).await?;
+            writer.write(data).await?;
+            return writer.finish(closing).await;
+        }
+        self.reclaim_in_background();
+        let (shared, again) = (self.shared.clone(), closing.clone());
+        let work = {
+            let (header, data) = (header.clone(), data.clone());
+            move || shared.write_small(header, &data, &again)
+        };
+        let done = self.shared.tasks.blocking(work).await;
+        let (writer, claimed, written) = match done.unwrap_or(Err(WriteError::Ending)) {
+            Err(WriteError::Full) => {
+                // The long way makes room first.
+                let mut writer = self.begin(header, data.len() as u64).await?;
+                writer.write(data).await?;
+                return writer.finish(closing).await;
+            }
+            other => other?,
+        };
+        match claimed {
+            Claimed::Own(claim) => writer.end(claim, written).await,
+            Claimed::Exists | Claimed::Moving => writer.finish(closing).await,
+        }
+    }
+}
+
+impl Shared {
+    /// Writes a small fragment up to its closing record, if its id is free.
+    /// Blocks.
+    fn write_small(
+        self: &Arc<Self>,
+        header: FragmentHeader,
+        data: &Bytes,
+        closing: &Closing,
+    ) -> Result<(FragmentWriter, Claimed, Written), WriteError> {
+        let held = self.allocate(&header, data.len() as u64, Allowance::Fragment)?;
+        let extent = held.extent.clone();
+        let mut writer = FragmentWriter::new(held, header);
+        writer.progress.add(&writer.held.id, data);
+        let file = &extent.segment.file;
+        let stored = file.write_all_at(data, extent.data_at());
+        stored.map_err(WriteError::from_io)?;
+        let written = writer.written(closing)?;
+        let payload = writer.closing_payload(closing);
+        let claimed = self.claim(&payload, &written)?;
+        if let Claimed::Own(_) = &claimed {
+            self.close(&extent, &payload)?;
+        }
+        Ok((writer, claimed, written))
     }
 }
 
 impl FragmentWriter {
+    fn new(held: Held, header: FragmentHeader) -> Self {
+        Self {
+            held,
+            header,
+            progress: Progress::default(),
+            pending: BytesMut::new(),
+            storing: false,
+        }
+    }
+
     /// Adds bytes, in pieces of any size.
     ///
     /// # Errors
@@ -258,20 +311,9 @@ impl FragmentWriter {
         if self.storing {
             return Err(WriteError::Interrupted);
         }
-        let found = self.progress.checksum;
-        match closing.checksum {
-            Some(expected) if expected != found => {
-                return Err(WriteError::Checksum { expected, found });
-            }
-            _ => {}
-        }
-        let mut written = Written {
-            bytes: self.progress.bytes,
-            checksum: found,
-            existed: false,
-        };
+        let mut written = self.written(&closing)?;
         let shared = self.held.shared.clone();
-        let _claim = loop {
+        let claim = loop {
             let moved = shared.moved.notified();
             match self.claim_and_close(&written, &closing).await? {
                 Claimed::Own(claim) => break claim,
@@ -296,17 +338,48 @@ impl FragmentWriter {
                 Err(_) => {}
             }
         };
-        let commit = self
-            .held
-            .extent
-            .segment
-            .commit(&shared.tasks, &shared.fatal);
-        commit.await?;
+        self.end(claim, written).await
+    }
+
+    /// Waits for the sync and lists the fragment.
+    async fn end(mut self, claim: Claim, written: Written) -> Result<Written, WriteError> {
+        let shared = self.held.shared.clone();
+        let segment = self.held.extent.segment.clone();
+        segment.commit(&shared.tasks, &shared.fatal).await?;
         shared.disk.reached("write: synced");
         self.publish(&written);
+        drop(claim);
         let engine = Engine { shared };
         engine.keep_index_in_background();
         Ok(written)
+    }
+
+    /// What was stored, if it is what the sender meant.
+    fn written(&self, closing: &Closing) -> Result<Written, WriteError> {
+        let found = self.progress.checksum;
+        match closing.checksum {
+            Some(expected) if expected != found => Err(WriteError::Checksum { expected, found }),
+            _ => Ok(Written {
+                bytes: self.progress.bytes,
+                checksum: found,
+                existed: false,
+            }),
+        }
+    }
+
+    fn closing_payload(&self, closing: &Closing) -> ClosingPayload {
+        let extent = &self.held.extent;
+        ClosingPayload {
+            offset: extent.offset,
+            max_bytes: extent.max_bytes,
+            durable_end: extent.segment.durable_end.load(Ordering::SeqCst),
+            fragment: self.header.clone(),
+            bytes: self.progress.bytes,
+            checksum: self.progress.checksum,
+            key: closing.key.clone(),
+            expires: closing.expires,
+            table: self.progress.table.clone(),
+        }
     }
 
     /// Claims the id and writes the closing record.
@@ -317,17 +390,7 @@ impl FragmentWriter {
     ) -> Result<Claimed, WriteError> {
         let shared = self.held.shared.clone();
         let extent = self.held.extent.clone();
-        let payload = ClosingPayload {
-            offset: extent.offset,
-            max_bytes: extent.max_bytes,
-            durable_end: extent.segment.durable_end.load(Ordering::SeqCst),
-            fragment: self.header.clone(),
-            bytes: self.progress.bytes,
-            checksum: self.progress.checksum,
-            key: closing.key.clone(),
-            expires: closing.expires,
-            table: self.progress.table.clone(),
-        };
+        let payload = self.closing_payload(closing);
         let written = *written;
         let work = move || {
             let claimed = shared.claim(&payload, &written)?;

@@ -1,10 +1,12 @@
 //! The calls about fragments: the disk engine behind the protocol.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use holdfast_blobs::{
     Closing, Compactor, DeleteError, Engine, FragmentState, IndexError, ReadError, WriteError,
+    Written,
 };
 use holdfast_client::blocks::{BlockDecoder, encode_block};
 use holdfast_controller::{CompactDisk, CompactionStep};
@@ -13,7 +15,7 @@ use holdfast_metadata::protocol::{
     NodeError, UploadRequest, Uploaded,
 };
 use holdfast_model::record::{MAX_CHUNK_BYTES, STRIPE_BYTES};
-use holdfast_model::{ClusterId, DiskId};
+use holdfast_model::{ClusterId, DiskId, FragmentHeader};
 use holdfast_runtime::{Body, TransportError};
 
 /// Fragments in one page.
@@ -64,38 +66,66 @@ impl Fragments {
                 "a fragment has at most {MAX_FRAGMENT_BYTES} bytes"
             )));
         }
-        let mut pieces = body.into_stream();
-        let begun = self.engine.begin(request.header, request.max_bytes).await;
-        let mut writer = match begun {
-            Ok(writer) => writer,
-            Err(error) => {
-                // To its end: a sender that is cut off in the middle hears of a
-                // broken connection, and never that the disk is full.
-                while let Some(Ok(_)) = pieces.next().await {}
-                return Err(write_error(error));
-            }
-        };
-        let mut decoder = BlockDecoder::default();
-        while let Some(piece) = pieces.next().await {
-            let piece = piece.map_err(|error| NodeError::Invalid(error.to_string()))?;
-            decoder.push(&piece);
-            while let Some(block) = decoder.next_block().map_err(|_| NodeError::Damaged)? {
-                writer.write(block).await.map_err(write_error)?;
-            }
-        }
-        decoder.finish().map_err(|_| NodeError::Damaged)?;
-        // Each block came with its checksum, and the engine takes its own.
         let closing = Closing {
             key: request.key,
             expires: request.expires,
+            // Each block came with its checksum, and the engine takes its own.
             checksum: None,
         };
-        let written = writer.finish(closing).await.map_err(write_error)?;
+        let pieces = Pieces::new(body);
+        let written = if request.max_bytes <= STRIPE_BYTES as u64 {
+            self.store_small(request.header, request.max_bytes, pieces, closing)
+                .await?
+        } else {
+            self.store(request.header, request.max_bytes, pieces, closing)
+                .await?
+        };
         metrics::counter!("holdfast_node_bytes_total", "direction" => "in")
             .increment(written.bytes);
         Ok(Uploaded {
             bytes: written.bytes,
         })
+    }
+
+    /// Collects what fits in a stripe, so that the engine is asked once.
+    async fn store_small(
+        &self,
+        header: FragmentHeader,
+        max_bytes: u64,
+        mut pieces: Pieces,
+        closing: Closing,
+    ) -> Result<Written, NodeError> {
+        let mut data = BytesMut::new();
+        while let Some(block) = pieces.next_block().await? {
+            data.extend_from_slice(&block);
+            if data.len() as u64 > max_bytes {
+                return Err(write_error(WriteError::TooLong { max_bytes }));
+            }
+        }
+        let put = self.engine.put_small(header, data.freeze(), closing);
+        put.await.map_err(write_error)
+    }
+
+    async fn store(
+        &self,
+        header: FragmentHeader,
+        max_bytes: u64,
+        mut pieces: Pieces,
+        closing: Closing,
+    ) -> Result<Written, NodeError> {
+        let mut writer = match self.engine.begin(header, max_bytes).await {
+            Ok(writer) => writer,
+            Err(error) => {
+                // To its end: a sender that is cut off in the middle hears of a
+                // broken connection, and never that the disk is full.
+                while let Some(Ok(_)) = pieces.body.next().await {}
+                return Err(write_error(error));
+            }
+        };
+        while let Some(block) = pieces.next_block().await? {
+            writer.write(block).await.map_err(write_error)?;
+        }
+        writer.finish(closing).await.map_err(write_error)
     }
 
     /// Reads a fragment, or the blocks that hold a range of it.
@@ -177,6 +207,42 @@ impl Fragments {
             files,
             more,
         })
+    }
+}
+
+/// The blocks of a body, each verified.
+struct Pieces {
+    body: BoxStream<'static, Result<Bytes, TransportError>>,
+    decoder: BlockDecoder,
+    ended: bool,
+}
+
+impl Pieces {
+    fn new(body: Body) -> Self {
+        Self {
+            body: body.into_stream().boxed(),
+            decoder: BlockDecoder::default(),
+            ended: false,
+        }
+    }
+
+    async fn next_block(&mut self) -> Result<Option<Bytes>, NodeError> {
+        loop {
+            let next = self.decoder.next_block();
+            if let Some(block) = next.map_err(|_| NodeError::Damaged)? {
+                return Ok(Some(block));
+            }
+            if self.ended {
+                let decoder = std::mem::take(&mut self.decoder);
+                decoder.finish().map_err(|_| NodeError::Damaged)?;
+                return Ok(None);
+            }
+            match self.body.next().await {
+                Some(Ok(piece)) => self.decoder.push(&piece),
+                Some(Err(error)) => return Err(NodeError::Invalid(error.to_string())),
+                None => self.ended = true,
+            }
+        }
     }
 }
 

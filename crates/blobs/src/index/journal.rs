@@ -19,7 +19,7 @@ use minicbor::{Decode, Encode};
 use super::entry::{ENTRY_BYTES, decode_entry, encode_entry};
 use super::{IndexError, Location};
 use crate::format::kind;
-use crate::record::{decode_record, encode_record};
+use crate::record::{MAX_PAYLOAD_BYTES, decode_record, encode_record};
 
 /// What records are aligned to: the sector, which alone is written whole.
 const SECTOR: usize = 512;
@@ -160,6 +160,9 @@ impl Journal {
         let mut encoded = Vec::new();
         if let Err(error) = minicbor::encode(payload, &mut encoded) {
             unreachable!("a Vec takes whatever these types encode to: {error}");
+        }
+        if encoded.len() > MAX_PAYLOAD_BYTES {
+            return Err(io::Error::other("too much has changed for one record"));
         }
         let mut record = encode_record(kind, self.id, self.sequence, &encoded);
         record.resize(record.len().next_multiple_of(SECTOR), 0);

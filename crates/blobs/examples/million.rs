@@ -1,0 +1,182 @@
+//! What a disk with very many fragments costs in memory and at the start.
+//!
+//! `million fill DIR COUNT` adds empty fragments up to a count and ends like
+//! kill -9; `million fill-and-save DIR COUNT` ends in order; `million open DIR`
+//! opens what is there and tells times and memory; `million put DIR COUNT` one
+//! client's time for fragments of 4 KiB. Eight KiB of disk a fragment.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a measurement run by hand, on the machine's own clock and files"
+)]
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use futures_util::stream::{self, StreamExt};
+use holdfast_blobs::{Closing, Engine, EngineSettings};
+use holdfast_model::{
+    BucketId, ClusterId, FragmentHeader, FragmentId, Generation, GroupId, Redundancy, UploadId,
+    VersionId,
+};
+use holdfast_runtime::Env;
+use holdfast_runtime::host::disk::Directory;
+use holdfast_runtime::host::http::HttpTransport;
+use holdfast_runtime::host::system::{SystemClock, SystemEntropy, TokioTasks};
+
+fn resident() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+}
+
+fn id(number: u64) -> FragmentId {
+    let mix = |salt: u64| {
+        let mut z = number
+            .wrapping_add(salt)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z ^ (z >> 27)
+    };
+    let upload = u128::from(mix(1)) << 64 | u128::from(mix(2));
+    FragmentId {
+        group: GroupId(1 + (number % 16) as u16),
+        upload: UploadId::from_bytes(upload.to_be_bytes()),
+        chunk: 0,
+        index: 0,
+    }
+}
+
+fn header(id: FragmentId) -> FragmentHeader {
+    FragmentHeader {
+        id,
+        cluster: ClusterId::from_bytes([1; 16]),
+        bucket: BucketId::from_bytes([2; 16]),
+        version: VersionId::from_bytes([3; 16]),
+        redundancy: Redundancy::copies(3),
+        stripe_bytes: 256 << 10,
+        generation: Generation(1),
+        encryption_key: None,
+    }
+}
+
+async fn open(dir: &str) -> Engine {
+    let env = Env {
+        clock: Arc::new(SystemClock::default()),
+        entropy: Arc::new(SystemEntropy),
+        tasks: Arc::new(TokioTasks),
+        transport: Arc::new(HttpTransport::new("none").unwrap()),
+    };
+    let disk = Arc::new(Directory::open(dir).unwrap());
+    let before = resident();
+    let begun = Instant::now();
+    let failed = Arc::new(|reason: String| panic!("{reason}"));
+    let engine = Engine::open(disk, &env, EngineSettings::default(), failed);
+    let engine = engine.await.unwrap();
+    let took = begun.elapsed();
+    let report = engine.report().clone();
+    println!("opened in {took:?}: {report:?}");
+    tell_memory(&engine, before).await;
+    engine
+}
+
+async fn tell_memory(engine: &Engine, before: u64) {
+    let fragments = engine.stats().await.unwrap().fragments;
+    let bytes = resident().saturating_sub(before);
+    println!(
+        "{fragments} fragments, {} KiB resident more than before: {:.1} bytes a fragment",
+        bytes >> 10,
+        bytes as f64 / fragments.max(1) as f64
+    );
+}
+
+async fn fill(dir: &str, count: u64) -> Engine {
+    let before = resident();
+    let engine = open(dir).await;
+    let there = engine.stats().await.unwrap().fragments;
+    let begun = Instant::now();
+    stream::iter(there..count)
+        .for_each_concurrent(256, |number| {
+            let engine = engine.clone();
+            async move {
+                let put = engine.put_small(header(id(number)), Bytes::new(), Closing::default());
+                put.await.unwrap();
+            }
+        })
+        .await;
+    println!("{} fragments in {:?}", count - there, begun.elapsed());
+    tell_memory(&engine, before).await;
+    engine
+}
+
+async fn look(engine: &Engine, count: u64) {
+    let begun = Instant::now();
+    let page = engine.list(None, 1000).await.unwrap();
+    println!("a page of {}: {:?}", page.len(), begun.elapsed());
+    let begun = Instant::now();
+    for number in 0..10_000 {
+        let found = engine.find(&id(number * 7919 % count)).await.unwrap();
+        assert!(found.is_some());
+    }
+    println!("a look-up: {:?}", begun.elapsed() / 10_000);
+    let begun = Instant::now();
+    let mut after = None;
+    let mut seen = 0;
+    loop {
+        let page = engine.list(after, 10_000).await.unwrap();
+        let Some(last) = page.last() else { break };
+        after = Some(last.id);
+        seen += page.len();
+    }
+    println!("all {seen} listed in {:?}", begun.elapsed());
+}
+
+async fn put(engine: &Engine, count: u64) {
+    let mut times = Vec::new();
+    for number in 0..count {
+        let data = Bytes::from(vec![7; 4096]);
+        let begun = Instant::now();
+        let id = id(u64::MAX - number);
+        let put = engine.put_small(header(id), data, Closing::default());
+        put.await.unwrap();
+        times.push(begun.elapsed());
+    }
+    times.sort_unstable();
+    let at = |part: usize| times.get(times.len() * part / 100).copied().unwrap();
+    println!("put of 4 KiB: p50 {:?}, p99 {:?}", at(50), at(99));
+    let begun = Instant::now();
+    stream::iter(0..count * 20)
+        .for_each_concurrent(64, |number| {
+            let engine = engine.clone();
+            async move {
+                let id = id(u64::MAX / 2 - number);
+                let data = Bytes::from(vec![7; 4096]);
+                let put = engine.put_small(header(id), data, Closing::default());
+                put.await.unwrap();
+            }
+        })
+        .await;
+    let rate = (count * 20) as f64 / begun.elapsed().as_secs_f64();
+    println!("64 clients: {rate:.0} a second");
+}
+
+#[tokio::main]
+async fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    let text = |at: usize| arguments.get(at).map_or("", String::as_str);
+    let count = text(3).parse().unwrap_or(1000);
+    match text(1) {
+        "fill" => {
+            fill(text(2), count).await;
+            std::process::abort();
+        }
+        "fill-and-save" => fill(text(2), count).await.save().await.unwrap(),
+        "open" => {
+            let engine = open(text(2)).await;
+            let fragments = engine.stats().await.unwrap().fragments;
+            look(&engine, fragments).await;
+        }
+        "put" => put(&open(text(2)).await, count).await,
+        _ => println!("million fill|fill-and-save|open|put DIR [COUNT]"),
+    }
+}

@@ -1,0 +1,158 @@
+//! The index on disk: what a start reads, and what it does with damage.
+
+use futures_util::stream::{self, StreamExt};
+use holdfast_runtime::Disk;
+use holdfast_runtime::memory_disk::MemoryDisk;
+
+use super::world::*;
+use crate::{Engine, FragmentState, IndexError, ReadError};
+
+const BASE: &str = "blobs/index-00000001";
+const JOURNAL: &str = "blobs/index-00000001.journal";
+const COUNT: u64 = 200;
+
+/// Fragments in a base, and some more since, noted in the journal.
+async fn saved() -> (MemoryDisk, Engine) {
+    let disk = disk();
+    let engine = open(&disk).await;
+    for number in 0..COUNT {
+        put(&engine, number, 100).await.unwrap();
+    }
+    engine.checkpoint().await.unwrap();
+    for number in COUNT..COUNT + 20 {
+        put(&engine, number, 100).await.unwrap();
+    }
+    for number in 0..10 {
+        engine.delete(id(number)).await.unwrap();
+    }
+    (disk, engine)
+}
+
+async fn all_there(engine: &Engine) {
+    assert_eq!(listed(engine, 1000).await.len() as u64, COUNT + 10);
+    for number in 0..10 {
+        assert_eq!(found(engine, number).await, None);
+    }
+    for number in 10..COUNT + 20 {
+        engine.verify(id(number)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_start_looks_only_at_what_is_newer_than_the_index() {
+    let (disk, engine) = saved().await;
+    let after_kill = open(&disk.duplicate()).await;
+    let report = after_kill.report();
+    assert!(report.resumed);
+    assert_eq!(report.looked_at, 20, "{report:?}");
+    all_there(&after_kill).await;
+    engine.save().await.unwrap();
+    let after_stop = open(&disk).await;
+    assert_eq!(after_stop.report().looked_at, 0);
+    all_there(&after_stop).await;
+}
+
+#[tokio::test]
+async fn a_damaged_index_is_no_index_and_deletes_stay_deleted() {
+    let files = [
+        (BASE, 100),
+        (BASE, 40),
+        (BASE, 3 * 4096 + 20),
+        (JOURNAL, 20),
+        (JOURNAL, 45),
+    ];
+    for (file, byte) in files {
+        let (disk, engine) = saved().await;
+        drop(engine);
+        disk.flip_bit(file, byte * 8 + 1).unwrap();
+        let engine = open(&disk).await;
+        assert!(!engine.report().resumed, "{file}, byte {byte}");
+        all_there(&engine).await;
+        engine.checkpoint().await.unwrap();
+        drop(engine);
+        let engine = open(&disk).await;
+        assert!(engine.report().resumed);
+        all_there(&engine).await;
+    }
+    for file in [BASE, JOURNAL] {
+        let (disk, engine) = saved().await;
+        drop(engine);
+        disk.remove(file).unwrap();
+        let engine = open(&disk).await;
+        assert!(!engine.report().resumed);
+        all_there(&engine).await;
+    }
+}
+
+#[tokio::test]
+async fn a_base_that_rots_under_a_running_engine_is_an_error_and_never_absence() {
+    let (disk, engine) = saved().await;
+    disk.flip_bit(BASE, 200 * 8).unwrap();
+    let (mut bad, mut good) = (0, 0);
+    for number in 10..COUNT {
+        match engine.find(&id(number)).await {
+            Ok(Some(_)) => good += 1,
+            Err(IndexError::Damaged { .. }) => bad += 1,
+            other => panic!("{number}: {other:?}"),
+        }
+    }
+    assert!(bad > 50 && good > 50, "{bad} bad, {good} good");
+    assert!(engine.list(None, 1000).await.is_err());
+    let read = engine.verify(id(COUNT + 1)).await;
+    assert!(read.is_ok(), "what is newer is in memory");
+    let failing = engine.read(id(10), 0..1).await.map(drop);
+    assert!(!matches!(failing, Err(ReadError::NotFound(_))));
+    drop(engine);
+    let engine = open(&disk).await;
+    assert!(!engine.report().resumed, "it was given up");
+    all_there(&engine).await;
+}
+
+#[tokio::test]
+async fn fragments_of_a_segment_that_is_gone_are_not_listed() {
+    let (disk, engine) = saved().await;
+    engine.save().await.unwrap();
+    drop(engine);
+    disk.remove("blobs/segment-00000000").unwrap();
+    let engine = open(&disk).await;
+    let report = engine.report();
+    assert!(report.resumed && report.lost > 50, "{report:?}");
+    for entry in listed(&engine, 1000).await {
+        engine.verify(entry.id).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_was_found_corrupt_is_remembered() {
+    let (disk, engine) = saved().await;
+    let at = engine.shared.entry(&id(50)).unwrap().unwrap();
+    let name = crate::segment::segment_name(at.segment);
+    disk.flip_bit(&name, (u64::from(at.offset) + 4096) * 8)
+        .unwrap();
+    assert!(engine.verify(id(50)).await.is_err());
+    engine.save().await.unwrap();
+    drop(engine);
+    let engine = open(&disk).await;
+    let state = found(&engine, 50).await.map(|entry| entry.state);
+    assert_eq!(state, Some(FragmentState::Corrupt));
+}
+
+#[tokio::test]
+async fn many_retries_at_once_note_each_extent_once() {
+    let (disk, engine) = saved().await;
+    let len = |disk: &MemoryDisk| disk.open(JOURNAL).unwrap().len().unwrap();
+    let before = len(&disk);
+    stream::iter(0..2000)
+        .for_each_concurrent(64, |number| {
+            let engine = engine.clone();
+            async move {
+                let again = put(&engine, COUNT + number % 20, 100).await;
+                assert!(again.is_ok_and(|written| written.existed));
+            }
+        })
+        .await;
+    engine.reclaim().await.unwrap();
+    // An extent each, of some 40 bytes, and the sector of each round.
+    let grown = len(&disk) - before;
+    assert!(grown < 2000 * 600, "{grown} bytes");
+}
