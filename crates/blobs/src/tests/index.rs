@@ -156,3 +156,20 @@ async fn many_retries_at_once_note_each_extent_once() {
     let grown = len(&disk) - before;
     assert!(grown < 2000 * 600, "{grown} bytes");
 }
+
+#[tokio::test]
+async fn a_new_index_survives_a_power_cut_at_once() {
+    for seed in 0..20 {
+        let disk = MemoryDisk::new(64 << 20, seed);
+        let engine = open(&disk).await;
+        for number in 0..COUNT {
+            put(&engine, number, 100).await.unwrap();
+        }
+        engine.checkpoint().await.unwrap();
+        disk.power_cut();
+        let engine = open(&disk).await;
+        let report = engine.report();
+        assert!(report.resumed, "seed {seed}: {report:?}");
+        assert_eq!(report.fragments, COUNT);
+    }
+}
