@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use futures_util::TryStreamExt;
+use futures_util::{FutureExt, TryStreamExt};
 use holdfast_runtime::Disk;
 use holdfast_runtime::disk::{File, Space};
 use holdfast_runtime::memory_disk::MemoryDisk;
@@ -161,4 +161,39 @@ async fn a_reader_whose_place_has_gone_goes_on_in_the_new_one() {
         all.extend_from_slice(&block.data);
     }
     assert_eq!(all, data(0, LONG));
+}
+
+#[test]
+fn a_delete_while_its_fragment_moves_is_not_undone_by_a_power_cut() {
+    use futures_util::future::{Either, select};
+    for seed in 0..80 {
+        let disk = MemoryDisk::new(64 << 20, seed);
+        let runtime = || {
+            let mut builder = tokio::runtime::Builder::new_current_thread();
+            builder.build().unwrap()
+        };
+        runtime().block_on(async {
+            let engine = sparse(Arc::new(disk.clone())).await;
+            let mut compactor = Compactor::new(engine.clone());
+            let mut step = Box::pin(compactor.step());
+            // The delete comes at each of the move's steps.
+            for _ in 0..seed % 6 {
+                if step.as_mut().now_or_never().is_some() {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+            let delete = Box::pin(engine.delete(id(0)));
+            match select(step, delete).await {
+                Either::Left((_, delete)) => assert!(delete.await.unwrap()),
+                Either::Right((deleted, _)) => assert!(deleted.unwrap()),
+            }
+            // At once: what compaction would still have done is not done.
+            disk.power_cut();
+        });
+        runtime().block_on(async {
+            let engine = open(&disk).await;
+            assert_eq!(found(&engine, 0).await, None, "seed {seed}");
+        });
+    }
 }
