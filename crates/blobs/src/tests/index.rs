@@ -60,6 +60,7 @@ async fn a_damaged_index_is_no_index_and_deletes_stay_deleted() {
         (BASE, 3 * 4096 + 20),
         (JOURNAL, 20),
         (JOURNAL, 45),
+        (JOURNAL, 3 * 512 + 45),
     ];
     for (file, byte) in files {
         let (disk, engine) = saved().await;
@@ -171,5 +172,48 @@ async fn a_new_index_survives_a_power_cut_at_once() {
         let report = engine.report();
         assert!(report.resumed, "seed {seed}: {report:?}");
         assert_eq!(report.fragments, COUNT);
+    }
+}
+
+#[tokio::test]
+async fn deletes_go_on_without_any_room_and_are_not_undone_by_the_index() {
+    let (disk, engine) = saved().await;
+    disk.set_free(0);
+    for number in 10..60 {
+        assert!(engine.delete(id(number)).await.unwrap());
+        // What a delete gives back is taken at once.
+        disk.set_free(0);
+    }
+    drop(engine);
+    let engine = open(&disk).await;
+    assert!(!engine.report().resumed, "the index was given up");
+    for number in 10..60 {
+        assert_eq!(found(&engine, number).await, None);
+    }
+}
+
+#[tokio::test]
+async fn what_happens_while_a_base_is_made_is_in_its_journal() {
+    for polls in 0..20 {
+        let (disk, engine) = saved().await;
+        let make = async {
+            for _ in 0..polls {
+                tokio::task::yield_now().await;
+            }
+            engine.checkpoint().await
+        };
+        let others = async {
+            for number in 0..5 {
+                put(&engine, 300 + number, 100).await.unwrap();
+                engine.delete(id(20 + number)).await.unwrap();
+            }
+        };
+        let (made, ()) = futures_util::future::join(make, others).await;
+        made.unwrap();
+        let expected = listed(&engine, 1000).await;
+        disk.end_process();
+        let engine = open(&disk).await;
+        assert!(engine.report().resumed);
+        assert_eq!(listed(&engine, 1000).await, expected, "{polls} polls");
     }
 }
