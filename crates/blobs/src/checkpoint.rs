@@ -394,6 +394,22 @@ impl Shared {
         rounds.join(&self.tasks, &self.fatal, work).await
     }
 
+    /// Notes all that is to be freed. For the start; blocks.
+    pub(crate) fn note_frees_now(&self) -> Result<(), Failed> {
+        let extents: Vec<_> = {
+            let index = self.index();
+            let freeing = index.freeing.values();
+            freeing.map(|(id, extent)| extent.payload(*id)).collect()
+        };
+        if extents.is_empty() {
+            return Ok(());
+        }
+        let noted = extents.into_iter().map(|extent| (extent.place(), extent));
+        self.intents().extend(noted);
+        self.write_intents()
+            .map_err(|error| self.fatal.fail(format!("noting deletes: {error}")))
+    }
+
     fn intents(&self) -> MutexGuard<'_, BTreeMap<Place, ExtentPayload>> {
         self.intents.lock().unwrap_or_else(PoisonError::into_inner)
     }

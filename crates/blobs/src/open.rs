@@ -181,6 +181,9 @@ impl Shared {
         for segment in fresh {
             segment.sync_now(&self.fatal)?;
         }
+        // Noted like any other free: what lost to a newer extent of its name is
+        // still in the base, and the newer may be deleted before the next line.
+        self.note_frees_now()?;
         let mut touched = BTreeMap::new();
         for extent in &freeing {
             self.write_free(extent)?;

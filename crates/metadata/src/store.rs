@@ -93,10 +93,11 @@ impl Store {
             source,
         })?;
         let cut = Arc::new(AtomicBool::new(false));
-        let backend = Backend::open(file.clone(), cut.clone()).map_err(|source| StoreError::OpenFile {
-            name: name.to_owned(),
-            source,
-        })?;
+        let backend =
+            Backend::open(file.clone(), cut.clone()).map_err(|source| StoreError::OpenFile {
+                name: name.to_owned(),
+                source,
+            })?;
         let database = redb::Builder::new()
             .set_cache_size(CACHE_BYTES)
             .create_with_backend(backend)

@@ -346,7 +346,7 @@ pub async fn readable(world: &World) -> Result<u64, String> {
 
 /// Nodes that were ordered to drain are drained: they carry no group, and their
 /// disks are empty.
-pub fn drained(world: &World, drained: &[(usize, NodeId)]) -> Result<(), Not> {
+pub async fn drained(world: &World, drained: &[(usize, NodeId)]) -> Result<(), Not> {
     let nodes = nodes(world);
     let state = cluster_state(&nodes)?;
     let active = |node: &&LayoutNode| node.state == NodeState::Active;
@@ -362,9 +362,13 @@ pub fn drained(world: &World, drained: &[(usize, NodeId)]) -> Result<(), Not> {
             return Err(yet(format!("node {number} is {:?}", node.state)));
         }
         let running = nodes.get(&node.disk);
-        let left = running.map_or(0, |node| {
-            node.fragments().engine().list(None, usize::MAX).len()
-        });
+        let left = match running {
+            Some(node) => {
+                let listed = node.fragments().engine().list(None, usize::MAX).await;
+                listed.map_err(ever)?.len()
+            }
+            None => 0,
+        };
         if left > 0 {
             let what = format!("node {number} counts as drained with {left} fragments");
             return Err(ever(what));

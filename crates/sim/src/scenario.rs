@@ -205,7 +205,10 @@ async fn judge(world: &mut World, journal: &Journal, applied: &Applied) -> Resul
     let first = read_all(&judge, journal).await?;
     become_whole(world).await?;
     let drained = applied.drained(world);
-    let emptied = checks::until(world, WHOLE, |world| checks::drained(world, &drained)).await;
+    let emptied = checks::until(world, WHOLE, async |world| {
+        checks::drained(world, &drained).await
+    });
+    let emptied = emptied.await;
     emptied.map_err(|why| format!("a drain does not end: {why}"))?;
     let mut done = BTreeSet::new();
     checks::until(world, WHOLE, async |world| {

@@ -202,12 +202,16 @@ pub(super) async fn get_all(engine: &Engine, number: u64) -> Result<Vec<u8>, Rea
     get(engine, id(number), 0..u64::MAX).await
 }
 
-/// Takes the bases of the index away; journals still speak of deletes.
+/// Takes the bases of the index away, and journals of others than the newest:
+/// one still speaks of deletes, and one that was only begun of deletes that
+/// nobody was told of.
 pub(super) fn without_base(disk: &MemoryDisk) {
-    for name in disk.list("blobs").unwrap_or_default() {
-        if name.starts_with("index-") && !name.contains(".journal") {
-            disk.remove(&format!("blobs/{name}")).unwrap();
-        }
+    let mut names = disk.list("blobs").unwrap_or_default();
+    names.retain(|name| name.starts_with("index-"));
+    let newest = names.iter().filter(|name| !name.contains('.')).max();
+    let journal = newest.map(|name| format!("{name}.journal"));
+    for name in names.iter().filter(|name| Some(*name) != journal.as_ref()) {
+        disk.remove(&format!("blobs/{name}")).unwrap();
     }
 }
 

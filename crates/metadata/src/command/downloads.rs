@@ -1,7 +1,7 @@
 //! Requests of counted downloads.
 
-use holdfast_model::ids::{BucketId, TicketId};
 use holdfast_model::ObjectKey;
+use holdfast_model::ids::{BucketId, TicketId};
 use minicbor::{Decode, Encode};
 
 /// Bytes `first..end` of an object.

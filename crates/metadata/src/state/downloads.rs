@@ -14,9 +14,7 @@ use super::objects::Found;
 use super::rows::{self, TicketRow};
 use super::spans::{SpanError, Spans};
 use super::{Applied, Machine, Stop, invalid};
-use crate::command::{
-    ByteSpan, EndedRequest, MAX_ENDS_PER_COMMAND, Outcome, Refusal, RequestEnd,
-};
+use crate::command::{ByteSpan, EndedRequest, MAX_ENDS_PER_COMMAND, Outcome, Refusal, RequestEnd};
 use crate::store::{Rows, StoreError};
 
 fn no_longer(why: &str) -> Stop {
