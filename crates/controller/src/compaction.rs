@@ -132,18 +132,17 @@ mod tests {
         }
     }
 
-    #[test]
-    fn there_is_more_until_the_disk_says_that_there_is_not() {
+    #[tokio::test(start_paused = true)]
+    async fn there_is_more_until_the_disk_says_that_there_is_not() {
         let totals = TotalsKeeper::default();
         let clock = Arc::new(SystemClock::default());
         let throttle = Arc::new(Throttle::new(clock, 1 << 20));
         let mut work = Compaction::new(Box::new(Once(0)), throttle, totals.clone());
-        let mut round = || work.round().now_or_never().unwrap();
-        assert!(matches!(round(), Ok(Round::More(_))));
+        assert!(matches!(work.round().await, Ok(Round::More(_))));
         assert!(totals.lock().unwrap().active);
-        assert!(matches!(round(), Ok(Round::Idle(_))));
+        assert!(matches!(work.round().await, Ok(Round::Idle(_))));
         let seen = *totals.lock().unwrap();
         assert_eq!((seen.moved, seen.bytes, seen.active), (3, 300, false));
-        assert!(matches!(round(), Err(WorkError::Compaction(_))));
+        assert!(matches!(work.round().await, Err(WorkError::Compaction(_))));
     }
 }
