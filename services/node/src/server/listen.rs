@@ -9,7 +9,9 @@ pub const LIMITS: ServeLimits = ServeLimits {
     name: "node",
     connections: 8_192,
     // A peer that does not send its request's head in this time is not one.
-    head_deadline: Duration::from_secs(10),
+    // Longer than callers keep a silent connection (30 s), so that none of theirs is
+    // closed while they send on it.
+    head_deadline: Duration::from_secs(45),
     // Two blocks of a fragment with their headers.
     buffer_bytes: 256 << 10,
     headers: 100,
