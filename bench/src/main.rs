@@ -117,7 +117,7 @@ async fn measure(arguments: Arguments) -> Result<()> {
     };
     let mut cluster = Cluster::start(shape).await.context("starting the store")?;
     let mut figures: Vec<Figure> = Vec::new();
-    figures.extend(memory::idle(&mut cluster)?);
+    figures.extend(memory::idle(&mut cluster).await?);
     for round in 1..=arguments.rounds {
         eprintln!("round {round} of {}", arguments.rounds);
         let at = disk.path().to_owned();
