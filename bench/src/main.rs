@@ -17,6 +17,7 @@ mod memory;
 mod repair;
 mod sample;
 mod store;
+mod usage;
 
 use std::time::Duration;
 
@@ -37,6 +38,10 @@ struct Arguments {
     /// Seconds of each measurement.
     #[arg(long, default_value_t = 4)]
     seconds: u64,
+    /// Seconds for which idle processes are watched; what they do once a minute
+    /// should be a part of it
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    idle_seconds: u64,
     /// Clients at once, where many are asked for.
     #[arg(long, default_value_t = 64)]
     clients: usize,
@@ -117,7 +122,7 @@ async fn measure(arguments: Arguments) -> Result<()> {
     };
     let mut cluster = Cluster::start(shape).await.context("starting the store")?;
     let mut figures: Vec<Figure> = Vec::new();
-    figures.extend(memory::idle(&mut cluster).await?);
+    figures.extend(memory::idle(&mut cluster, Duration::from_secs(arguments.idle_seconds)).await?);
     for round in 1..=arguments.rounds {
         eprintln!("round {round} of {}", arguments.rounds);
         let at = disk.path().to_owned();

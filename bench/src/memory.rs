@@ -12,6 +12,7 @@ use holdfast_e2e::processes::{Cluster, Member};
 use reqwest::{Body, Client};
 
 use crate::sample::{Figure, figure};
+use crate::usage::processor_seconds;
 
 /// A piece of a body that is made on the way.
 const PIECE_BYTES: usize = 64 << 10;
@@ -32,35 +33,15 @@ fn mib(member: &Member, file: &str, field: &str) -> Result<f64> {
     Ok(kib / 1024.0)
 }
 
-/// How long idle processes are watched: long enough for what they do once a
-/// minute to be a part of it.
-const IDLE_TIME: Duration = Duration::from_secs(60);
-/// Ticks of a second in `/proc/<pid>/stat`, on every Linux that we know.
-const TICKS_PER_SECOND: f64 = 100.0;
-
-/// Processor time that a process has used, in seconds.
-fn processor_seconds(member: &Member) -> Result<f64> {
-    let program = member.program.as_ref().context("it does not run")?;
-    let text = fs::read_to_string(format!("/proc/{}/stat", program.pid()))?;
-    let (_, fields) = text.rsplit_once(") ").context("no fields")?;
-    let mut fields = fields.split(' ').skip(11);
-    let mut ticks = || -> Result<f64> { Ok(fields.next().context("no time")?.parse()?) };
-    Ok((ticks()? + ticks()?) / TICKS_PER_SECOND)
-}
-
 /// Three nodes, a gateway and two workers after their start: what compose runs of ours.
-pub async fn idle(cluster: &mut Cluster) -> Result<Vec<Figure>> {
+pub async fn idle(cluster: &mut Cluster, time: Duration) -> Result<Vec<Figure>> {
     let mut members = 0.0;
     for member in cluster.members() {
         members += mib(member, "smaps_rollup", "Pss:")?;
     }
-    let used = |cluster: &mut Cluster| -> Result<f64> {
-        let members = cluster.members();
-        members.map(|member| processor_seconds(member)).sum()
-    };
-    let before = used(cluster)?;
-    tokio::time::sleep(IDLE_TIME).await;
-    let seconds = used(cluster)? - before;
+    let before = processor_seconds(cluster)?;
+    tokio::time::sleep(time).await;
+    let seconds = processor_seconds(cluster)? - before;
     Ok(vec![
         figure(
             "idle: three nodes, a gateway, two workers, PSS",
@@ -69,7 +50,7 @@ pub async fn idle(cluster: &mut Cluster) -> Result<Vec<Figure>> {
         ),
         figure(
             "idle: the same, of one core",
-            seconds / IDLE_TIME.as_secs_f64() * 100.0,
+            seconds / time.as_secs_f64() * 100.0,
             "%",
         ),
     ])

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use bytes::Bytes;
 use holdfast_e2e::processes::Cluster;
 
@@ -10,6 +10,7 @@ use crate::limits::Limits;
 use crate::load::Load;
 use crate::loopback::Loopback;
 use crate::sample::{Figure, figure, median_millis};
+use crate::usage::Meter;
 
 /// A small object.
 pub const SMALL_BYTES: usize = 4096;
@@ -35,6 +36,11 @@ pub struct Store {
     large_download_mb: f64,
     small_written: f64,
     large_written: f64,
+    upload_micros: f64,
+    download_micros: f64,
+    limited_download_micros: f64,
+    large_upload_millis: f64,
+    large_download_millis: f64,
 }
 
 impl Store {
@@ -59,23 +65,15 @@ impl Store {
             figure("8 MiB uploads / (a third of sequential)", self.large_upload_mb / (limits.sequential_mb / COPIES), ""),
             figure("8 MiB downloads", self.large_download_mb, "MB/s"),
             figure("8 MiB downloads / loopback", self.large_download_mb / http.large_mb, ""),
+            figure("processor time of our processes, a 4 KiB upload", self.upload_micros, "µs"),
+            figure("processor time of our processes, a 4 KiB download", self.download_micros, "µs"),
+            figure("processor time of our processes, a counted one", self.limited_download_micros, "µs"),
+            figure("processor time of our processes, an 8 MiB upload", self.large_upload_millis, "ms"),
+            figure("processor time of our processes, an 8 MiB download", self.large_download_millis, "ms"),
             figure("bytes written / byte stored, 4 KiB (3 are the copies)", self.small_written, ""),
             figure("bytes written / byte stored, 8 MiB (3 are the copies)", self.large_written, ""),
         ]
     }
-}
-
-/// Bytes that the nodes have had written to disk since they began.
-fn written(cluster: &Cluster) -> Result<f64> {
-    let mut bytes = 0.0;
-    for node in &cluster.nodes {
-        let program = node.program.as_ref().context("a node does not run")?;
-        let text = std::fs::read_to_string(format!("/proc/{}/io", program.pid()))?;
-        let mut lines = text.lines();
-        let line = lines.find_map(|line| line.strip_prefix("write_bytes: "));
-        bytes += line.context("no write_bytes")?.parse::<f64>()?;
-    }
-    Ok(bytes)
 }
 
 /// Measures one round.
@@ -86,28 +84,34 @@ pub async fn measure(cluster: &Cluster, clients: usize, time: Duration) -> Resul
     eprintln!("  one client");
     let (one_up, ids) = gateway.uploads(1, time / 2, small, 0).await?;
     let one_down = gateway.downloads(1, time / 2, &ids, SMALL_BYTES).await?;
-    let before = written(cluster)?;
     eprintln!("  4 KiB uploads");
+    let meter = Meter::start(cluster)?;
     let (ups, ids) = gateway.uploads(clients, time, small, 0).await?;
-    let small_written = (written(cluster)? - before) / (ids.len() * SMALL_BYTES) as f64;
+    let (upload_seconds, small_written) = meter.per(ids.len())?;
     eprintln!("  4 KiB downloads");
+    let meter = Meter::start(cluster)?;
     let downs = gateway.downloads(clients, time, &ids, SMALL_BYTES).await?;
+    let (download_seconds, _) = meter.per(downs.took.len())?;
     eprintln!("  counted downloads");
     let (limited_ups, ids) = gateway.uploads(clients, time, small, 1_000_000).await?;
+    let meter = Meter::start(cluster)?;
     let limited_downs = gateway.downloads(clients, time, &ids, SMALL_BYTES).await?;
+    let (limited_seconds, _) = meter.per(limited_downs.took.len())?;
     let text = Bytes::from(vec![b'x'; TASK_BYTES]);
     eprintln!("  uploads with tasks");
     let (task_ups, _) = gateway.uploads(clients, time, ("txt", &text), 0).await?;
     let body = Bytes::from(vec![b'y'; LARGE_BYTES]);
     let large = ("bin", &body);
-    let before = written(cluster)?;
     eprintln!("  8 MiB uploads");
+    let meter = Meter::start(cluster)?;
     let (large_ups, ids) = gateway.uploads(LARGE_CLIENTS, time, large, 0).await?;
-    let large_written = (written(cluster)? - before) / (ids.len() * LARGE_BYTES) as f64;
+    let (large_up_seconds, large_written) = meter.per(ids.len())?;
     eprintln!("  8 MiB downloads");
+    let meter = Meter::start(cluster)?;
     let large_downs = gateway
         .downloads(LARGE_CLIENTS, time, &ids, LARGE_BYTES)
         .await?;
+    let (large_down_seconds, _) = meter.per(large_downs.took.len())?;
     let mb = LARGE_BYTES as f64 / 1e6;
     Ok(Store {
         one_upload_millis: median_millis(one_up.took),
@@ -119,7 +123,12 @@ pub async fn measure(cluster: &Cluster, clients: usize, time: Duration) -> Resul
         limited_downloads: limited_downs.per_second,
         large_upload_mb: large_ups.per_second * mb,
         large_download_mb: large_downs.per_second * mb,
-        small_written,
-        large_written,
+        small_written: small_written / SMALL_BYTES as f64,
+        large_written: large_written / LARGE_BYTES as f64,
+        upload_micros: upload_seconds * 1e6,
+        download_micros: download_seconds * 1e6,
+        limited_download_micros: limited_seconds * 1e6,
+        large_upload_millis: large_up_seconds * 1e3,
+        large_download_millis: large_down_seconds * 1e3,
     })
 }
