@@ -180,9 +180,9 @@ pub async fn start(settings: &NodeSettings, parts: RunParts) -> Result<Running, 
     })
     .await?;
     let end = CancellationToken::new();
-    let router = server::router(node.clone(), &parts.credential);
+    let front = server::front(node.clone(), &parts.credential);
     let ending = end.clone().cancelled_owned();
-    let serving = tokio::spawn(serve(listener, router, server::LIMITS, ending));
+    let serving = tokio::spawn(serve(listener, front, server::LIMITS, ending));
     if parts.operations {
         serve_own_operations(settings, &node, parts.metrics, &shutdown).await?;
     }

@@ -20,14 +20,16 @@ use holdfast_metadata::protocol::{
 };
 use holdfast_model::{FragmentHeader, FragmentId, Generation};
 use holdfast_runtime::Body;
-use holdfast_runtime::host::http::{CALL_TYPE, HeadRoom, answer_call};
+use holdfast_runtime::host::http::HeadRoom;
 use serde::Deserialize;
 use serde_json::json;
 use subtle::ConstantTimeEq;
 
-use crate::node::{Node, NodeHandler};
+use crate::node::Node;
 
+mod front;
 mod listen;
+pub use front::Front;
 pub use listen::LIMITS;
 
 /// Rows of a page of `/files`, unless told.
@@ -41,21 +43,24 @@ pub struct Site {
     heads: HeadRoom,
 }
 
-/// The routes of a node.
-pub fn router(node: Arc<Node>, credential: &str) -> Router {
-    let site = Site {
+/// Everything that a node answers.
+pub fn front(node: Arc<Node>, credential: &str) -> Front {
+    Front::new(Site {
         node,
         credential: credential.into(),
         heads: HeadRoom::default(),
-    };
+    })
+}
+
+/// The routes for people and their tools.
+fn router(site: Site) -> Router {
     Router::new()
         .route("/upload", post(upload))
         .route("/download/{name}", get(download))
         .route("/delete/{name}", delete(delete_one))
-        .route("/files", get(files).post(call))
+        .route("/files", get(files))
         .route("/stats", get(stats))
-        .fallback(call)
-        .route_layer(from_fn_with_state(site.clone(), check_credential))
+        .fallback(async || (StatusCode::NOT_FOUND, "there is no such route\n"))
         .layer(from_fn_with_state(site.clone(), check_credential))
         .route("/health", get(health))
         .with_state(site)
@@ -63,16 +68,24 @@ pub fn router(node: Arc<Node>, credential: &str) -> Router {
 
 /// Refuses whoever does not show the cluster's credential as a bearer token.
 async fn check_credential(State(site): State<Site>, request: Request, next: Next) -> Response {
-    let shown = request
-        .headers()
-        .get(header::AUTHORIZATION)
-        .map(|value| value.as_bytes());
-    let known = shown
-        .and_then(|value| value.strip_prefix(b"Bearer "))
-        .is_some_and(|token| bool::from(token.ct_eq(site.credential.as_bytes())));
-    if known {
+    if site.admits(request.headers()) {
         return next.run(request).await;
     }
+    refusal()
+}
+
+impl Site {
+    fn admits(&self, headers: &HeaderMap) -> bool {
+        let shown = headers
+            .get(header::AUTHORIZATION)
+            .map(|value| value.as_bytes());
+        shown
+            .and_then(|value| value.strip_prefix(b"Bearer "))
+            .is_some_and(|token| bool::from(token.ct_eq(self.credential.as_bytes())))
+    }
+}
+
+fn refusal() -> Response {
     let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
     let text = "this needs the cluster's credential as bearer token\n";
     (StatusCode::UNAUTHORIZED, challenge, text).into_response()
@@ -90,42 +103,9 @@ async fn health(State(site): State<Site>) -> Response {
     (code, Json(json!({ "status": word, "node": status.node }))).into_response()
 }
 
-/// A call of the protocol, on any path that is not a route.
-async fn call(State(site): State<Site>, request: Request) -> Response {
-    let is_call = request.method() == axum::http::Method::POST
-        && request
-            .headers()
-            .get(header::CONTENT_TYPE)
-            .is_some_and(|value| value == CALL_TYPE);
-    if !is_call {
-        return (StatusCode::NOT_FOUND, "there is no such route\n").into_response();
-    }
-    let (parts, body) = request.into_parts();
-    let handler = NodeHandler(site.node.clone());
-    match answer_call(
-        &handler,
-        parts.uri.path(),
-        &parts.headers,
-        body,
-        &site.heads,
-    )
-    .await
-    {
-        Some(response) => response.map(HttpBody::new),
-        None => (StatusCode::NOT_FOUND, "there is no such call\n").into_response(),
-    }
-}
-
-/// `POST /upload`: a call, or a raw body with the fragment's name in
-/// `Holdfast-Fragment`, as curl sends it.
+/// `POST /upload`: a raw body with the fragment's name in `Holdfast-Fragment`,
+/// as curl sends it.
 async fn upload(State(site): State<Site>, request: Request) -> Response {
-    if request
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|value| value == CALL_TYPE)
-    {
-        return call(State(site), request).await;
-    }
     let (parts, body) = request.into_parts();
     match upload_raw(&site.node, &parts.headers, body).await {
         Ok((id, bytes)) => (

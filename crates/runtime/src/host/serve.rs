@@ -8,21 +8,23 @@
 //! time, and a client that takes its answer too slowly ([`super::pace`]), end
 //! their connection.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::body::Body;
 use axum::extract::ConnectInfo;
 use hyper::body::Incoming;
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tower::ServiceExt;
+use tower::{Service, ServiceExt};
 
 use super::descriptors::descriptor_limit;
 use super::pace::PatientStream;
@@ -71,12 +73,16 @@ impl ServeLimits {
 }
 
 /// Serves until `end` resolves, then finishes what runs.
-pub async fn serve(
+pub async fn serve<S>(
     listener: TcpListener,
-    router: Router,
+    service: S,
     limits: ServeLimits,
     end: impl Future<Output = ()>,
-) {
+) where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    S: Clone + Send + 'static,
+    S::Future: Send,
+{
     let most = limits.connections_at_most();
     let gate = Gate::new(limits.name, most);
     let graceful = GracefulShutdown::new();
@@ -103,12 +109,12 @@ pub async fn serve(
         };
         // Small answers must not wait for more.
         let _ = stream.set_nodelay(true);
-        let router = router.clone();
-        let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
+        let service = service.clone();
+        let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
             request
                 .extensions_mut()
                 .insert(ConnectInfo::<SocketAddr>(peer));
-            router.clone().oneshot(request.map(axum::body::Body::new))
+            service.clone().oneshot(request.map(Body::new))
         });
         let io = TokioIo::new(PatientStream::new(stream));
         let connection = builder.serve_connection(io, service).into_owned();
@@ -204,6 +210,7 @@ async fn tell(mut stream: TcpStream) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use axum::Router;
     use axum::routing::get;
 
     use super::*;
