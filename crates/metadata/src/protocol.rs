@@ -33,7 +33,7 @@ pub const DOWNLOAD: &str = "/download";
 pub const DELETE: &str = "/delete";
 /// [`FilesRequest`]; answers [`Files`].
 pub const FILES: &str = "/files";
-/// [`RaftBatch`]; answers [`RaftAnswer`] once its messages are in the inbox.
+/// [`RaftBatch`]; answers [`RaftAnswer`] once its messages are taken in.
 pub const RAFT: &str = "/v1/raft";
 /// A snapshot's message, then its rows; answers `()`.
 pub const SNAPSHOT: &str = "/v1/snapshot";

@@ -34,10 +34,12 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::command::Outcome;
 use crate::protocol::{
-    GroupStatus, MembersRequest, NodeError, ProposeRequest, QueryRequest, RaftBatch,
+    GroupMessage, GroupStatus, MembersRequest, NodeError, ProposeRequest, QueryRequest, RaftBatch,
 };
 use crate::query::Answer;
+use crate::wire;
 
+use self::peers::Identity;
 pub use driver::{Groups, GroupsParts, StartError};
 
 /// The most commands and queries that wait in a node; beyond it is `Busy`.
@@ -50,7 +52,7 @@ pub(crate) type Answerer<T> = oneshot::Sender<Result<T, NodeError>>;
 
 /// What the driver is told.
 pub(crate) enum Event {
-    Messages(Vec<(GroupId, raft::eraftpb::Message)>),
+    Messages(Incoming),
     Propose(ProposeRequest, Answerer<Outcome>),
     Query(QueryRequest, Answerer<Answer>),
     Members(MembersRequest, Answerer<()>),
@@ -68,6 +70,43 @@ pub(crate) enum Event {
     },
     Create(Vec<GroupId>, Answerer<()>),
     HandOver(Answerer<()>),
+}
+
+/// Messages of one peer.
+pub(crate) struct Incoming {
+    /// Who sent them.
+    from: u64,
+    messages: Vec<(GroupId, raft::eraftpb::Message)>,
+    /// Who takes along what there is to say at once.
+    answer: Option<oneshot::Sender<Vec<GroupMessage>>>,
+}
+
+impl Incoming {
+    /// Takes a batch in, if it is meant for this disk and comes from whom it names.
+    fn of(book: &AddressBook, identity: &Identity, batch: RaftBatch) -> Result<Self, NodeError> {
+        if batch.cluster != identity.cluster || batch.to != identity.disk {
+            return Err(NodeError::Mistaken(format!(
+                "this is disk {} of cluster {}",
+                identity.disk, identity.cluster
+            )));
+        }
+        book.admit(&batch)?;
+        let from = batch.from.raft_id();
+        let mut messages = Vec::with_capacity(batch.messages.len());
+        for one in batch.messages {
+            let message = wire::decode_message(&one.message)
+                .map_err(|error| NodeError::Invalid(error.to_string()))?;
+            if message.from != from {
+                return Err(NodeError::Mistaken("a message of another disk".into()));
+            }
+            messages.push((one.group, message));
+        }
+        Ok(Self {
+            from,
+            messages,
+            answer: None,
+        })
+    }
 }
 
 /// Who is where: how Raft's numbers lead to disks and addresses.

@@ -44,12 +44,18 @@ pub struct GroupMessage {
     pub message: Bytes,
 }
 
-/// The messages are in the inbox.
+/// The messages are taken in.
 #[derive(Clone, PartialEq, Debug, Encode, Decode)]
 pub struct RaftAnswer {
     /// The receiver's wall clock.
     #[n(0)]
     pub received: Timestamp,
+    /// How often the receiver's disk has been started.
+    #[n(1)]
+    pub incarnation: u64,
+    /// What the receiver has to say to the sender at once.
+    #[n(2)]
+    pub messages: Vec<GroupMessage>,
 }
 
 /// Proposes a command.

@@ -7,6 +7,8 @@ use holdfast_model::GroupId;
 use holdfast_runtime::{Disk, Env, Shutdown};
 use tokio::sync::{mpsc, oneshot};
 
+use self::reader::Reader;
+use self::replies::Replies;
 use self::stalls::Stalls;
 use super::applier::{Applied, Applier, Committed, Work};
 use super::group::{Command, Group, Reading};
@@ -28,6 +30,8 @@ mod events;
 mod handle;
 mod open;
 mod progress;
+mod reader;
+mod replies;
 mod stalls;
 
 pub use handle::Groups;
@@ -124,6 +128,8 @@ pub(super) struct Driver {
     clock_off: ClockOff,
     handing_over: Option<Answerer<()>>,
     stalls: Stalls,
+    replies: Replies,
+    reader: Reader,
 }
 
 impl Driver {

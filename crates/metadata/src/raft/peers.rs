@@ -4,11 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use holdfast_model::{ClusterId, DiskId, GroupId};
+use holdfast_model::{ClusterId, DiskId};
 use holdfast_runtime::{Body, Call, Env, Shutdown};
 use tokio::sync::mpsc;
 
-use super::{AddressBook, Event, Inbox};
+use super::{AddressBook, Event, Inbox, Incoming};
 use crate::protocol::{self, GroupMessage, NodeError, RaftAnswer, RaftBatch};
 
 /// Messages that wait for a peer; more are dropped, which Raft mends.
@@ -77,9 +77,9 @@ impl Peer {
     }
 
     /// Sends a message some time, or never.
-    pub(super) fn send(&self, group: GroupId, message: bytes::Bytes) {
+    pub(super) fn send(&self, message: GroupMessage) {
         // A full queue drops: Raft sends again.
-        let _ = self.queue.try_send(GroupMessage { group, message });
+        let _ = self.queue.try_send(message);
     }
 }
 
@@ -144,6 +144,20 @@ impl Sender {
         let now = self.env.clock.wall();
         let middle = (sent.0 / 2 + now.0 / 2) as i64;
         (self.clock_seen)(disk, answer.received.0 as i64 - middle);
+        if answer.messages.is_empty() {
+            return Ok(());
+        }
+        let said = RaftBatch {
+            cluster: self.identity.cluster,
+            from: disk,
+            to: self.identity.disk,
+            incarnation: answer.incarnation,
+            sent: answer.received,
+            messages: answer.messages,
+        };
+        let said = Incoming::of(&self.book, &self.identity, said).map_err(|e| e.to_string())?;
+        // Fails only when the loop has ended.
+        let _ = self.inbox.send(Event::Messages(said)).await;
         Ok(())
     }
 }

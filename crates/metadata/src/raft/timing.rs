@@ -8,8 +8,8 @@ use raft::StateRole;
 /// The unit of Raft's time-outs, and the interval of heartbeats: those of all
 /// groups fall on the same tick, so that they travel together.
 pub const TICK: Duration = Duration::from_millis(250);
-/// A heartbeat every tick.
-pub const HEARTBEAT_TICKS: usize = 1;
+/// A heartbeat every other tick: three before the first follower stands for election.
+pub const HEARTBEAT_TICKS: usize = 2;
 /// A follower waits at least 1.5 s, so that a leader whose disk takes a second
 /// for one sync is not replaced.
 pub const MIN_ELECTION_TICKS: usize = 6;

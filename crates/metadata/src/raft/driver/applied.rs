@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 
 use holdfast_model::GroupId;
-use holdfast_runtime::{Fatal, TasksExt};
+use holdfast_runtime::Fatal;
 use tokio::sync::oneshot;
 
 use super::{Applied, Command, Driver, Reading};
 use crate::command::Request;
 use crate::protocol::GroupStatus;
-use crate::state;
 
 impl Driver {
     pub(super) fn on_applied(&mut self, applied: Applied) {
@@ -118,41 +117,11 @@ impl Driver {
         }
     }
 
-    /// Answers queries off the loop, from one view.
+    /// Answers queries off the loop.
     pub(super) fn answer_reads(&self, id: GroupId, readings: Vec<Reading>) {
-        if readings.is_empty() {
-            return;
-        }
-        let (store, env) = (self.store.clone(), self.env.clone());
-        let on_fatal = self.on_fatal.clone();
         // A clock that is off ends nothing: the group's own time decides.
         let now = self.stamp().unwrap_or_default();
-        self.env.tasks.spawn(
-            "queries",
-            Box::pin(async move {
-                env.tasks
-                    .blocking(move || {
-                        let view = match store.snapshot() {
-                            Ok(view) => view,
-                            Err(error) => {
-                                return on_fatal(Fatal::of_disk("the state store", &error));
-                            }
-                        };
-                        let rows = view.group(id);
-                        for reading in readings {
-                            match state::answer(&rows, &reading.query, now) {
-                                Ok(answer) => {
-                                    let _ = reading.answer.send(Ok(answer));
-                                }
-                                Err(error) => {
-                                    return on_fatal(Fatal::of_disk("the state store", &error));
-                                }
-                            }
-                        }
-                    })
-                    .await;
-            }),
-        );
+        self.reader.answer(id, readings, now);
     }
 
     pub(super) fn publish_status(&self) {

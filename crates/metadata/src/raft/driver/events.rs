@@ -32,9 +32,12 @@ fn has_lost_entries(group: &Group, message: &Message) -> Option<String> {
 impl Driver {
     pub(super) fn on_event(&mut self, event: Event) {
         match event {
-            Event::Messages(messages) => {
-                for (id, message) in messages {
+            Event::Messages(incoming) => {
+                for (id, message) in incoming.messages {
                     self.on_message(id, message);
+                }
+                if let Some(answer) = incoming.answer {
+                    self.replies.expect(incoming.from, answer);
                 }
             }
             Event::Propose(request, answer) => self.on_propose(request, answer),

@@ -2,13 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use holdfast_model::{DiskId, GroupId, Timestamp};
+use holdfast_runtime::clock::within;
 use holdfast_runtime::{Body, Env};
 use tokio::sync::{mpsc, oneshot};
 
 use super::*;
 use crate::protocol::{MembersRequest, RaftAnswer, RaftBatch, TransferRequest};
+use crate::raft::Incoming;
+
+/// How long a peer's call waits for what the loop says to it: turns take far less.
+const ANSWER_LIMIT: Duration = Duration::from_millis(100);
 
 /// The groups of a node. Cheap to copy; the loop ends with the last copy.
 #[derive(Clone)]
@@ -110,31 +116,24 @@ impl Groups {
         self.ask(|answer| Event::Query(request, answer)).await
     }
 
-    /// Takes a peer's messages in.
+    /// Takes a peer's messages in. What there is to say to it at once goes back
+    /// with the answer, which saves a call of our own; what waits for the disk
+    /// comes later.
     pub async fn deliver(&self, batch: RaftBatch) -> Result<RaftAnswer, NodeError> {
-        if batch.cluster != self.identity.cluster || batch.to != self.identity.disk {
-            return Err(NodeError::Mistaken(format!(
-                "this is disk {} of cluster {}",
-                self.identity.disk, self.identity.cluster
-            )));
-        }
-        self.book.admit(&batch)?;
-        let from = batch.from.raft_id();
-        let mut messages = Vec::with_capacity(batch.messages.len());
-        for one in batch.messages {
-            let message = wire::decode_message(&one.message)
-                .map_err(|error| NodeError::Invalid(error.to_string()))?;
-            if message.from != from {
-                return Err(NodeError::Mistaken("a message of another disk".into()));
-            }
-            messages.push((one.group, message));
-        }
+        let mut incoming = Incoming::of(&self.book, &self.identity, batch)?;
+        let received = self.env.clock.wall();
+        let (answer, receiver) = oneshot::channel();
+        incoming.answer = Some(answer);
         self.inbox
-            .send(Event::Messages(messages))
+            .send(Event::Messages(incoming))
             .await
             .map_err(|_| NodeError::ShuttingDown)?;
+        // A loop that takes longer sends it in a call of its own.
+        let said = within(&*self.env.clock, ANSWER_LIMIT, receiver).await;
         Ok(RaftAnswer {
-            received: self.env.clock.wall(),
+            received,
+            incarnation: self.identity.incarnation,
+            messages: said.and_then(Result::ok).unwrap_or_default(),
         })
     }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use holdfast_model::GroupId;
 use tokio::sync::mpsc;
 
-use super::{Driver, Group, GroupsParts, Inbox, Stalls, StartError, Work};
+use super::{Driver, Group, GroupsParts, Inbox, Reader, Replies, Stalls, StartError, Work};
 use crate::log::{GroupLog, LogEnd, LogFiles};
 use crate::raft::applier;
 use crate::raft::rounds::Rounds;
@@ -22,6 +22,12 @@ impl Driver {
         let durable = applier::durable_sequence(&parts.store)?;
         let recovered = LogFiles::open(parts.disk.clone(), parts.log, durable)?;
         recovered.files.tell_points(parts.env.tasks.clone());
+        let reader = Reader::start(
+            parts.env.clone(),
+            parts.store.clone(),
+            parts.on_fatal.clone(),
+            parts.shutdown.clone(),
+        );
         let mut driver = Self {
             env: parts.env,
             identity: parts.identity,
@@ -43,6 +49,8 @@ impl Driver {
             clock_off: parts.clock_off,
             handing_over: None,
             stalls: Stalls::default(),
+            replies: Replies::default(),
+            reader,
         };
         for (id, log) in recovered.groups {
             driver.open_group(id, Some(log))?;

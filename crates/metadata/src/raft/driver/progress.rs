@@ -37,6 +37,7 @@ impl Driver {
                 break;
             }
         }
+        self.send_replies();
         if self.writing.is_none()
             && let Some(round) = self.rounds.next()
         {
@@ -244,8 +245,22 @@ impl Driver {
             }
             let to = message.to;
             match wire::encode_message(&message) {
-                Ok(bytes) => self.peer(to).send(id, bytes),
+                Ok(bytes) => {
+                    let message = self.replies.offer(to, &message, id, bytes);
+                    if let Some(message) = message {
+                        self.peer(to).send(message);
+                    }
+                }
                 Err(error) => tracing::error!(group = %id, %error, "a message was not encoded"),
+            }
+        }
+    }
+
+    /// Lets go what is said with the answers to the batches just taken in.
+    fn send_replies(&mut self) {
+        for (to, messages) in self.replies.send() {
+            for message in messages {
+                self.peer(to).send(message);
             }
         }
     }
