@@ -4,14 +4,19 @@
 //! kill -9; `million fill-and-save DIR COUNT` ends in order; `million open DIR`
 //! opens what is there and tells times and memory; `million put DIR COUNT` one
 //! client's time for fragments of 4 KiB. Eight KiB of disk a fragment.
+//!
+//! `million bars DIR` does what the bars are about, each step in a process of
+//! its own: a million written in one run, opened, 100,000 more, opened; then it
+//! removes the directory. It ends with 1 when a bar is missed.
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,
     reason = "a measurement run by hand, on the machine's own clock and files"
 )]
 
+use std::process::Command;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
@@ -24,6 +29,15 @@ use holdfast_runtime::Env;
 use holdfast_runtime::host::disk::Directory;
 use holdfast_runtime::host::http::HttpTransport;
 use holdfast_runtime::host::system::{SystemClock, SystemEntropy, TokioTasks};
+
+/// From so many fragments on the bars hold.
+const BARS_FROM: u64 = 1_000_000;
+/// Memory of the process that has come with a fragment, in bytes.
+const BAR_BYTES: f64 = 32.0;
+/// How long a start may take.
+const BAR_START: Duration = Duration::from_secs(2);
+/// What a step of `bars` ends with when it has missed one.
+const MISSED: i32 = 2;
 
 fn resident() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
@@ -77,17 +91,46 @@ async fn open(dir: &str) -> Engine {
     let report = engine.report().clone();
     println!("opened in {took:?}: {report:?}");
     tell_memory(&engine, before).await;
+    if report.fragments >= BARS_FROM && took > BAR_START {
+        println!("missed: {BAR_START:?} to open");
+        std::process::exit(MISSED);
+    }
     engine
 }
 
 async fn tell_memory(engine: &Engine, before: u64) {
     let fragments = engine.stats().await.unwrap().fragments;
     let bytes = resident().saturating_sub(before);
+    let each = bytes as f64 / fragments.max(1) as f64;
     println!(
-        "{fragments} fragments, {} KiB resident more than before: {:.1} bytes a fragment",
+        "{fragments} fragments, {} KiB resident more than before: {each:.1} bytes a fragment",
         bytes >> 10,
-        bytes as f64 / fragments.max(1) as f64
     );
+    if fragments >= BARS_FROM && each > BAR_BYTES {
+        println!("missed: {BAR_BYTES} bytes a fragment");
+        std::process::exit(MISSED);
+    }
+}
+
+/// Runs the steps as processes, and says whether all bars were kept.
+fn bars(dir: &str) -> bool {
+    let program = std::env::current_exe().unwrap();
+    let more = BARS_FROM + BARS_FROM / 10;
+    let steps = [
+        ("fill", BARS_FROM),
+        ("open", 0),
+        ("fill", more),
+        ("open", 0),
+    ];
+    let kept = steps.iter().all(|(what, count)| {
+        println!("-- {what} {count}");
+        let mut step = Command::new(&program);
+        let step = step.args([what, dir, &count.to_string()]);
+        // The others end by a signal, as by kill -9, or with 0.
+        step.status().unwrap().code() != Some(MISSED)
+    });
+    std::fs::remove_dir_all(dir).unwrap();
+    kept
 }
 
 async fn fill(dir: &str, count: u64) -> Engine {
@@ -177,6 +220,8 @@ async fn main() {
             look(&engine, fragments).await;
         }
         "put" => put(&open(text(2)).await, count).await,
-        _ => println!("million fill|fill-and-save|open|put DIR [COUNT]"),
+        "bars" if !bars(text(2)) => std::process::exit(1),
+        "bars" => println!("all bars are kept"),
+        _ => println!("million fill|fill-and-save|open|put|bars DIR [COUNT]"),
     }
 }

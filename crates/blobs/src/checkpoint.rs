@@ -12,7 +12,6 @@
 //! segments, which alone are the truth. Locks are taken in the order keeper,
 //! allocator, index, segments.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,26 +22,29 @@ use holdfast_runtime::{Disk, TasksExt};
 use crate::engine::{Engine, Shared};
 use crate::fatal::Failed;
 use crate::index::base::{Base, BaseWriter};
-use crate::index::journal::{Change, DamagedSegment, ExtentPayload, Journal, Line, OpenSegment};
-use crate::index::{Delta, Extent, Index, IndexError, IndexSlice, Place};
-use crate::segment::{DIRECTORY, is_full};
+use crate::index::delta::Delta;
+use crate::index::entry::{ENTRY_BYTES, encode_entry};
+use crate::index::journal::{DamagedSegment, Journal, Line, OpenSegment};
+use crate::index::{Index, IndexError, IndexSlice, Location};
+use crate::segment::DIRECTORY;
 
 pub(crate) mod files;
+mod heal;
+mod notes;
 
-use files::{IndexFiles, base_name, idle_name, journal_name, new_name};
+use files::{IndexFiles, base_name, journal_name, new_name};
+use heal::Healed;
 
 /// Changes in memory before there is a base, or a new one: few enough that a
 /// start without a base looks at them in a second.
 const MERGE_AT_LEAST: u64 = 4096;
 /// A base is made anew when this part of it has changed: in memory a change
-/// takes some 90 bytes, so that this part costs 6 bytes a fragment, and twice
+/// takes some 57 bytes, so that this part costs 4 bytes a fragment, and twice
 /// that while it is merged.
 const MERGE_PART: u64 = 16;
 /// Changes after which the journal gets a line: what a start after a crash
 /// looks at, two reads each.
 const LINE_EVERY: usize = 1024;
-/// Extents in one record of deletes: far below what a record may hold.
-const FREES_AT_ONCE: usize = 10_000;
 /// A journal longer than this is replaced: one that grew by deletes of what had
 /// just been written, and is read whole at the start.
 const MAX_JOURNAL_BYTES: u64 = 64 << 20;
@@ -70,8 +72,11 @@ pub(crate) struct Keeper {
     state: Mutex<State>,
     merging: AtomicBool,
     lining: AtomicBool,
+    healing: AtomicBool,
     /// Changes at which the next base is made; raised when that has failed.
     merge_at: AtomicU64,
+    /// Look-ups that may still fail before healing is tried again.
+    heal_pause: AtomicU64,
 }
 
 struct State {
@@ -96,7 +101,9 @@ impl Keeper {
             state: Mutex::new(state),
             merging: AtomicBool::new(false),
             lining: AtomicBool::new(false),
+            healing: AtomicBool::new(false),
             merge_at: AtomicU64::new(0),
+            heal_pause: AtomicU64::new(0),
         }
     }
 
@@ -119,6 +126,17 @@ struct Merging {
     shared: Arc<Shared>,
 }
 
+impl Merging {
+    /// `None` while one is being made.
+    fn begin(shared: &Arc<Shared>) -> Option<Self> {
+        let busy = shared.keeper.merging.swap(true, Ordering::SeqCst);
+        // Made only then: its end is that of the base being made.
+        (!busy).then(|| Self {
+            shared: shared.clone(),
+        })
+    }
+}
+
 impl Drop for Merging {
     fn drop(&mut self) {
         self.shared.index().thaw();
@@ -135,15 +153,17 @@ impl Index {
 
     /// Nothing is left to be given back once the next base is there.
     fn thaw(&mut self) {
+        self.before = None;
         let Some(frozen) = self.frozen.take() else {
             return;
         };
-        let mut delta = Arc::unwrap_or_clone(frozen);
-        delta.append(&mut self.delta);
-        self.delta = delta;
+        let newer = std::mem::replace(&mut self.delta, Arc::unwrap_or_clone(frozen));
+        for (id, at) in newer.iter() {
+            self.delta.insert(id, at);
+        }
         if self.journaled {
             // Nobody knows any more which of them the old journal has.
-            self.unsaved = self.delta.keys().copied().collect();
+            self.unsaved = self.delta.iter().map(|(id, _)| id).collect();
         }
     }
 }
@@ -155,20 +175,27 @@ impl Engine {
     /// # Errors
     /// When the old one stays.
     pub async fn checkpoint(&self) -> Result<(), CheckpointError> {
-        if self.shared.keeper.merging.swap(true, Ordering::SeqCst) {
+        let made = self.make_base().await;
+        made.map_err(|error| match error {
+            CheckpointError::Index(error) => self.shared.index_is_bad(error).into(),
+            other => other,
+        })
+    }
+
+    async fn make_base(&self) -> Result<(), CheckpointError> {
+        let Some(_merging) = Merging::begin(&self.shared) else {
             return Ok(());
-        }
-        let _merging = Merging {
-            shared: self.shared.clone(),
         };
         let shared = self.shared.clone();
         let (frozen, old) = self.step(move || Ok(shared.index().freeze())).await?;
         let shared = self.shared.clone();
+        let rows = IndexSlice::whole(frozen, old);
         let (base, number) = self
-            .step(move || shared.write_base(IndexSlice::whole(frozen, old)))
+            .step(move || shared.write_base(rows, |_, _| {}))
             .await?;
         let shared = self.shared.clone();
-        self.step(move || shared.switch_base(base, number)).await
+        self.step(move || shared.switch_base(base, number, None))
+            .await
     }
 
     /// Saves what has changed, so that the next start finds it at once: for an
@@ -240,8 +267,12 @@ impl Shared {
         )
     }
 
-    /// Merges `rows` into a file that has no name yet.
-    fn write_base(&self, rows: IndexSlice) -> Result<(Base, u64), CheckpointError> {
+    /// Merges `rows` into a file that has no name yet; `each` sees them.
+    fn write_base(
+        &self,
+        rows: IndexSlice,
+        mut each: impl FnMut(&FragmentId, &Location),
+    ) -> Result<(Base, u64), CheckpointError> {
         let number = {
             let mut state = self.keeper.state();
             state.number += 1;
@@ -253,6 +284,7 @@ impl Shared {
             let mut writer = BaseWriter::create(self.disk.as_ref(), &name, id, number)?;
             for row in rows.rows(None) {
                 let (id, at) = row?;
+                each(&id, &at);
                 writer.push(&id, &at)?;
             }
             Ok(writer.finish()?)
@@ -265,7 +297,12 @@ impl Shared {
     }
 
     /// Gives a new base its name and its journal.
-    fn switch_base(&self, base: Base, number: u64) -> Result<(), CheckpointError> {
+    fn switch_base(
+        &self,
+        base: Base,
+        number: u64,
+        healed: Option<Healed>,
+    ) -> Result<(), CheckpointError> {
         let mut state = self.keeper.state();
         let was_journaled = self.index().journaled;
         let journal = match self.begin_journal(&base, number) {
@@ -289,6 +326,9 @@ impl Shared {
         self.disk.reached("checkpoint: durable");
         {
             let mut index = self.index();
+            if let Some(healed) = healed {
+                healed.settle(&mut index);
+            }
             index.base = Some(Arc::new(base));
             index.frozen = None;
         }
@@ -304,15 +344,15 @@ impl Shared {
     fn begin_journal(&self, base: &Base, number: u64) -> io::Result<Journal> {
         let file = self.disk.create(&journal_name(number))?;
         let mut journal = Journal::new(file, base.id);
-        let (changes, line) = {
+        let (rows, line) = {
             let allocator = self.allocator();
             let mut index = self.index();
-            let changes: Vec<Change> = index.delta.iter().map(|(id, at)| (*id, *at)).collect();
+            let rows = index.delta.to_bytes();
             index.unsaved.clear();
             index.journaled = true;
-            (changes, self.line(allocator.next_segment, &index))
+            (rows, self.line(allocator.next_segment, &index))
         };
-        journal.write_changes(&changes, line)?;
+        journal.write_changes(rows, line)?;
         Ok(journal)
     }
 
@@ -323,15 +363,19 @@ impl Shared {
         let Some(journal) = &mut state.journal else {
             return Ok(());
         };
-        let (changes, line) = {
+        let (rows, line) = {
             let allocator = self.allocator();
             let mut index = self.index();
             let unsaved = std::mem::take(&mut index.unsaved);
-            let changed = |id: FragmentId| Some((id, index.recent(&id)?));
-            let changes: Vec<Change> = unsaved.into_iter().filter_map(changed).collect();
-            (changes, self.line(allocator.next_segment, &index))
+            let mut rows = Vec::with_capacity(unsaved.len() * ENTRY_BYTES);
+            for id in unsaved {
+                if let Some(at) = index.recent(&id) {
+                    encode_entry(&id, at.as_ref(), &mut rows);
+                }
+            }
+            (rows, self.line(allocator.next_segment, &index))
         };
-        if let Err(error) = journal.write_changes(&changes, line) {
+        if let Err(error) = journal.write_changes(rows, line) {
             self.give_up_index(&mut state)?;
             return Err(error.into());
         }
@@ -373,104 +417,5 @@ impl Shared {
                 })
                 .collect(),
         }
-    }
-
-    /// Notes durably, if there is a journal, that extents are about to be
-    /// freed. Many who wait share one sync.
-    pub(crate) async fn note_frees(
-        self: &Arc<Self>,
-        extents: impl Iterator<Item = (FragmentId, Extent)>,
-    ) -> Result<(), Failed> {
-        // Whoever frees the same extents at the same time notes them once.
-        let payloads = extents.map(|(id, extent)| (extent.place(), extent.payload(id)));
-        self.intents().extend(payloads);
-        let shared = self.clone();
-        let work = Arc::new(move || {
-            if let Err(error) = shared.write_intents() {
-                shared.fatal.fail(format!("noting deletes: {error}"));
-            }
-        });
-        let rounds = &self.intent_rounds;
-        rounds.join(&self.tasks, &self.fatal, work).await
-    }
-
-    /// Notes all that is to be freed. For the start; blocks.
-    pub(crate) fn note_frees_now(&self) -> Result<(), Failed> {
-        let extents: Vec<_> = {
-            let index = self.index();
-            let freeing = index.freeing.values();
-            freeing.map(|(id, extent)| extent.payload(*id)).collect()
-        };
-        if extents.is_empty() {
-            return Ok(());
-        }
-        let noted = extents.into_iter().map(|extent| (extent.place(), extent));
-        self.intents().extend(noted);
-        self.write_intents()
-            .map_err(|error| self.fatal.fail(format!("noting deletes: {error}")))
-    }
-
-    fn intents(&self) -> MutexGuard<'_, BTreeMap<Place, ExtentPayload>> {
-        self.intents.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write_intents(&self) -> Result<(), CheckpointError> {
-        self.fatal.check()?;
-        let mut state = self.keeper.state();
-        let intents = std::mem::take(&mut *self.intents());
-        let Some(journal) = &mut state.journal else {
-            return Ok(());
-        };
-        let intents: Vec<ExtentPayload> = intents.into_values().collect();
-        for some in intents.chunks(FREES_AT_ONCE) {
-            if let Err(error) = journal.write_frees(some.to_vec()) {
-                tracing::warn!(%error, "deletes cannot be noted: the index is given up");
-                return self.give_up_index(&mut state);
-            }
-            self.disk.reached("delete: noted");
-            journal
-                .sync()
-                .map_err(|error| self.index_not_synced(&error))?;
-        }
-        self.disk.reached("delete: note synced");
-        Ok(())
-    }
-
-    /// Takes the index's name on disk away, durably: it will not be true any
-    /// more. It is still used by this process.
-    fn give_up_index(&self, state: &mut State) -> Result<(), CheckpointError> {
-        if state.journal.take().is_none() {
-            return Ok(());
-        }
-        {
-            let mut index = self.index();
-            index.journaled = false;
-            index.unsaved.clear();
-        }
-        let Some(number) = state.current.take() else {
-            return Ok(());
-        };
-        let give_up = || {
-            self.disk.rename(&base_name(number), &idle_name(number))?;
-            self.disk.sync_dir(DIRECTORY)
-        };
-        give_up().map_err(|error| self.index_not_synced(&error))?;
-        Ok(())
-    }
-
-    /// What was found bad is not trusted at the next start either.
-    pub(crate) fn index_is_bad(&self, error: IndexError) -> IndexError {
-        tracing::error!(%error, "the index is bad: the next start reads every segment");
-        if let Err(error) = self.give_up_index(&mut self.keeper.state()) {
-            tracing::error!(%error, "the index cannot be given up");
-        }
-        error
-    }
-
-    fn index_not_synced(&self, error: &io::Error) -> CheckpointError {
-        let what = if is_full(error) { "no room" } else { "failed" };
-        self.fatal
-            .fail(format!("syncing the index: {what}: {error}"))
-            .into()
     }
 }

@@ -17,12 +17,13 @@ use bytes::Bytes;
 use holdfast_model::{FragmentHeader, FragmentId};
 use holdfast_runtime::TasksExt;
 
-use crate::engine::{Allowance, Engine, Held, Shared};
+use crate::engine::{Engine, Shared};
 use crate::fatal::Failed;
 use crate::format::ClosingPayload;
 use crate::index::{Extent, IndexError, Location};
 use crate::reader::soundness;
 use crate::reclaim::DeleteError;
+use crate::room::{Allowance, Held};
 use crate::segment::{Found, Segment};
 use crate::writer::WriteError;
 
@@ -274,7 +275,7 @@ impl Shared {
     }
 
     /// The whole fragments in a segment, by falling offset. Blocks.
-    fn rows_in(&self, segment: u32) -> Result<Vec<(FragmentId, Location)>, IndexError> {
+    fn rows_in(self: &Arc<Self>, segment: u32) -> Result<Vec<(FragmentId, Location)>, IndexError> {
         let mut found = Vec::new();
         let mut after = None;
         loop {

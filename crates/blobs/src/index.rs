@@ -1,8 +1,8 @@
 //! Which fragments there are and where. A sorted base on disk holds them as of
-//! one moment ([`base`]); what has changed since is in memory, in one map while
-//! all is quiet and in two while they are merged into the next base. The maps
-//! are let grow to a sixteenth of the base, so that a fragment costs some twelve
-//! bytes of memory at most and not the 90 of a map.
+//! one moment ([`base`]); what has changed since is in memory ([`delta`]), once
+//! while all is quiet and twice while it is merged into the next base. It is let
+//! grow to a sixteenth of the base, so that a fragment costs some eight bytes of
+//! memory at most.
 //!
 //! Reading the base is IO, and the index is locked only briefly:
 //! [`Shared::with_entry`] looks first and then makes sure that nothing changed.
@@ -19,11 +19,15 @@ use crate::format::{ALIGN, align, closing_at, closing_bytes, extent_bytes};
 use crate::segment::Segment;
 
 pub(crate) mod base;
-mod entry;
+pub(crate) mod delta;
+pub(crate) mod entry;
 pub(crate) mod journal;
+mod slice;
 
 use base::Base;
-use journal::{Change, ExtentPayload};
+use delta::Delta;
+use journal::ExtentPayload;
+pub(crate) use slice::IndexSlice;
 
 /// The index cannot be read; what it speaks of may be whole.
 #[derive(Debug, thiserror::Error)]
@@ -126,9 +130,6 @@ impl Extent {
     }
 }
 
-/// What has changed since a base; `None` for what is gone.
-pub(crate) type Delta = BTreeMap<FragmentId, Option<Location>>;
-
 /// How much of a segment is in use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Use {
@@ -159,7 +160,7 @@ impl Totals {
         self.digests.add(id, at);
     }
 
-    fn remove(&mut self, id: &FragmentId, at: &Location) {
+    pub(crate) fn remove(&mut self, id: &FragmentId, at: &Location) {
         self.fragments -= 1;
         self.bytes -= u64::from(at.bytes);
         self.corrupt -= u64::from(at.corrupt);
@@ -185,6 +186,9 @@ pub(crate) struct Index {
     pub journaled: bool,
     /// What has changed since the last line of the journal.
     pub unsaved: BTreeSet<FragmentId>,
+    /// While a bad base is made anew: what was listed, at the freeze, of each
+    /// fragment that has changed since.
+    pub before: Option<Delta>,
     /// Ids that a writer is finishing, and what is listed of them now: two must
     /// not, or after a crash it would be open which of them was acknowledged.
     pub finishing: BTreeMap<FragmentId, Option<Location>>,
@@ -202,7 +206,7 @@ impl Index {
     /// What the maps say of a fragment; the outer `None` when they are silent.
     pub(crate) fn recent(&self, id: &FragmentId) -> Option<Option<Location>> {
         let frozen = || self.frozen.as_ref().and_then(|frozen| frozen.get(id));
-        self.delta.get(id).or_else(frozen).copied()
+        self.delta.get(id).or_else(frozen)
     }
 
     /// Lists a fragment, or no longer does. `old` is what was listed before.
@@ -215,6 +219,9 @@ impl Index {
         }
         if let Some(known) = self.finishing.get_mut(&id) {
             *known = new;
+        }
+        if let Some(before) = self.before.as_mut().filter(|all| all.get(&id).is_none()) {
+            before.insert(id, old);
         }
         if self.journaled {
             self.unsaved.insert(id);
@@ -243,7 +250,7 @@ impl Shared {
     /// Calls `with` on the locked index and what it says of a fragment. May
     /// read the base, so it blocks.
     pub(crate) fn with_entry<R>(
-        &self,
+        self: &Arc<Self>,
         id: &FragmentId,
         with: impl FnOnce(&mut Index, Option<Location>) -> R,
     ) -> Result<R, IndexError> {
@@ -274,13 +281,17 @@ impl Shared {
     }
 
     /// What is listed of a fragment. Blocks.
-    pub(crate) fn entry(&self, id: &FragmentId) -> Result<Option<Location>, IndexError> {
+    pub(crate) fn entry(self: &Arc<Self>, id: &FragmentId) -> Result<Option<Location>, IndexError> {
         self.with_entry(id, |_, at| at)
     }
 
     /// Marks a fragment as corrupt; false when it is no longer at that place.
     /// Blocks.
-    pub(crate) fn mark_corrupt(&self, id: &FragmentId, place: Place) -> Result<bool, IndexError> {
+    pub(crate) fn mark_corrupt(
+        self: &Arc<Self>,
+        id: &FragmentId,
+        place: Place,
+    ) -> Result<bool, IndexError> {
         self.with_entry(id, |index, at| match at {
             Some(at) if at.place() == place => {
                 let corrupt = true;
@@ -294,7 +305,7 @@ impl Shared {
     /// Up to `limit` fragments after `after`, sorted: each as it was at some
     /// moment during the call. Blocks.
     pub(crate) fn rows_after(
-        &self,
+        self: &Arc<Self>,
         after: Option<FragmentId>,
         limit: usize,
     ) -> Result<Vec<(FragmentId, Location)>, IndexError> {
@@ -306,7 +317,7 @@ impl Shared {
                 let index = self.index();
                 IndexSlice::take(&index, after, wanted)
             };
-            let base = slice.base.clone();
+            let base = slice.base();
             let had = rows.len();
             if let Err(error) = slice.merge(after, to, limit, &mut rows) {
                 // A base that was replaced meanwhile may be gone.
@@ -322,115 +333,5 @@ impl Shared {
             }
             after = to;
         }
-    }
-}
-
-/// A part of the index as of one moment.
-pub(crate) struct IndexSlice {
-    delta: Vec<Change>,
-    frozen: Option<Arc<Delta>>,
-    base: Option<Arc<Base>>,
-}
-
-impl IndexSlice {
-    /// All of the index, with `delta` in place of its own newest changes.
-    pub(crate) fn whole(frozen: Arc<Delta>, base: Option<Arc<Base>>) -> Self {
-        Self {
-            delta: Vec::new(),
-            frozen: Some(frozen),
-            base,
-        }
-    }
-
-    /// Up to `most` changes are copied; with more, the name to which the slice
-    /// speaks is returned.
-    fn take(index: &Index, after: Option<FragmentId>, most: usize) -> (Self, Option<FragmentId>) {
-        use std::ops::Bound::{Excluded, Unbounded};
-        // An empty page would never end.
-        let most = most.max(1);
-        let from = after.map_or(Unbounded, Excluded);
-        let range = index.delta.range((from, Unbounded)).take(most);
-        let delta: Vec<Change> = range.map(|(id, at)| (*id, *at)).collect();
-        let to = delta.last().filter(|_| delta.len() == most);
-        let to = to.map(|(id, _)| *id);
-        let slice = Self {
-            delta,
-            frozen: index.frozen.clone(),
-            base: index.base.clone(),
-        };
-        (slice, to)
-    }
-
-    fn merge(
-        self,
-        after: Option<FragmentId>,
-        to: Option<FragmentId>,
-        limit: usize,
-        rows: &mut Vec<(FragmentId, Location)>,
-    ) -> Result<(), IndexError> {
-        for row in self.rows(after) {
-            let (id, at) = row?;
-            if rows.len() >= limit || to.is_some_and(|to| id > to) {
-                break;
-            }
-            rows.push((id, at));
-        }
-        Ok(())
-    }
-
-    /// The rows after a name, in order: what is newer goes first.
-    pub(crate) fn rows(
-        self,
-        after: Option<FragmentId>,
-    ) -> impl Iterator<Item = Result<(FragmentId, Location), IndexError>> {
-        use std::ops::Bound::{Excluded, Unbounded};
-        let mut newest = self.delta.into_iter().peekable();
-        let mut base = self.base.map(|base| base.after(after).peekable());
-        let mut frozen_after = after;
-        let frozen = self.frozen;
-        let next_frozen = move |past: bool, at: &mut Option<FragmentId>| -> Option<Change> {
-            let from = at.map_or(Unbounded, Excluded);
-            let next = frozen.as_ref()?.range((from, Unbounded)).next();
-            let next = next.map(|(id, at)| (*id, *at));
-            if past {
-                *at = next.map(|(id, _)| id).or(*at);
-            }
-            next
-        };
-        std::iter::from_fn(move || {
-            loop {
-                let of_base = match base.as_mut().and_then(|base| base.peek()) {
-                    Some(Err(_)) => {
-                        let error = base.as_mut().and_then(Iterator::next)?;
-                        base = None;
-                        return Some(error);
-                    }
-                    Some(Ok((id, _))) => Some(*id),
-                    None => None,
-                };
-                let of_frozen = next_frozen(false, &mut frozen_after).map(|(id, _)| id);
-                let of_newest = newest.peek().map(|(id, _)| *id);
-                let id = [of_base, of_frozen, of_newest]
-                    .into_iter()
-                    .flatten()
-                    .min()?;
-                // Of each that speaks of it the row is taken; the newest counts.
-                let mut row = None;
-                if of_base == Some(id)
-                    && let Some(Ok((_, at))) = base.as_mut().and_then(Iterator::next)
-                {
-                    row = Some(at);
-                }
-                if of_frozen == Some(id) {
-                    row = next_frozen(true, &mut frozen_after).and_then(|(_, at)| at);
-                }
-                if of_newest == Some(id) {
-                    row = newest.next().and_then(|(_, at)| at);
-                }
-                if let Some(at) = row {
-                    return Some(Ok((id, at)));
-                }
-            }
-        })
     }
 }

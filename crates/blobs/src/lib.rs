@@ -17,6 +17,7 @@ mod open;
 mod reader;
 mod reclaim;
 pub mod record;
+mod room;
 mod rounds;
 mod scan;
 mod segment;

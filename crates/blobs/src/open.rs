@@ -11,12 +11,13 @@ use tokio::sync::Notify;
 
 use crate::checkpoint::Keeper;
 use crate::checkpoint::files::{IndexFiles, Saved};
-use crate::engine::{Allocator, Engine, EngineSettings, MAX_SEGMENT_BYTES, Shared};
+use crate::engine::{Engine, EngineSettings, MAX_SEGMENT_BYTES, Shared};
 use crate::fatal::{Failed, Fatal, OnFatal};
 use crate::format::ALIGN;
 use crate::index::journal::Journal;
 use crate::index::{Extent, IndexError};
 use crate::record::RecordError;
+use crate::room::Allocator;
 use crate::rounds::Rounds;
 use crate::scan::Scan;
 use crate::segment::{DIRECTORY, Segment};

@@ -346,7 +346,7 @@ fn blocks_match(extent: &Extent, id: &FragmentId, closing: &ClosingPayload) -> b
 }
 
 impl Shared {
-    fn located(&self, id: &FragmentId) -> Result<Extent, ReadError> {
+    fn located(self: &Arc<Self>, id: &FragmentId) -> Result<Extent, ReadError> {
         let at = self.entry(id).map_err(ReadError::Index)?;
         at.and_then(|at| self.extent(&at))
             .ok_or(ReadError::NotFound(*id))
@@ -354,7 +354,7 @@ impl Shared {
 
     /// Marks a fragment as corrupt; one that was deleted or replaced meanwhile
     /// has only been overtaken.
-    fn corrupt(&self, id: FragmentId, extent: &Extent, what: String) -> ReadError {
+    fn corrupt(self: &Arc<Self>, id: FragmentId, extent: &Extent, what: String) -> ReadError {
         match self.mark_corrupt(&id, extent.place()) {
             Ok(true) => {
                 tracing::warn!(fragment = %id, what, "a fragment is corrupt");
@@ -366,7 +366,12 @@ impl Shared {
     }
 
     /// What the disk cannot read is as lost as what it reads wrongly.
-    fn unreadable(&self, id: FragmentId, extent: &Extent, source: io::Error) -> ReadError {
+    fn unreadable(
+        self: &Arc<Self>,
+        id: FragmentId,
+        extent: &Extent,
+        source: io::Error,
+    ) -> ReadError {
         match self.corrupt(id, extent, format!("unreadable: {source}")) {
             ReadError::Corrupt { .. } => ReadError::Io { id, source },
             other => other,

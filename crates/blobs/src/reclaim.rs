@@ -157,7 +157,7 @@ impl Shared {
     /// Moves a fragment from the index to the list of what is to be freed, and
     /// says whether there was one; `None` while compaction is moving it.
     fn begin_to_free(
-        &self,
+        self: &Arc<Self>,
         id: FragmentId,
         below: Option<Generation>,
     ) -> Result<Option<bool>, IndexError> {

@@ -26,6 +26,7 @@ use crate::segment::{DIRECTORY, Segment, is_full, is_unsupported, segment_name};
 mod resume;
 mod walk;
 
+pub(crate) use walk::rows_below;
 use walk::{Piece, Walk, walk};
 
 /// Where the walk over a segment begins.
@@ -147,15 +148,7 @@ impl Scan {
             self.index.freeing.insert(extent.place(), (id, extent));
             return Ok(());
         }
-        let location = Location {
-            segment: segment.number,
-            offset: piece.offset as u32,
-            max_bytes: piece.max_bytes as u32,
-            bytes: piece.bytes as u32,
-            checksum: piece.checksum,
-            corrupt: piece.corrupt,
-            generation: piece.fragment.generation,
-        };
+        let location = piece.location(segment);
         let old = self.current(&id)?;
         if old.is_some_and(|old| old.place() == location.place()) {
             return Ok(());

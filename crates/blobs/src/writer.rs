@@ -5,21 +5,23 @@
 //! A writer that is dropped on the way gives its extent up.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
 use holdfast_model::{FragmentHeader, FragmentId, ObjectKey, Timestamp};
 use holdfast_runtime::TasksExt;
 
-use crate::engine::{Allowance, Engine, Held, Shared};
+use crate::engine::Engine;
 use crate::fatal::Failed;
-use crate::format::{BLOCK_BYTES, ClosingPayload, STRIPE_BYTES, block_check, kind, padded_record};
-use crate::index::{Extent, IndexError, Location};
+use crate::format::{BLOCK_BYTES, ClosingPayload, STRIPE_BYTES, block_check};
+use crate::index::IndexError;
 use crate::reader::ReadError;
+use crate::room::Held;
 
-/// Unused room below this is not worth a system call.
-const GIVE_BACK_AT_LEAST: u64 = 64 << 10;
+mod begin;
+mod claim;
+
+use claim::{Claim, Claimed};
 
 /// Why a fragment was not written.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +99,10 @@ pub struct FragmentWriter {
     held: Held,
     header: FragmentHeader,
     progress: Progress,
+    /// Bytes that do not fill a stripe yet.
     pending: BytesMut,
+    /// The same as whole blocks of known checksums; one of the two is empty.
+    blocks: Vec<(Bytes, u32)>,
     /// A store has begun and not returned: cancelled, if seen from outside it.
     storing: bool,
 }
@@ -114,128 +119,16 @@ impl Progress {
     /// Adds whole blocks; only the last call may end in a shorter one.
     fn add(&mut self, id: &FragmentId, data: &[u8]) {
         for block in data.chunks(BLOCK_BYTES) {
-            let number = self.bytes / BLOCK_BYTES as u64;
-            let plain = crc32c::crc32c(block);
-            let check = block_check(plain, id, number);
-            self.table.extend_from_slice(&check.to_le_bytes());
-            self.checksum = crc32c::crc32c_combine(self.checksum, plain, block.len());
-            self.bytes += block.len() as u64;
+            self.add_block(id, block.len(), crc32c::crc32c(block));
         }
     }
-}
 
-/// The claim of a writer on the id that it finishes.
-struct Claim {
-    shared: Arc<Shared>,
-    id: FragmentId,
-}
-
-/// What came of claiming an id.
-enum Claimed {
-    Own(Claim),
-    /// The same fragment is there already.
-    Exists,
-    /// Compaction is moving it: to be asked again.
-    Moving,
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        self.shared.index().finishing.remove(&self.id);
-    }
-}
-
-impl Engine {
-    /// Begins a fragment of at most `max_bytes`.
-    ///
-    /// # Errors
-    /// [`WriteError::Full`] when there is no room above the reserve.
-    pub async fn begin(
-        &self,
-        header: FragmentHeader,
-        max_bytes: u64,
-    ) -> Result<FragmentWriter, WriteError> {
-        self.reclaim_in_background();
-        let held = match self.allocate(&header, max_bytes).await {
-            Err(WriteError::Full) => {
-                // What writers gave up may be room enough.
-                self.reclaim().await.map_err(|_| WriteError::Full)?;
-                self.allocate(&header, max_bytes).await?
-            }
-            other => other?,
-        };
-        Ok(FragmentWriter::new(held, header))
-    }
-
-    async fn allocate(&self, header: &FragmentHeader, max_bytes: u64) -> Result<Held, WriteError> {
-        let (shared, header) = (self.shared.clone(), header.clone());
-        let work = move || shared.allocate(&header, max_bytes, Allowance::Fragment);
-        let done = self.shared.tasks.blocking(work).await;
-        done.unwrap_or(Err(WriteError::Ending))
-    }
-
-    /// Writes a fragment that is in memory already: all of it, header to closing
-    /// record, in one hand-over, and then the sync that all share.
-    ///
-    /// # Errors
-    /// As [`Engine::begin`] and [`FragmentWriter::finish`].
-    pub async fn put_small(
-        &self,
-        header: FragmentHeader,
-        data: Bytes,
-        closing: Closing,
-    ) -> Result<Written, WriteError> {
-        if data.len() > STRIPE_BYTES {
-            let mut writer = self.begin(header, data.len() as u64).await?;
-            writer.write(data).await?;
-            return writer.finish(closing).await;
-        }
-        self.reclaim_in_background();
-        let (shared, again) = (self.shared.clone(), closing.clone());
-        let work = {
-            let (header, data) = (header.clone(), data.clone());
-            move || shared.write_small(header, &data, &again)
-        };
-        let done = self.shared.tasks.blocking(work).await;
-        let (writer, claimed, written) = match done.unwrap_or(Err(WriteError::Ending)) {
-            Err(WriteError::Full) => {
-                // The long way makes room first.
-                let mut writer = self.begin(header, data.len() as u64).await?;
-                writer.write(data).await?;
-                return writer.finish(closing).await;
-            }
-            other => other?,
-        };
-        match claimed {
-            Claimed::Own(claim) => writer.end(claim, written).await,
-            Claimed::Exists | Claimed::Moving => writer.finish(closing).await,
-        }
-    }
-}
-
-impl Shared {
-    /// Writes a small fragment up to its closing record, if its id is free.
-    /// Blocks.
-    fn write_small(
-        self: &Arc<Self>,
-        header: FragmentHeader,
-        data: &Bytes,
-        closing: &Closing,
-    ) -> Result<(FragmentWriter, Claimed, Written), WriteError> {
-        let held = self.allocate(&header, data.len() as u64, Allowance::Fragment)?;
-        let extent = held.extent.clone();
-        let mut writer = FragmentWriter::new(held, header);
-        writer.progress.add(&writer.held.id, data);
-        let file = &extent.segment.file;
-        let stored = file.write_all_at(data, extent.data_at());
-        stored.map_err(WriteError::from_io)?;
-        let written = writer.written(closing)?;
-        let payload = writer.closing_payload(closing);
-        let claimed = self.claim(&payload, &written)?;
-        if let Claimed::Own(_) = &claimed {
-            self.close(&extent, &payload)?;
-        }
-        Ok((writer, claimed, written))
+    fn add_block(&mut self, id: &FragmentId, len: usize, plain: u32) {
+        let number = self.bytes / BLOCK_BYTES as u64;
+        let check = block_check(plain, id, number);
+        self.table.extend_from_slice(&check.to_le_bytes());
+        self.checksum = crc32c::crc32c_combine(self.checksum, plain, len);
+        self.bytes += len as u64;
     }
 }
 
@@ -246,6 +139,7 @@ impl FragmentWriter {
             header,
             progress: Progress::default(),
             pending: BytesMut::new(),
+            blocks: Vec::new(),
             storing: false,
         }
     }
@@ -255,11 +149,8 @@ impl FragmentWriter {
     /// # Errors
     /// After one the writer is of no more use.
     pub async fn write(&mut self, data: Bytes) -> Result<(), WriteError> {
-        let max_bytes = self.held.extent.max_bytes;
-        let sum = self.progress.bytes + (self.pending.len() + data.len()) as u64;
-        if sum > max_bytes {
-            return Err(WriteError::TooLong { max_bytes });
-        }
+        self.check_length(data.len())?;
+        self.store_blocks().await?;
         let mut data = data;
         while self.pending.len() + data.len() >= STRIPE_BYTES {
             let stripe = if self.pending.is_empty() {
@@ -269,14 +160,51 @@ impl FragmentWriter {
                 self.pending.extend_from_slice(&missing);
                 self.pending.split().freeze()
             };
-            self.store(stripe).await?;
+            self.store(vec![(stripe, None)]).await?;
         }
         self.pending.extend_from_slice(&data);
         Ok(())
     }
 
-    /// Writes whole blocks, or the last ones.
-    async fn store(&mut self, data: Bytes) -> Result<(), WriteError> {
+    /// Adds bytes whose crc32c the caller has compared. That of a whole block
+    /// is kept and not computed anew: what changes in memory from here on is
+    /// noticed when it is read.
+    ///
+    /// # Errors
+    /// As for [`FragmentWriter::write`].
+    pub async fn write_verified(&mut self, data: Bytes, checksum: u32) -> Result<(), WriteError> {
+        if data.len() != BLOCK_BYTES || !self.pending.is_empty() {
+            return self.write(data).await;
+        }
+        self.check_length(data.len())?;
+        self.blocks.push((data, checksum));
+        if self.blocks.len() * BLOCK_BYTES >= STRIPE_BYTES {
+            self.store_blocks().await?;
+        }
+        Ok(())
+    }
+
+    /// Whether so many bytes more were announced.
+    fn check_length(&self, more: usize) -> Result<(), WriteError> {
+        let max_bytes = self.held.extent.max_bytes;
+        let waiting = self.pending.len() + self.blocks.len() * BLOCK_BYTES;
+        if self.progress.bytes + (waiting + more) as u64 > max_bytes {
+            return Err(WriteError::TooLong { max_bytes });
+        }
+        Ok(())
+    }
+
+    async fn store_blocks(&mut self) -> Result<(), WriteError> {
+        if self.blocks.is_empty() {
+            return Ok(());
+        }
+        let blocks = std::mem::take(&mut self.blocks).into_iter();
+        let pieces = blocks.map(|(data, checksum)| (data, Some(checksum)));
+        self.store(pieces.collect()).await
+    }
+
+    /// Writes whole blocks, or the last ones; with a checksum a single one.
+    async fn store(&mut self, pieces: Vec<(Bytes, Option<u32>)>) -> Result<(), WriteError> {
         if std::mem::replace(&mut self.storing, true) {
             return Err(WriteError::Interrupted);
         }
@@ -285,10 +213,15 @@ impl FragmentWriter {
         let mut progress = std::mem::take(&mut self.progress);
         let work = move || {
             fatal.check()?;
-            let at = extent.data_at() + progress.bytes;
-            progress.add(&id, &data);
-            let written = extent.segment.file.write_all_at(&data, at);
-            written.map_err(WriteError::from_io)?;
+            for (data, known) in pieces {
+                let at = extent.data_at() + progress.bytes;
+                match known {
+                    Some(checksum) => progress.add_block(&id, data.len(), checksum),
+                    None => progress.add(&id, &data),
+                }
+                let written = extent.segment.file.write_all_at(&data, at);
+                written.map_err(WriteError::from_io)?;
+            }
             Ok(progress)
         };
         let done = self.held.shared.tasks.blocking(work).await;
@@ -298,15 +231,16 @@ impl FragmentWriter {
     }
 
     /// Ends the fragment and returns when it is durable. An identical fragment
-    /// that is there already is success, once it has been verified; one that is known to be corrupt, or of
-    /// an older generation, is replaced.
+    /// that is there already is success, once it has been verified; one that is
+    /// known to be corrupt, or of an older generation, is replaced.
     ///
     /// # Errors
     /// After one, nothing is kept.
     pub async fn finish(mut self, closing: Closing) -> Result<Written, WriteError> {
+        self.store_blocks().await?;
         if !self.pending.is_empty() {
             let rest = self.pending.split().freeze();
-            self.store(rest).await?;
+            self.store(vec![(rest, None)]).await?;
         }
         if self.storing {
             return Err(WriteError::Interrupted);
@@ -408,83 +342,5 @@ impl FragmentWriter {
         let shared = self.held.shared.clone();
         shared.publish(&self.held.extent, &self.header, written);
         self.held.kept = true;
-    }
-}
-
-impl Shared {
-    /// Claims an id. Blocks.
-    fn claim(
-        self: &Arc<Self>,
-        payload: &ClosingPayload,
-        written: &Written,
-    ) -> Result<Claimed, WriteError> {
-        self.fatal.check()?;
-        let id = payload.fragment.id;
-        self.with_entry(&id, |index, old| {
-            if index.moving.contains(&id) {
-                return Ok(Claimed::Moving);
-            }
-            if index.finishing.contains_key(&id) {
-                return Err(WriteError::InProgress(id));
-            }
-            if let Some(old) = old.filter(|old| !old.corrupt) {
-                if (u64::from(old.bytes), old.checksum) != (written.bytes, written.checksum) {
-                    return Err(WriteError::Exists(id));
-                }
-                // One of an older generation may be cleaned up at any time, so it
-                // cannot stand for the newer.
-                if old.generation >= payload.fragment.generation {
-                    return Ok(Claimed::Exists);
-                }
-            }
-            index.finishing.insert(id, old);
-            Ok(Claimed::Own(Claim {
-                shared: self.clone(),
-                id,
-            }))
-        })?
-    }
-
-    /// Writes a closing record and gives back what the fragment did not use.
-    pub(crate) fn close(
-        &self,
-        extent: &Extent,
-        payload: &ClosingPayload,
-    ) -> Result<(), WriteError> {
-        // Its own number, later than that of any fragment of this name that was
-        // finished before: at the start the latest one counts.
-        let sequence = self.next_sequence();
-        let record = padded_record(kind::CLOSING, extent.segment.id, sequence, payload);
-        let (unused, len) = extent.unused(payload.bytes);
-        if len >= GIVE_BACK_AT_LEAST {
-            extent.segment.give_back(unused, len);
-        }
-        let at = extent.closing_at();
-        let done = extent.segment.file.write_all_at(&record, at);
-        done.map_err(WriteError::from_io)?;
-        self.disk.reached("write: closing record written");
-        Ok(())
-    }
-
-    /// Lists a durable fragment whose id is claimed; what it replaces goes.
-    fn publish(&self, extent: &Extent, header: &FragmentHeader, written: &Written) {
-        let location = Location {
-            segment: extent.segment.number,
-            offset: extent.offset as u32,
-            max_bytes: extent.max_bytes as u32,
-            bytes: written.bytes as u32,
-            checksum: written.checksum,
-            corrupt: false,
-            generation: header.generation,
-        };
-        let mut index = self.index();
-        index.held.remove(&extent.place());
-        let old = index.finishing.get(&header.id).copied().flatten();
-        index.set(header.id, old, Some(location));
-        if let Some(replaced) = old.and_then(|old| self.extent(&old)) {
-            index
-                .freeing
-                .insert(replaced.place(), (header.id, replaced));
-        }
     }
 }

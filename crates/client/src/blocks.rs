@@ -59,10 +59,17 @@ impl From<BlockError> for TransportError {
 /// One block of 1 to [`BLOCK_BYTES`] bytes, as it travels, in two pieces that
 /// share the bytes: the header, then those.
 pub fn encode_block(block: Bytes) -> [Bytes; 2] {
+    let checksum = crc32c::crc32c(&block);
+    encode_known_block(block, checksum)
+}
+
+/// The same for a block whose crc32c is known, which is not computed anew:
+/// bytes that change in memory meanwhile are noticed at the other end.
+pub fn encode_known_block(block: Bytes, checksum: u32) -> [Bytes; 2] {
     debug_assert!(!block.is_empty() && block.len() <= BLOCK_BYTES);
     let mut header = BytesMut::with_capacity(BLOCK_HEADER_BYTES);
     header.put_u32(block.len() as u32);
-    header.put_u32(crc32c::crc32c(&block));
+    header.put_u32(checksum);
     [header.freeze(), block]
 }
 
@@ -101,6 +108,14 @@ impl BlockDecoder {
     /// # Errors
     /// When the body is none. It stays so: the decoder must not be used again.
     pub fn next_block(&mut self) -> Result<Option<Bytes>, BlockError> {
+        Ok(self.next_known_block()?.map(|(block, _)| block))
+    }
+
+    /// The same with the block's crc32c, which has been compared.
+    ///
+    /// # Errors
+    /// As for [`BlockDecoder::next_block`].
+    pub fn next_known_block(&mut self) -> Result<Option<(Bytes, u32)>, BlockError> {
         while self.buffer.len() >= BLOCK_HEADER_BYTES {
             if self.buffer.starts_with(&WAIT) {
                 self.buffer.advance(BLOCK_HEADER_BYTES);
@@ -129,7 +144,7 @@ impl BlockDecoder {
             }
             self.blocks += 1;
             self.last_seen = bytes < BLOCK_BYTES;
-            return Ok(Some(block));
+            return Ok(Some((block, expected)));
         }
         Ok(None)
     }

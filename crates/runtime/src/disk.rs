@@ -63,6 +63,13 @@ pub trait File: Send + Sync {
     /// Fills `buffer` from `offset`; `UnexpectedEof` past the end.
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
 
+    /// Reads `len` bytes at `offset`; `UnexpectedEof` past the end.
+    fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
+        let mut buffer = BytesMut::zeroed(len);
+        self.read_exact_at(&mut buffer, offset)?;
+        Ok(buffer.freeze())
+    }
+
     /// Writes all of `data` at `offset`, not durably.
     fn write_all_at(&self, data: &[u8], offset: u64) -> io::Result<()>;
 
@@ -79,15 +86,6 @@ pub trait File: Send + Sync {
     /// Makes all that was written durable (`fdatasync`). After an error nothing
     /// on this disk can be trusted: end the process, never try again.
     fn sync(&self) -> io::Result<()>;
-}
-
-impl dyn File + '_ {
-    /// Reads `len` bytes at `offset`.
-    pub fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
-        let mut buffer = BytesMut::zeroed(len);
-        self.read_exact_at(&mut buffer, offset)?;
-        Ok(buffer.freeze())
-    }
 }
 
 /// Writes a small file so that it is there whole or, after a crash, as before:

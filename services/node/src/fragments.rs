@@ -8,7 +8,7 @@ use holdfast_blobs::{
     Closing, Compactor, DeleteError, Engine, FragmentState, IndexError, ReadError, WriteError,
     Written,
 };
-use holdfast_client::blocks::{BlockDecoder, encode_block};
+use holdfast_client::blocks::{BlockDecoder, encode_known_block};
 use holdfast_controller::{CompactDisk, CompactionStep};
 use holdfast_metadata::protocol::{
     BLOCK_BYTES, Deleted, Download, DownloadRequest, FileEntry, Files, FilesRequest, FragmentIds,
@@ -69,7 +69,7 @@ impl Fragments {
         let closing = Closing {
             key: request.key,
             expires: request.expires,
-            // Each block came with its checksum, and the engine takes its own.
+            // Each block came with its own, which the engine keeps.
             checksum: None,
         };
         let pieces = Pieces::new(body);
@@ -96,7 +96,7 @@ impl Fragments {
         closing: Closing,
     ) -> Result<Written, NodeError> {
         let mut data = BytesMut::new();
-        while let Some(block) = pieces.next_block().await? {
+        while let Some((block, _)) = pieces.next_block().await? {
             data.extend_from_slice(&block);
             if data.len() as u64 > max_bytes {
                 return Err(write_error(WriteError::TooLong { max_bytes }));
@@ -122,8 +122,9 @@ impl Fragments {
                 return Err(write_error(error));
             }
         };
-        while let Some(block) = pieces.next_block().await? {
-            writer.write(block).await.map_err(write_error)?;
+        while let Some((block, checksum)) = pieces.next_block().await? {
+            let written = writer.write_verified(block, checksum);
+            written.await.map_err(write_error)?;
         }
         writer.finish(closing).await.map_err(write_error)
     }
@@ -148,7 +149,8 @@ impl Fragments {
             .map_ok(|block| {
                 metrics::counter!("holdfast_node_bytes_total", "direction" => "out")
                     .increment(block.data.len() as u64);
-                stream::iter(encode_block(block.data).map(Ok::<Bytes, TransportError>))
+                let pieces = encode_known_block(block.data, block.checksum);
+                stream::iter(pieces.map(Ok::<Bytes, TransportError>))
             })
             .map_err(|error| {
                 tracing::warn!(%error, "a fragment could not be read to its end");
@@ -226,9 +228,10 @@ impl Pieces {
         }
     }
 
-    async fn next_block(&mut self) -> Result<Option<Bytes>, NodeError> {
+    /// With its crc32c.
+    async fn next_block(&mut self) -> Result<Option<(Bytes, u32)>, NodeError> {
         loop {
-            let next = self.decoder.next_block();
+            let next = self.decoder.next_known_block();
             if let Some(block) = next.map_err(|_| NodeError::Damaged)? {
                 return Ok(Some(block));
             }

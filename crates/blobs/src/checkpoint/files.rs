@@ -9,8 +9,9 @@ use std::sync::Arc;
 use holdfast_runtime::{Disk, File};
 
 use crate::index::base::Base;
+use crate::index::delta::Delta;
 use crate::index::journal::{ExtentPayload, Journal, Told, read_journal};
-use crate::index::{Delta, IndexError, Place, Totals};
+use crate::index::{IndexError, Place, Totals};
 use crate::segment::DIRECTORY;
 
 const PREFIX: &str = "index-";
@@ -77,16 +78,16 @@ impl IndexFiles {
         let mut totals = Totals::default();
         let file: Arc<dyn File> = disk.open(&base_name(number))?;
         let base = Base::load(file, number, |id, at| {
-            if !delta.contains_key(&id) {
+            if delta.get(&id).is_none() {
                 totals.add(&id, &at);
             }
         })?;
         if told.line.is_none() || !journal.is_of(base.id) {
             return Err(bad("its journal is another's, or says nothing"));
         }
-        for (id, at) in &delta {
+        for (id, at) in delta.iter() {
             if let Some(at) = at {
-                totals.add(id, at);
+                totals.add(&id, &at);
             }
         }
         Ok(Some(Saved {

@@ -3,6 +3,7 @@
 //! third of a byte; finding one reads its block, and every block is verified
 //! whenever it is read.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
@@ -34,6 +35,9 @@ struct EndPayload {
     #[n(1)]
     entries: u64,
 }
+
+/// Rows that were found elsewhere in place of bad blocks, by their numbers.
+pub(crate) type Recovered = BTreeMap<u64, Vec<(FragmentId, Location)>>;
 
 /// An open base.
 pub(crate) struct Base {
@@ -126,7 +130,7 @@ impl Base {
     }
 
     /// Which block would hold a name.
-    fn block_of(&self, id: &FragmentId) -> Option<u64> {
+    pub(crate) fn block_of(&self, id: &FragmentId) -> Option<u64> {
         let after = self.first.partition_point(|first| first <= id);
         after.checked_sub(1).map(|block| block as u64)
     }
@@ -136,20 +140,40 @@ impl Base {
         let Some(number) = self.block_of(id) else {
             return Ok(None);
         };
-        let mut block = [0; BLOCK];
-        self.file.read_exact_at(&mut block, number * ALIGN)?;
+        let block = self.read_block(number)?;
         let mut rows = self.rows(number, &block)?;
         Ok(rows.find(|(found, _)| found == id).map(|(_, at)| at))
     }
 
-    /// All fragments after a name, in order. Each step may block.
-    pub(crate) fn after(self: &Arc<Self>, after: Option<FragmentId>) -> BaseRows {
+    fn read_block(&self, number: u64) -> io::Result<[u8; BLOCK]> {
+        let mut block = [0; BLOCK];
+        self.file.read_exact_at(&mut block, number * ALIGN)?;
+        Ok(block)
+    }
+
+    /// Blocks that cannot be read, or are not what was written. Blocks.
+    pub(crate) fn bad_blocks(&self) -> Vec<u64> {
+        let bad = |number: &u64| match self.read_block(*number) {
+            Ok(block) => self.rows(*number, &block).is_err(),
+            Err(_) => true,
+        };
+        (0..self.first.len() as u64).filter(bad).collect()
+    }
+
+    /// All fragments after a name, in order, with other rows in place of bad
+    /// blocks. Each step may block.
+    pub(crate) fn after(
+        self: &Arc<Self>,
+        after: Option<FragmentId>,
+        recovered: Arc<Recovered>,
+    ) -> BaseRows {
         let next = after.and_then(|id| self.block_of(&id)).unwrap_or(0);
         BaseRows {
             base: self.clone(),
             after,
             next,
             rows: Vec::new().into_iter(),
+            recovered,
         }
     }
 }
@@ -160,16 +184,38 @@ pub(crate) struct BaseRows {
     after: Option<FragmentId>,
     next: u64,
     rows: std::vec::IntoIter<(FragmentId, Location)>,
+    recovered: Arc<Recovered>,
 }
 
 impl BaseRows {
     fn fill(&mut self) -> Result<(), IndexError> {
-        let count = BLOCKS_AT_ONCE.min(self.base.first.len() as u64 - self.next);
-        let at = self.next * ALIGN;
-        let bytes = self.base.file.read_at(at, count as usize * BLOCK)?;
+        let base = &self.base;
+        let count = BLOCKS_AT_ONCE.min(base.first.len() as u64 - self.next);
+        let numbers = self.next..self.next + count;
         let mut rows = Vec::with_capacity(count as usize * ROWS);
-        for (number, block) in (self.next..).zip(bytes.chunks(BLOCK)) {
-            rows.extend(self.base.rows(number, block)?);
+        let mut take = |number: u64, block: Result<&[u8], IndexError>| {
+            match (
+                block.and_then(|block| base.rows(number, block)),
+                self.recovered.get(&number),
+            ) {
+                (Ok(found), _) => rows.extend(found),
+                (Err(_), Some(found)) => rows.extend(found),
+                (Err(error), None) => return Err(error),
+            }
+            Ok(())
+        };
+        if let Ok(bytes) = base.file.read_at(self.next * ALIGN, count as usize * BLOCK) {
+            for (number, block) in numbers.zip(bytes.chunks(BLOCK)) {
+                take(number, Ok(block))?;
+            }
+        } else {
+            // At least one of them; the others are still there.
+            for number in numbers {
+                match base.read_block(number) {
+                    Ok(block) => take(number, Ok(&block))?,
+                    Err(error) => take(number, Err(error.into()))?,
+                }
+            }
         }
         self.next += count;
         rows.retain(|(id, _)| self.after.is_none_or(|after| *id > after));

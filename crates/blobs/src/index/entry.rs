@@ -7,6 +7,8 @@ use crate::index::Location;
 
 /// Bytes of a row.
 pub(crate) const ENTRY_BYTES: usize = 52;
+/// Bytes of the name that it begins with.
+pub(crate) const NAME_BYTES: usize = 23;
 
 /// What a row says of its fragment.
 mod state {
@@ -16,12 +18,23 @@ mod state {
     pub(super) const GONE: u8 = 2;
 }
 
+/// The name alone.
+pub(crate) fn encode_name(id: &FragmentId) -> [u8; NAME_BYTES] {
+    let mut name = [0; NAME_BYTES];
+    let parts = id.group.0.to_be_bytes().into_iter();
+    let parts = parts
+        .chain(*id.upload.as_bytes())
+        .chain(id.chunk.to_be_bytes())
+        .chain([id.index]);
+    for (to, from) in name.iter_mut().zip(parts) {
+        *to = from;
+    }
+    name
+}
+
 /// Appends a row.
 pub(crate) fn encode_entry(id: &FragmentId, at: Option<&Location>, to: &mut Vec<u8>) {
-    to.extend_from_slice(&id.group.0.to_be_bytes());
-    to.extend_from_slice(id.upload.as_bytes());
-    to.extend_from_slice(&id.chunk.to_be_bytes());
-    to.push(id.index);
+    to.extend_from_slice(&encode_name(id));
     let gone = Location::default();
     let (state, at) = match at {
         Some(at) if at.corrupt => (state::CORRUPT, at),

@@ -16,7 +16,7 @@ use holdfast_model::FragmentId;
 use holdfast_runtime::File;
 use minicbor::{Decode, Encode};
 
-use super::entry::{ENTRY_BYTES, decode_entry, encode_entry};
+use super::entry::{ENTRY_BYTES, decode_entry};
 use super::{IndexError, Location};
 use crate::format::kind;
 use crate::record::{MAX_PAYLOAD_BYTES, decode_record, encode_record};
@@ -142,12 +142,8 @@ impl Journal {
         self.end
     }
 
-    /// Writes changes and the line after them. Not synced yet.
-    pub(crate) fn write_changes(&mut self, changes: &[Change], line: Line) -> io::Result<()> {
-        let mut rows = Vec::with_capacity(changes.len() * ENTRY_BYTES);
-        for (id, at) in changes {
-            encode_entry(id, at.as_ref(), &mut rows);
-        }
+    /// Writes rows that have changed and the line after them. Not synced yet.
+    pub(crate) fn write_changes(&mut self, rows: Vec<u8>, line: Line) -> io::Result<()> {
         self.write(kind::INDEX_CHANGES, &ChangesPayload { line, rows })
     }
 

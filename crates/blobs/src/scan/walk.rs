@@ -3,9 +3,10 @@
 
 use std::io;
 
-use holdfast_model::FragmentHeader;
+use holdfast_model::{FragmentHeader, FragmentId};
 
 use crate::format::{ALIGN, closing_at, closing_bytes, extent_bytes};
+use crate::index::Location;
 use crate::segment::{Found, Segment, read_padded};
 
 /// Bytes read at once while looking for a record.
@@ -50,27 +51,58 @@ pub(super) fn walk(segment: &Segment, last: bool, from: u64, durable_end: u64) -
         durable_end,
         ..Walk::default()
     };
-    let mut at = from;
-    while at < segment.bytes {
-        at = match walk.look(segment, at) {
-            Some((sequence, Found::Header(header))) => {
-                walk.note(sequence, header.durable_end);
-                let piece = walk.piece(segment, at, header.max_bytes, header.fragment);
-                walk.pieces.push(piece);
-                at + extent_bytes(header.max_bytes)
-            }
-            Some((sequence, Found::Free(free))) => {
-                walk.note(sequence, 0);
-                at + free.bytes
-            }
-            Some((_, Found::Closing(_))) | None => walk.skip(segment, at),
-        };
-    }
+    walk.go(segment, from, segment.bytes);
     walk.judge(segment, last);
     walk
 }
 
+/// The finished fragments of a segment that is in use, in extents below `end`.
+/// What is bad is passed over, and nothing is judged.
+pub(crate) fn rows_below(segment: &Segment, end: u64) -> Vec<(FragmentId, Location)> {
+    let mut walk = Walk::default();
+    walk.go(segment, ALIGN, end);
+    let finished = walk.pieces.iter().filter(|piece| piece.finished);
+    let row = |piece: &Piece| (piece.fragment.id, piece.location(segment));
+    finished
+        .filter(|piece| piece.offset < end)
+        .map(row)
+        .collect()
+}
+
+impl Piece {
+    pub(super) fn location(&self, segment: &Segment) -> Location {
+        Location {
+            segment: segment.number,
+            offset: self.offset as u32,
+            max_bytes: self.max_bytes as u32,
+            bytes: self.bytes as u32,
+            checksum: self.checksum,
+            corrupt: self.corrupt,
+            generation: self.fragment.generation,
+        }
+    }
+}
+
 impl Walk {
+    fn go(&mut self, segment: &Segment, from: u64, end: u64) {
+        let mut at = from;
+        while at < end {
+            at = match self.look(segment, at) {
+                Some((sequence, Found::Header(header))) => {
+                    self.note(sequence, header.durable_end);
+                    let piece = self.piece(segment, at, header.max_bytes, header.fragment);
+                    self.pieces.push(piece);
+                    at + extent_bytes(header.max_bytes)
+                }
+                Some((sequence, Found::Free(free))) => {
+                    self.note(sequence, 0);
+                    at + free.bytes
+                }
+                Some((_, Found::Closing(_))) | None => self.skip(segment, at),
+            };
+        }
+    }
+
     pub(super) fn max_sequence(&self) -> u64 {
         self.max_sequence
     }

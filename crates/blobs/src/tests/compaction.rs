@@ -78,7 +78,7 @@ impl File for SpoilingFile {
 }
 
 /// One fragment left in each of some segments: number 0, 6, 12 and so on.
-async fn sparse(disk: Arc<dyn Disk>) -> Engine {
+pub(super) async fn sparse(disk: Arc<dyn Disk>) -> Engine {
     let (engine, _) = try_open(disk, 1, SETTINGS).await.unwrap();
     for number in 0..36 {
         put(&engine, number, LEN).await.unwrap();

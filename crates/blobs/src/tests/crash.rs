@@ -33,7 +33,7 @@ fn len_of(number: u64) -> usize {
 }
 
 /// Runs `future` for some polls and drops it: `None` when it was not done.
-async fn cancelled<F: Future>(future: F, polls: u64) -> Option<F::Output> {
+pub(super) async fn cancelled<F: Future>(future: F, polls: u64) -> Option<F::Output> {
     let mut future = Box::pin(future);
     for _ in 0..polls {
         if let Some(output) = future.as_mut().now_or_never() {

@@ -314,3 +314,55 @@ async fn a_delete_of_older_generations_leaves_what_was_written_since() {
     engine.delete_below(id(1), Some(next)).await.unwrap();
     assert_eq!(found(&engine, 1).await, None);
 }
+
+#[tokio::test]
+async fn blocks_of_known_checksums_and_plain_pieces_make_the_same_fragment() {
+    const BLOCK: usize = crate::BLOCK_BYTES;
+    let disk = disk();
+    let engine = open(&disk).await;
+    // Lengths of pieces, and which of them come with their checksum.
+    let ways: [&[(usize, bool)]; 6] = [
+        &[(BLOCK, true); 9],
+        &[(BLOCK, true), (BLOCK, true), (BLOCK, true), (100, true)],
+        &[(BLOCK, true), (BLOCK, false), (BLOCK, true), (BLOCK, true)],
+        &[(100, false), (BLOCK, true), (BLOCK, true)],
+        &[(BLOCK, true), (300_000, false), (BLOCK, true), (5, true)],
+        &[(100, true)],
+    ];
+    for (number, way) in (0..).zip(ways) {
+        let len = way.iter().map(|(len, _)| len).sum();
+        let mut rest = data(number, len);
+        let mut writer = engine.begin(header(id(number)), len as u64).await.unwrap();
+        for (len, known) in way {
+            let piece = rest.split_to(*len);
+            let written = if *known {
+                let checksum = crc32c::crc32c(&piece);
+                writer.write_verified(piece, checksum).await
+            } else {
+                writer.write(piece).await
+            };
+            written.unwrap();
+        }
+        let whole = data(number, len);
+        let closing = Closing {
+            checksum: Some(crc32c::crc32c(&whole)),
+            ..Closing::default()
+        };
+        writer.finish(closing).await.unwrap();
+        assert_eq!(get_all(&engine, number).await.unwrap(), whole);
+        engine.verify(id(number)).await.unwrap();
+    }
+    let mut writer = engine.begin(header(id(49)), 100).await.unwrap();
+    let long = writer.write_verified(data(49, BLOCK), 0).await;
+    assert!(matches!(long, Err(WriteError::TooLong { .. })));
+    // Bytes that changed in memory after their checksum was compared.
+    let mut writer = engine.begin(header(id(50)), BLOCK as u64).await.unwrap();
+    let checksum = crc32c::crc32c(&data(50, BLOCK));
+    writer
+        .write_verified(data(51, BLOCK), checksum)
+        .await
+        .unwrap();
+    writer.finish(Closing::default()).await.unwrap();
+    let read = get_all(&engine, 50).await;
+    assert!(matches!(read, Err(ReadError::Corrupt { .. })));
+}

@@ -5,7 +5,7 @@ use holdfast_runtime::Disk;
 use holdfast_runtime::memory_disk::MemoryDisk;
 
 use super::world::*;
-use crate::{Engine, FragmentState, IndexError, ReadError};
+use crate::{Engine, FragmentState};
 
 const BASE: &str = "blobs/index-00000001";
 const JOURNAL: &str = "blobs/index-00000001.journal";
@@ -83,30 +83,6 @@ async fn a_damaged_index_is_no_index_and_deletes_stay_deleted() {
         assert!(!engine.report().resumed);
         all_there(&engine).await;
     }
-}
-
-#[tokio::test]
-async fn a_base_that_rots_under_a_running_engine_is_an_error_and_never_absence() {
-    let (disk, engine) = saved().await;
-    disk.flip_bit(BASE, 200 * 8).unwrap();
-    let (mut bad, mut good) = (0, 0);
-    for number in 10..COUNT {
-        match engine.find(&id(number)).await {
-            Ok(Some(_)) => good += 1,
-            Err(IndexError::Damaged { .. }) => bad += 1,
-            other => panic!("{number}: {other:?}"),
-        }
-    }
-    assert!(bad > 50 && good > 50, "{bad} bad, {good} good");
-    assert!(engine.list(None, 1000).await.is_err());
-    let read = engine.verify(id(COUNT + 1)).await;
-    assert!(read.is_ok(), "what is newer is in memory");
-    let failing = engine.read(id(10), 0..1).await.map(drop);
-    assert!(!matches!(failing, Err(ReadError::NotFound(_))));
-    drop(engine);
-    let engine = open(&disk).await;
-    assert!(!engine.report().resumed, "it was given up");
-    all_there(&engine).await;
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use holdfast_runtime::Disk;
 use holdfast_runtime::memory_disk::MemoryDisk;
 
 use super::world::*;
+use crate::checkpoint::files::base_name;
 use crate::store::FragmentStore;
 use crate::{Closing, Compactor, Engine, FragmentState, WriteError};
 
@@ -35,6 +36,7 @@ const POINTS: &[&str] = &[
     "delete: no longer listed",
     "line: written",
     "line: synced",
+    "heal: frozen",
     "checkpoint: written",
     "checkpoint: synced",
     "checkpoint: journal begun",
@@ -188,6 +190,28 @@ impl Run {
         }
     }
 
+    /// Flips a bit of the index, and asks until it is healed.
+    async fn rot_index(&mut self, engine: &Engine) {
+        let base = engine.shared.index().base.clone();
+        let Some(name) = base.map(|base| base_name(base.number)) else {
+            return;
+        };
+        // One that was given up has no name any more.
+        let Ok(len) = self.disk.open(&name).and_then(|file| file.len()) else {
+            return;
+        };
+        let bit = self.random.below((len - 4096).max(1) * 8);
+        self.disk.flip_bit(&name, bit).unwrap();
+        for _ in 0..400 {
+            if engine.list(None, usize::MAX).await.is_ok() || self.disk.is_cut() {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+        // Without room for a new base: as it was.
+        self.disk.flip_bit(&name, bit).unwrap();
+    }
+
     /// Compaction while something else goes on.
     async fn compact(&mut self, engine: &Engine, compactor: &mut Compactor, number: u64) {
         // A new one has not given up on any segment.
@@ -220,7 +244,7 @@ impl Run {
 
     async fn step(&mut self, engine: &Engine, compactor: &mut Compactor) {
         let number = self.random.below(NAMES);
-        match self.random.below(24) {
+        match self.random.below(25) {
             0..9 => self.write(engine, number).await,
             9 => drop(engine.begin(self.header(number), 50_000).await),
             10..16 => self.remove(engine, number).await,
@@ -229,6 +253,7 @@ impl Run {
             18 => self.full(engine, number).await,
             19 => drop(engine.checkpoint().await),
             20 => drop(engine.save().await),
+            21 => self.rot_index(engine).await,
             _ => self.compact(engine, compactor, number).await,
         }
     }
@@ -370,7 +395,18 @@ impl Run {
             match what {
                 Some("line") => drop(engine.save().await),
                 Some("checkpoint") => drop(engine.checkpoint().await),
-                Some("compact") => self.compact(engine, compactor, number).await,
+                Some("heal") => {
+                    let _ = engine.checkpoint().await;
+                    self.rot_index(engine).await;
+                }
+                Some("compact") => {
+                    // Or no segment may be sparse.
+                    for _ in 0..NAMES / 4 {
+                        let number = self.random.below(NAMES);
+                        self.remove(engine, number).await;
+                    }
+                    self.compact(engine, compactor, number).await;
+                }
                 _ => self.step(engine, compactor).await,
             }
             if self.disk.is_cut() {

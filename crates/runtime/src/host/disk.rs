@@ -6,7 +6,10 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
+use rustix::buffer::spare_capacity;
 use rustix::fs::{FallocateFlags, FlockOperation};
+use rustix::io::Errno;
 
 use crate::disk::{Disk, File, Space};
 
@@ -134,6 +137,25 @@ impl File for HostFile {
         self.file.read_exact_at(buffer, offset)
     }
 
+    fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
+        if len == 0 {
+            return Ok(Bytes::new());
+        }
+        // Into memory that nobody has cleared first.
+        let mut bytes = Vec::with_capacity(len);
+        while bytes.len() < len {
+            let at = offset + bytes.len() as u64;
+            match rustix::io::pread(&self.file, spare_capacity(&mut bytes), at) {
+                Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        // The allocator may have given more than was asked for.
+        bytes.truncate(len);
+        Ok(bytes.into())
+    }
+
     fn write_all_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
         self.file.write_all_at(data, offset)
     }
@@ -176,6 +198,19 @@ mod tests {
         );
         drop(first);
         Directory::open(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn bytes_are_read_where_they_are_and_not_past_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Directory::open(dir.path()).unwrap();
+        let file = disk.create("file").unwrap();
+        file.write_all_at(&[7; 100], 50).unwrap();
+        assert_eq!(file.read_at(0, 150).unwrap().len(), 150);
+        assert_eq!(file.read_at(49, 3).unwrap().as_ref(), [0, 7, 7]);
+        assert!(file.read_at(150, 0).unwrap().is_empty());
+        let past = file.read_at(149, 2).unwrap_err();
+        assert_eq!(past.kind(), io::ErrorKind::UnexpectedEof);
     }
 
     #[test]
