@@ -281,7 +281,8 @@ impl Shared {
         let name = new_name(number);
         let id = self.entropy.number().max(1);
         let write = || -> Result<Base, CheckpointError> {
-            let mut writer = BaseWriter::create(self.disk.as_ref(), &name, id, number)?;
+            let most = rows.len_at_most();
+            let mut writer = BaseWriter::create(self.disk.as_ref(), &name, id, number, most)?;
             for row in rows.rows(None) {
                 let (id, at) = row?;
                 each(&id, &at);
@@ -347,12 +348,19 @@ impl Shared {
         let (rows, line) = {
             let allocator = self.allocator();
             let mut index = self.index();
-            let rows = index.delta.to_bytes();
+            let rows: Vec<Vec<u8>> = index.delta.to_bytes(LINE_EVERY).collect();
             index.unsaved.clear();
             index.journaled = true;
             (rows, self.line(allocator.next_segment, &index))
         };
-        journal.write_changes(rows, line)?;
+        // All of it is durable before the base has its name, so only the last
+        // record need say where everything stands.
+        let mut pieces = rows.into_iter();
+        let last = pieces.next_back().unwrap_or_default();
+        for piece in pieces {
+            journal.write_changes(piece, Line::default())?;
+        }
+        journal.write_changes(last, line)?;
         Ok(journal)
     }
 

@@ -21,10 +21,12 @@ const BLOCK: usize = ALIGN as usize;
 const BLOCK_HEAD: usize = 32;
 const ROWS: usize = (BLOCK - BLOCK_HEAD) / ENTRY_BYTES;
 const MAGIC: [u8; 4] = *b"HFI!";
-/// Blocks read at once when many follow each other.
-const BLOCKS_AT_ONCE: u64 = 64;
+/// Blocks read at once when many follow each other. This and what is written at
+/// once stay below 128 KiB: larger pieces, made in any thread, would teach the
+/// C library to keep such pieces in each of its heaps.
+const BLOCKS_AT_ONCE: u64 = 16;
 /// Written at once.
-const WRITE_BYTES: usize = 1 << 20;
+const WRITE_BYTES: usize = 64 << 10;
 
 /// The last block of a base.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
@@ -257,15 +259,22 @@ pub(crate) struct BaseWriter {
 }
 
 impl BaseWriter {
-    pub(crate) fn create(disk: &dyn Disk, name: &str, id: u64, number: u64) -> io::Result<Self> {
+    /// For at most `entries` rows.
+    pub(crate) fn create(
+        disk: &dyn Disk,
+        name: &str,
+        id: u64,
+        number: u64,
+        entries: u64,
+    ) -> io::Result<Self> {
         Ok(Self {
             file: disk.create(name)?,
             id,
             number,
-            first: Vec::new(),
+            first: Vec::with_capacity(entries.div_ceil(ROWS as u64) as usize),
             entries: 0,
             rows: Vec::with_capacity(BLOCK),
-            buffer: Vec::with_capacity(WRITE_BYTES),
+            buffer: Vec::with_capacity(WRITE_BYTES + BLOCK),
             written: 0,
         })
     }

@@ -191,13 +191,13 @@ impl Delta {
         self.after(None)
     }
 
-    /// All rows, as the files have them.
-    pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        let mut rows = Vec::with_capacity(self.len * ENTRY_BYTES);
-        for chunk in &self.chunks {
-            rows.extend_from_slice(&chunk.0);
-        }
-        rows
+    /// All rows, as the files have them, in pieces of at most so many.
+    pub(crate) fn to_bytes(&self, rows: usize) -> impl Iterator<Item = Vec<u8>> {
+        let chunks = self.chunks.chunks((rows / CHUNK_ROWS).max(1));
+        chunks.map(|chunks| {
+            let parts: Vec<&[u8]> = chunks.iter().map(|chunk| chunk.0.as_slice()).collect();
+            parts.concat()
+        })
     }
 }
 
@@ -265,7 +265,7 @@ mod tests {
             assert!(map.len() > 4 * CHUNK_ROWS);
             let all: Vec<Change> = map.iter().map(|(id, at)| (*id, *at)).collect();
             assert_eq!(delta.iter().collect::<Vec<_>>(), all);
-            let bytes = delta.to_bytes();
+            let bytes: Vec<u8> = delta.to_bytes(1000).flatten().collect();
             let rows = bytes.chunks_exact(ENTRY_BYTES).filter_map(decode_entry);
             assert_eq!(rows.collect::<Vec<_>>(), all);
             for _ in 0..500 {

@@ -23,6 +23,8 @@ use crate::record::{MAX_PAYLOAD_BYTES, decode_record, encode_record};
 
 /// What records are aligned to: the sector, which alone is written whole.
 const SECTOR: usize = 512;
+/// About what an extent takes in a record.
+const EXTENT_BYTES: usize = 64;
 
 /// An extent by its place, how long it is, and whose.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
@@ -144,16 +146,20 @@ impl Journal {
 
     /// Writes rows that have changed and the line after them. Not synced yet.
     pub(crate) fn write_changes(&mut self, rows: Vec<u8>, line: Line) -> io::Result<()> {
-        self.write(kind::INDEX_CHANGES, &ChangesPayload { line, rows })
+        let extents = line.held.len() + line.freeing.len();
+        let bytes = rows.len() + (extents + 1) * EXTENT_BYTES;
+        self.write(kind::INDEX_CHANGES, &ChangesPayload { line, rows }, bytes)
     }
 
     /// Writes that extents are about to be freed. Not synced yet.
     pub(crate) fn write_frees(&mut self, extents: Vec<ExtentPayload>) -> io::Result<()> {
-        self.write(kind::INDEX_FREES, &FreesPayload { extents })
+        let bytes = (extents.len() + 1) * EXTENT_BYTES;
+        self.write(kind::INDEX_FREES, &FreesPayload { extents }, bytes)
     }
 
-    fn write(&mut self, kind: u16, payload: &impl Encode<()>) -> io::Result<()> {
-        let mut encoded = Vec::new();
+    /// `bytes` is about what the payload takes.
+    fn write(&mut self, kind: u16, payload: &impl Encode<()>, bytes: usize) -> io::Result<()> {
+        let mut encoded = Vec::with_capacity(bytes);
         if let Err(error) = minicbor::encode(payload, &mut encoded) {
             unreachable!("a Vec takes whatever these types encode to: {error}");
         }

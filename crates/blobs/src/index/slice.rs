@@ -57,6 +57,13 @@ impl IndexSlice {
         (slice, to)
     }
 
+    /// How many rows there are at most.
+    pub(crate) fn len_at_most(&self) -> u64 {
+        let frozen = self.frozen.as_ref().map_or(0, |frozen| frozen.len());
+        let base = self.base.as_ref().map_or(0, |base| base.entries);
+        base + (frozen + self.delta.len()) as u64
+    }
+
     /// The base that was current.
     pub(crate) fn base(&self) -> Option<Arc<Base>> {
         self.base.clone()
