@@ -211,3 +211,24 @@ async fn blocks_and_files_of_the_index_that_are_not_its_own_are_told() {
         all_but_five(&disk, &name).await;
     }
 }
+
+#[tokio::test]
+async fn a_closing_record_of_another_place_is_told_also_where_there_is_no_data() {
+    let disk = disk();
+    let engine = open(&disk).await;
+    for number in 0..3 {
+        put(&engine, number, 0).await.unwrap();
+    }
+    let closing = |number: u64| 4096 + number * extent_bytes(0) + closing_at(0);
+    copy(&disk, closing(0), closing(1), 4096);
+    // Its key and its header would be those of another.
+    let read = engine.read(id(1), 0..1).await.map(|(meta, _)| meta);
+    assert!(matches!(read, Err(ReadError::Corrupt { .. })), "{read:?}");
+    drop(engine);
+    let engine = open(&disk).await;
+    let state = found(&engine, 1).await.map(|entry| entry.state);
+    assert_eq!(state, Some(FragmentState::Corrupt));
+    for number in [0, 2] {
+        engine.verify(id(number)).await.unwrap();
+    }
+}

@@ -13,11 +13,16 @@ use rustix::io::Errno;
 
 use crate::disk::{Disk, File, Space};
 
+mod buffers;
+
+use buffers::Buffers;
+
 /// A directory of the machine's file system, with an exclusive lock on it for
 /// as long as this value lives.
 #[derive(Debug)]
 pub struct Directory {
     root: PathBuf,
+    buffers: Arc<Buffers>,
     _lock: fs::File,
 }
 
@@ -43,7 +48,11 @@ impl Directory {
             };
             fs::File::open(above)?.sync_all()?;
         }
-        Ok(Self { root, _lock: lock })
+        Ok(Self {
+            root,
+            buffers: Arc::default(),
+            _lock: lock,
+        })
     }
 
     fn path(&self, name: &str) -> io::Result<PathBuf> {
@@ -64,7 +73,10 @@ impl Disk for Directory {
             .read(true)
             .write(true)
             .open(self.path(name)?)?;
-        Ok(Arc::new(HostFile { file }))
+        Ok(Arc::new(HostFile {
+            file,
+            buffers: self.buffers.clone(),
+        }))
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
@@ -73,7 +85,10 @@ impl Disk for Directory {
             .write(true)
             .create_new(true)
             .open(self.path(name)?)?;
-        Ok(Arc::new(HostFile { file }))
+        Ok(Arc::new(HostFile {
+            file,
+            buffers: self.buffers.clone(),
+        }))
     }
 
     fn create_dir(&self, name: &str) -> io::Result<()> {
@@ -126,6 +141,7 @@ impl Disk for Directory {
 #[derive(Debug)]
 struct HostFile {
     file: fs::File,
+    buffers: Arc<Buffers>,
 }
 
 impl File for HostFile {
@@ -140,6 +156,10 @@ impl File for HostFile {
     fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
         if len == 0 {
             return Ok(Bytes::new());
+        }
+        if Buffers::fit(len) {
+            let read = |room: &mut [u8]| self.file.read_exact_at(room, offset);
+            return self.buffers.filled(len, read);
         }
         // Into memory that nobody has cleared first.
         let mut bytes = Vec::with_capacity(len);
