@@ -131,7 +131,10 @@ impl Engine {
         let (shared, list) = (self.shared.clone(), extents.clone());
         let work = move || {
             shared.fatal.check()?;
+            // Whoever else frees the same may be done, and the segment gone.
+            let freeing = |extent: &&Extent| shared.index().freeing.contains_key(&extent.place());
             list.iter()
+                .filter(freeing)
                 .try_for_each(|extent| shared.write_free(extent))
                 .map_err(DeleteError::Io)
         };

@@ -201,6 +201,47 @@ async fn what_changes_while_it_heals_is_as_it_was_asked() {
     }
 }
 
+/// Polls a write until its closing record is there, and no further.
+async fn closed<F: Future + Unpin>(disk: &MemoryDisk, write: &mut F) {
+    use futures_util::FutureExt;
+    let count = || disk.points().get("write: closing record written").copied();
+    let before = count();
+    while count() == before {
+        assert!((&mut *write).now_or_never().is_none());
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_writer_holds_or_gave_up_is_not_taken_for_what_is_listed() {
+    let (disk, engine) = based(6).await;
+    let newer = |number| {
+        let mut header = header(id(number));
+        header.generation = Generation(6);
+        engine.put_small(header, data(number, 100), Closing::default())
+    };
+    // Both are whole on disk, newer than what is listed, and not durable.
+    let mut held = Box::pin(newer(12));
+    closed(&disk, &mut held).await;
+    let mut given_up = Box::pin(newer(11));
+    closed(&disk, &mut given_up).await;
+    drop(given_up);
+    disk.zero(&base_of(&engine)).unwrap();
+    assert!(engine.find(&id(0)).await.is_err());
+    healed(&engine).await;
+    for number in [11, 12] {
+        let entry = found(&engine, number).await.unwrap();
+        assert_eq!(entry.generation, Generation(5), "{number}");
+    }
+    engine.reclaim().await.unwrap();
+    engine.verify(id(11)).await.unwrap();
+    held.await.unwrap();
+    let entry = found(&engine, 12).await.unwrap();
+    assert_eq!(entry.generation, Generation(6));
+    engine.reclaim().await.unwrap();
+    is_as_the_segments_say(&disk, &engine).await;
+}
+
 #[test]
 fn a_power_cut_while_it_heals_loses_nothing() {
     let points = [

@@ -21,15 +21,17 @@ fn runtime() -> tokio::runtime::Runtime {
     builder.build().unwrap()
 }
 
-/// Polls until the future is done or has had its turns.
+/// Polls in each of its turns, also those that others need to come to an end
+/// after it is done.
 async fn as_far_as_it_can<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+    let mut output = None;
     for _ in 0..TURNS {
-        if let Some(output) = (&mut *future).now_or_never() {
-            return Some(output);
+        if output.is_none() {
+            output = (&mut *future).now_or_never();
         }
         tokio::task::yield_now().await;
     }
-    None
+    output
 }
 
 /// A delete stops when its note is durable and the header is still there; then
@@ -110,15 +112,9 @@ where
     };
     let own = runtime();
     let engine = own.block_on(super::compaction::sparse(Arc::new(hooked)));
-    let (end, ended) = tokio::sync::oneshot::channel::<()>();
     let mut compactor = Compactor::new(engine.clone());
-    let compaction = move || {
-        runtime().block_on(async move {
-            assert_eq!(compactor.step().await.unwrap().moved, 1);
-            // Syncs that others share run here until they are over.
-            let _ = ended.await;
-        });
-    };
+    let compaction =
+        move || runtime().block_on(async move { compactor.step().await.unwrap().moved });
     own.block_on(async {
         let other = prepare(engine.clone()).await;
         let mut other = Box::pin(other());
@@ -127,15 +123,16 @@ where
         let thread = std::thread::spawn(compaction);
         arrival.recv().unwrap();
         let done = as_far_as_it_can(&mut other).await;
-        // Else a panic here would leave the thread waiting.
         resume.send(()).unwrap();
+        // All that compaction still does comes first: it runs in a thread of its
+        // own, and a disk in memory has no files without names.
+        let moved = thread.join().unwrap();
         assert!(
             done.is_none(),
             "it did not wait for the fragment that moves"
         );
+        assert_eq!(moved, 1);
         other.await;
-        end.send(()).unwrap();
-        thread.join().unwrap();
     });
     disk
 }
