@@ -17,6 +17,8 @@
 
 mod files;
 mod group;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 

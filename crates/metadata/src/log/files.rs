@@ -124,7 +124,7 @@ impl LogFiles {
             points: OnceLock::new(),
         });
         let groups = files.scan(&numbers)?;
-        let found = lock(&files.inner).sequence;
+        let found = files.make_durable()?;
         if found < durable {
             return Err(LogError::Shortened {
                 found,
@@ -149,8 +149,7 @@ impl LogFiles {
     fn scan(self: &Arc<Self>, numbers: &[u64]) -> Result<BTreeMap<GroupId, GroupLog>, LogError> {
         let mut groups = BTreeMap::new();
         let mut inner = lock(&self.inner);
-        for (at, number) in numbers.iter().enumerate() {
-            let newest = at + 1 == numbers.len();
+        for number in numbers {
             let file = self.disk.open(&name(*number))?;
             let content = file.read_at(0, file.len()? as usize)?;
             let mut scan = Scan {
@@ -159,28 +158,29 @@ impl LogFiles {
                 inner: &mut inner,
                 number: *number,
             };
-            let begun_at = scan.file(&content, newest)?;
-            match begun_at {
-                Some(begun_at) => {
-                    inner.files.push_back(OpenFile {
-                        number: *number,
-                        file,
-                        begun_at,
-                    });
-                }
-                // Its checkpoint was never synced, so nothing in it was.
-                None if newest => self.disk.remove(&name(*number))?,
-                None => return Err(corrupt(*number, 0, "the file has no checkpoint")),
-            }
-        }
-        if let (Some(last), Some(number)) = (inner.files.back(), numbers.last())
-            && last.number != *number
-        {
-            // The newest was dropped: the one before it is written on from its end.
-            let content = last.file.read_at(0, last.file.len()? as usize)?;
-            inner.offset = end_of_records(last.number, &content);
+            let begun_at = scan.file(&content)?;
+            // A file gets its name after its checkpoint was synced.
+            let begun_at =
+                begun_at.ok_or_else(|| corrupt(*number, 0, "the file has no checkpoint"))?;
+            inner.files.push_back(OpenFile {
+                number: *number,
+                file,
+                begun_at,
+            });
         }
         Ok(groups)
+    }
+
+    /// Syncs what was found: a process that was killed may have left a round that
+    /// is in the file and not on the disk, and what is read is answered for.
+    /// Returns the last round.
+    fn make_durable(&self) -> Result<u64, LogError> {
+        let inner = lock(&self.inner);
+        if let Some(newest) = inner.files.back() {
+            newest.file.sync()?;
+            self.disk.sync_dir(DIR)?;
+        }
+        Ok(inner.sequence)
     }
 
     /// Writes a round and syncs it. Blocks.
@@ -228,8 +228,14 @@ impl LogFiles {
         let number = inner.files.back().map_or(1, |last| last.number + 1);
         let spare = format!("{DIR}/next");
         match inner.spares.pop() {
-            Some(old) if old == spare => {}
-            Some(old) => self.disk.rename(&old, &spare)?,
+            Some(old) => {
+                if old != spare {
+                    self.disk.rename(&old, &spare)?;
+                }
+                // Before it is written over: a power cut must not bring the name back
+                // under which it was read.
+                self.disk.sync_dir(DIR)?;
+            }
             None => {
                 let file = self.disk.create(&spare)?;
                 file.allocate(0, self.settings.file_bytes)?;
@@ -363,11 +369,7 @@ struct Scan<'a> {
 
 impl Scan<'_> {
     /// Replays a file; `None` when it does not even hold its checkpoint.
-    fn file(
-        &mut self,
-        content: &[u8],
-        newest: bool,
-    ) -> Result<Option<BTreeMap<GroupId, LogEnd>>, LogError> {
+    fn file(&mut self, content: &[u8]) -> Result<Option<BTreeMap<GroupId, LogEnd>>, LogError> {
         let mut offset = 0;
         let mut begun_at = None;
         while let Some(rest) = content
@@ -407,7 +409,6 @@ impl Scan<'_> {
                 &format!("whole records follow at {later}"),
             ));
         }
-        let _ = newest;
         self.inner.offset = offset;
         Ok(begun_at)
     }
@@ -471,20 +472,6 @@ impl Scan<'_> {
         }
         Ok(())
     }
-}
-
-/// Where a file's whole records end.
-fn end_of_records(number: u64, content: &[u8]) -> u64 {
-    let mut offset = 0;
-    while let Some(rest) = content.get(offset as usize..) {
-        match decode_record(rest) {
-            Ok(Some(record)) if record.file == number => {
-                offset = aligned(offset + record.bytes as u64);
-            }
-            _ => break,
-        }
-    }
-    offset
 }
 
 /// Whether a whole record of this file lies beyond `offset`: then what is bad
