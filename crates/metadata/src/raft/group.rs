@@ -67,6 +67,8 @@ pub(super) struct Group {
     next_context: u64,
     /// What the state store has applied.
     pub applied: LogEnd,
+    /// What the state store had durably applied when the group was opened.
+    pub found: u64,
     /// What was handed to the applier.
     pub handed: u64,
     /// A snapshot is being installed: Raft is not asked for more until it is.
@@ -122,6 +124,7 @@ impl Group {
             rounds: VecDeque::new(),
             next_context: 1,
             applied,
+            found: applied.index,
             handed: applied.index,
             installing: None,
             staged: None,

@@ -99,8 +99,9 @@ impl Driver {
     /// Frees log files that are durably applied. Renames block shortly, but are rare.
     pub(super) fn purge(&mut self, mut applied: BTreeMap<GroupId, u64>) {
         for (id, group) in &self.groups {
-            // What was not touched since the start is as durable as it was found.
-            applied.entry(*id).or_insert(group.applied.index);
+            // What was not touched before the state was frozen is as durable as it
+            // was found; what was applied since is in memory alone.
+            applied.entry(*id).or_insert(group.found);
         }
         match self.files.purge(&applied) {
             Ok(begins) => {
