@@ -39,9 +39,9 @@ pub type ClockSeen = Arc<dyn Fn(DiskId, i64) + Send + Sync>;
 /// Whether this machine's clock is off.
 pub type ClockOff = Arc<dyn Fn() -> bool + Send + Sync>;
 
-/// A peer's queue.
+/// A peer's queue: messages, and between them questions for its time alone.
 pub(super) struct Peer {
-    queue: mpsc::Sender<GroupMessage>,
+    queue: mpsc::Sender<Option<GroupMessage>>,
 }
 
 impl Peer {
@@ -79,7 +79,13 @@ impl Peer {
     /// Sends a message some time, or never.
     pub(super) fn send(&self, message: GroupMessage) {
         // A full queue drops: Raft sends again.
-        let _ = self.queue.try_send(message);
+        let _ = self.queue.try_send(Some(message));
+    }
+
+    /// Has the peer tell its time, although there is no message for it.
+    pub(super) fn ask_time(&self) {
+        // With a full queue there are messages, whose answers tell it as well.
+        let _ = self.queue.try_send(None);
     }
 }
 
@@ -93,14 +99,21 @@ struct Sender {
 }
 
 impl Sender {
-    async fn run(self, mut queue: mpsc::Receiver<GroupMessage>) {
+    async fn run(self, mut queue: mpsc::Receiver<Option<GroupMessage>>) {
         while let Some(first) = queue.recv().await {
-            let mut bytes = first.message.len();
-            let mut messages = vec![first];
-            while messages.len() < MAX_BATCH && bytes < MAX_BATCH_BYTES {
-                let Ok(next) = queue.try_recv() else { break };
-                bytes += next.message.len();
-                messages.push(next);
+            let mut bytes = 0;
+            let mut messages = Vec::new();
+            let mut next = first;
+            loop {
+                if let Some(message) = next {
+                    bytes += message.message.len();
+                    messages.push(message);
+                }
+                if messages.len() >= MAX_BATCH || bytes >= MAX_BATCH_BYTES {
+                    break;
+                }
+                let Ok(more) = queue.try_recv() else { break };
+                next = more;
             }
             if let Err(reason) = self.send(messages).await {
                 tracing::debug!(to = self.to, reason, "a peer did not take Raft messages");

@@ -5,7 +5,8 @@ use holdfast_runtime::Fatal;
 use raft::eraftpb::{Message, MessageType};
 
 use super::{
-    Answerer, Command, Driver, EAGER_TICKS, Event, Group, LEAVE_TICKS, LOOK_TICKS, Work, weight,
+    Answerer, Command, Driver, EAGER_TICKS, Event, Group, LEAVE_TICKS, LOOK_TICKS, Peer, Work,
+    weight,
 };
 use crate::command::{Outcome, Request};
 use crate::protocol::{NodeError, ProposeRequest, QueryRequest};
@@ -178,6 +179,9 @@ impl Driver {
         }
         if clock_off {
             self.give_leadership_away();
+            // Where nobody's clock is known to be right nobody stands for election,
+            // and without one there are no messages whose answers would tell.
+            self.peers.values().for_each(Peer::ask_time);
         }
         if ticks.is_multiple_of(LOOK_TICKS) {
             self.give_up_what_is_left();
