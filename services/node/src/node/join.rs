@@ -134,6 +134,14 @@ impl Node {
                 )));
                 false
             }
+            Err(ClusterError::Refused(Refusal::Stale)) => {
+                (self.on_fatal)(Fatal::Refused(format!(
+                    "the cluster refuses this node: it knows of a later start than this one, \
+                     number {}, so that this disk is an older copy: replace it as if it were empty",
+                    identity.incarnation
+                )));
+                false
+            }
             Err(error) => {
                 tracing::debug!(%error, "group 0 does not know of this start yet");
                 false
