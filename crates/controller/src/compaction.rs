@@ -10,9 +10,6 @@ use crate::error::WorkError;
 use crate::throttle::Throttle;
 use crate::worker::{Round, Worker};
 
-/// The pause when no segment is nearly empty.
-const PAUSE: Duration = Duration::from_secs(30);
-
 /// A step of compaction, as the disk engine did it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct CompactionStep {
@@ -54,14 +51,22 @@ pub(crate) struct Compaction {
     disk: Box<dyn CompactDisk>,
     throttle: Arc<Throttle>,
     totals: TotalsKeeper,
+    /// The pause when no segment is nearly empty.
+    pause: Duration,
 }
 
 impl Compaction {
-    pub fn new(disk: Box<dyn CompactDisk>, throttle: Arc<Throttle>, totals: TotalsKeeper) -> Self {
+    pub fn new(
+        disk: Box<dyn CompactDisk>,
+        throttle: Arc<Throttle>,
+        totals: TotalsKeeper,
+        pause: Duration,
+    ) -> Self {
         Self {
             disk,
             throttle,
             totals,
+            pause,
         }
     }
 
@@ -95,7 +100,7 @@ impl Worker for Compaction {
     }
 
     fn every(&self) -> Duration {
-        PAUSE
+        self.pause
     }
 
     fn round(&mut self) -> BoxFuture<'_, Result<Round, WorkError>> {
@@ -137,7 +142,8 @@ mod tests {
         let totals = TotalsKeeper::default();
         let clock = Arc::new(SystemClock::default());
         let throttle = Arc::new(Throttle::new(clock, 1 << 20));
-        let mut work = Compaction::new(Box::new(Once(0)), throttle, totals.clone());
+        let pause = Duration::from_secs(30);
+        let mut work = Compaction::new(Box::new(Once(0)), throttle, totals.clone(), pause);
         assert!(matches!(work.round().await, Ok(Round::More(_))));
         assert!(totals.lock().unwrap().active);
         assert!(matches!(work.round().await, Ok(Round::Idle(_))));

@@ -75,6 +75,7 @@ impl Controller {
             compaction,
             Arc::clone(&shared.compaction_throttle),
             Arc::clone(&controller.compaction),
+            shared.settings.compaction_pause,
         );
         let none = Arc::<Notify>::default;
         let (census, repair) = (

@@ -30,6 +30,10 @@ pub const DEFAULT_SCRUB_BYTES_PER_SECOND: u64 = 4 << 20;
 /// Bytes a second that compaction may move on the own disk: a tenth of what a
 /// modest disk writes.
 pub const DEFAULT_COMPACTION_BYTES_PER_SECOND: u64 = 16 << 20;
+/// How long compaction of the own disk rests when no segment is nearly empty.
+pub const DEFAULT_COMPACTION_PAUSE: Duration = Duration::from_secs(30);
+/// The shortest such rest: each look goes through all segments.
+pub const MIN_COMPACTION_PAUSE: Duration = Duration::from_secs(1);
 /// The slowest any may be: a fragment of 8 MiB must still end some day.
 pub const MIN_BYTES_PER_SECOND: u64 = 64 << 10;
 /// How old a census may be that lets a node be taken away.
@@ -55,6 +59,8 @@ pub struct ControllerSettings {
     pub scrub_bytes_per_second: u64,
     /// Bytes a second that compaction of the own disk may move.
     pub compaction_bytes_per_second: u64,
+    /// How long compaction rests when there was nothing to do.
+    pub compaction_pause: Duration,
     /// How old a census may be that lets a node be taken away.
     pub permit_census_age: Duration,
 }
@@ -70,6 +76,7 @@ impl Default for ControllerSettings {
             repair_bytes_per_second: DEFAULT_REPAIR_BYTES_PER_SECOND,
             scrub_bytes_per_second: DEFAULT_SCRUB_BYTES_PER_SECOND,
             compaction_bytes_per_second: DEFAULT_COMPACTION_BYTES_PER_SECOND,
+            compaction_pause: DEFAULT_COMPACTION_PAUSE,
             permit_census_age: DEFAULT_PERMIT_CENSUS_AGE,
         }
     }
@@ -93,6 +100,11 @@ impl ControllerSettings {
             ("down_grace", self.down_grace, MIN_DOWN_GRACE),
             ("census_interval", self.census_interval, MIN_CENSUS_INTERVAL),
             ("floor_delay", self.floor_delay, MIN_FLOOR_DELAY),
+            (
+                "compaction_pause",
+                self.compaction_pause,
+                MIN_COMPACTION_PAUSE,
+            ),
         ];
         for (setting, value, least) in times {
             if value < least {
