@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::calls::MemoryFile;
 use self::state::{State, apply, not_found};
-use crate::disk::File;
+use crate::disk::{File, parent};
 
 /// A disk in memory. Copies are the same disk.
 #[derive(Clone)]
@@ -79,6 +79,29 @@ impl MemoryDisk {
         }
         state.names = state.durable_names.clone();
         state.drop_unnamed();
+    }
+
+    /// What would be left of a directory at worst if the power went now, as
+    /// another disk: nothing that was not synced.
+    #[must_use]
+    pub fn durable(&self, dir: &str) -> Self {
+        let state = self.state();
+        let mut left = State::new(state.total, state.random);
+        left.dirs.clone_from(&state.dirs);
+        left.next_file = state.next_file;
+        for (name, number) in &state.durable_names {
+            if parent(name) != dir {
+                continue;
+            }
+            if let Some(inode) = state.files.get(number) {
+                left.files.insert(*number, inode.durable());
+                left.names.insert(name.clone(), *number);
+            }
+        }
+        left.durable_names.clone_from(&left.names);
+        Self {
+            state: Arc::new(Mutex::new(left)),
+        }
     }
 
     /// Ends the process that has files open: handles opened before are dead,

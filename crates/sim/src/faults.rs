@@ -85,6 +85,9 @@ pub enum Step {
     Full(usize, bool),
     /// The same of every node's.
     FullAll(bool),
+    /// A node's disk engine saves its index: makes a new base of it where this
+    /// is set, else a line in its journal.
+    KeepIndex(usize, bool),
     /// A node joins.
     Grow,
     /// A node is drained.

@@ -14,6 +14,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use tokio_util::sync::CancellationToken;
 
+use crate::points::AtPoint;
 use crate::trace::Trace;
 
 /// The wall clock's reading when a run begins: 2026-01-01.
@@ -83,7 +84,7 @@ pub struct MachineTasks {
     max_disk_millis: Arc<AtomicU64>,
     trace: Arc<Trace>,
     /// Told of named points; none for a machine without a disk.
-    at_point: Option<Arc<dyn Fn(&'static str) + Send + Sync>>,
+    at_point: Option<AtPoint>,
 }
 
 impl MachineTasks {
@@ -93,7 +94,7 @@ impl MachineTasks {
         entropy: Arc<dyn Entropy>,
         max_disk_millis: Arc<AtomicU64>,
         trace: Arc<Trace>,
-        at_point: Option<Arc<dyn Fn(&'static str) + Send + Sync>>,
+        at_point: Option<AtPoint>,
     ) -> Self {
         Self {
             power,

@@ -17,6 +17,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::trace::Trace;
 
+/// Sees each call as it leaves a machine.
+pub type Witness = Arc<dyn Fn(&Address, &Call) + Send + Sync>;
+
 /// Everybody's handlers and the state of the links.
 pub struct Network {
     inner: Mutex<Inner>,
@@ -33,6 +36,7 @@ struct Inner {
     slow: BTreeMap<Address, u64>,
     /// A group of which no Raft message comes through.
     silenced: Option<GroupId>,
+    witness: Option<Witness>,
 }
 
 /// How good the links are.
@@ -74,6 +78,7 @@ impl Network {
             quality: GOOD,
             slow: BTreeMap::new(),
             silenced: None,
+            witness: None,
         };
         Arc::new(Self {
             inner: Mutex::new(inner),
@@ -115,9 +120,12 @@ impl Network {
 
     /// Ends the world: handlers hold nodes, which hold the network.
     pub fn close(&self) {
-        let listening = std::mem::take(&mut self.lock().listening);
+        let mut inner = self.lock();
+        let listening = std::mem::take(&mut inner.listening);
+        let witness = inner.witness.take();
+        drop(inner);
         // Dropped without the lock, since what goes may still look at links.
-        drop(listening);
+        drop((listening, witness));
     }
 
     /// Sets how good the links are.
@@ -133,6 +141,11 @@ impl Network {
     /// Loses every Raft message of a group, or of none.
     pub fn silence(&self, group: Option<GroupId>) {
         self.lock().silenced = group;
+    }
+
+    /// Shows `witness` each call as it leaves a machine.
+    pub fn watch(&self, witness: Witness) {
+        self.lock().witness = Some(witness);
     }
 
     /// Takes the silenced group's messages out of a call.
@@ -224,6 +237,10 @@ async fn carry(
     if power.is_cancelled() {
         // Nothing leaves a machine without power.
         return std::future::pending().await;
+    }
+    let witness = network.lock().witness.clone();
+    if let Some(witness) = witness {
+        witness(&own, &call);
     }
     network.filter(&mut call);
     if call.path == protocol::MEMBERS

@@ -1,10 +1,17 @@
-//! Named points: places in the log, in a commit, in repair and in a change of
-//! the layout at which a seed cuts a machine's power. The code says that it
-//! passes one with [`Tasks::pass`](holdfast_runtime::Tasks::pass), which does
-//! nothing outside of the simulation.
+//! Named points: places in the disk engine, in the log, in a commit, in repair
+//! and in a change of the layout at which a seed cuts a machine's power. The
+//! code says that it passes one with
+//! [`Tasks::pass`](holdfast_runtime::Tasks::pass), the disk engine with
+//! [`Disk::reached`]; both do nothing outside of tests.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use holdfast_runtime::disk::Space;
+use holdfast_runtime::memory_disk::MemoryDisk;
+use holdfast_runtime::{Disk, File};
+use tokio_util::sync::CancellationToken;
 
 /// Points that every busy cluster passes often.
 pub const OFTEN: &[&str] = &[
@@ -33,9 +40,98 @@ pub const LAYOUT: &[&str] = &[
     "layout.swapped",
 ];
 
+/// Points of the disk engine that every busy node passes often.
+pub const WRITING: &[&str] = &[
+    "write: header written",
+    "write: closing record written",
+    "write: synced",
+    "delete: header overwritten",
+    "delete: synced",
+    "delete: no longer listed",
+];
+
+/// Points of the disk engine that are passed when its index is kept, and, once
+/// there is one on disk, at every delete.
+pub const KEEPING: &[&str] = &[
+    "delete: noted",
+    "delete: note synced",
+    "line: written",
+    "line: synced",
+    "checkpoint: written",
+    "checkpoint: synced",
+    "checkpoint: journal begun",
+    "checkpoint: renamed",
+    "checkpoint: durable",
+    "checkpoint: tidied",
+];
+
+/// Points of the disk engine that are passed when it compacts segments.
+pub const COMPACTION: &[&str] = &[
+    "compact: copied",
+    "compact: synced",
+    "compact: verified",
+    "compact: switched",
+    "compact: freed",
+];
+
 /// Every point.
 pub fn all() -> impl Iterator<Item = &'static str> {
-    OFTEN.iter().chain(REPAIR).chain(LAYOUT).copied()
+    let lists = [OFTEN, REPAIR, LAYOUT, WRITING, KEEPING, COMPACTION];
+    lists.into_iter().flatten().copied()
+}
+
+/// What is done when a machine passes a point.
+pub type AtPoint = Arc<dyn Fn(&'static str) + Send + Sync>;
+
+/// A disk that tells which points the disk engine passes, while its machine has
+/// power.
+pub struct ToldDisk {
+    /// The disk.
+    pub disk: MemoryDisk,
+    /// The machine's power.
+    pub power: CancellationToken,
+    /// Who is told.
+    pub at_point: AtPoint,
+}
+
+impl Disk for ToldDisk {
+    fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        self.disk.open(name)
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        self.disk.create(name)
+    }
+
+    fn create_dir(&self, name: &str) -> io::Result<()> {
+        self.disk.create_dir(name)
+    }
+
+    fn list(&self, dir: &str) -> io::Result<Vec<String>> {
+        self.disk.list(dir)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.disk.remove(name)
+    }
+
+    fn sync_dir(&self, dir: &str) -> io::Result<()> {
+        self.disk.sync_dir(dir)
+    }
+
+    fn space(&self) -> io::Result<Space> {
+        self.disk.space()
+    }
+
+    fn reached(&self, point: &'static str) {
+        if !self.power.is_cancelled() {
+            (self.at_point)(point);
+        }
+    }
 }
 
 /// What is to happen at points, and what has happened; of a whole world.

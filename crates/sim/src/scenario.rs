@@ -100,7 +100,7 @@ pub fn run_with(
             1 | 2 => 4,
             _ => 3,
         });
-        set(&mut world);
+        hurry(&mut world);
         if what.live {
             world.trace.print();
         }
@@ -133,7 +133,7 @@ pub fn run_with(
 
 /// Small files and short times, so that a run of seconds sees logs purged,
 /// nodes given up and orphans deleted.
-fn set(world: &mut World) {
+pub fn hurry(world: &mut World) {
     world.log_file_bytes = 512 << 10;
     world.controller = ControllerSettings {
         down_grace: Duration::from_secs(5),
@@ -142,6 +142,7 @@ fn set(world: &mut World) {
         floor_delay: Duration::from_secs(6),
         orphan_grace: Duration::from_secs(8),
         scrub_bytes_per_second: 1 << 30,
+        compaction_pause: Duration::from_secs(2),
         ..ControllerSettings::default()
     };
 }

@@ -34,10 +34,21 @@ const LIFETIME_MILLIS: u64 = 30 * 60 * 1_000;
 /// Memory of a client's bodies.
 const BUDGET_BYTES: u64 = 64 << 20;
 
+/// How slow an upload is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pace {
+    /// The pause after each piece of 200 KiB.
+    pub piece: Duration,
+    /// The pause between the last byte and the commit.
+    pub commit: Duration,
+}
+
 /// One client.
 pub struct Client {
     /// Its number.
     pub number: usize,
+    /// How slow its uploads are; drawn for each where it is not given.
+    pub pace: Option<Pace>,
     cluster: Cluster,
     journal: Journal,
     budget: Arc<MemoryBudget>,
@@ -55,6 +66,7 @@ impl Client {
         let bucket = cluster.state()?.bucket("files")?.id;
         Some(Self {
             number,
+            pace: None,
             cluster,
             journal,
             budget: MemoryBudget::new(BUDGET_BYTES),

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::machine::{Machine, MachineClock, MachineTasks, SeededEntropy};
 use crate::network::Network;
-use crate::points::Points;
+use crate::points::{AtPoint, Points};
 use crate::trace::Trace;
 
 /// Bytes of a simulated disk.
@@ -158,7 +158,7 @@ impl World {
         power: CancellationToken,
         clock: Arc<MachineClock>,
         disk_millis: Arc<AtomicU64>,
-        at_point: Option<Arc<dyn Fn(&'static str) + Send + Sync>>,
+        at_point: Option<AtPoint>,
     ) -> Env {
         let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::new(self.entropy.number()));
         Env {

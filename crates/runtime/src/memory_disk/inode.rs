@@ -25,6 +25,21 @@ pub(super) struct Inode {
 }
 
 impl Inode {
+    /// The file without anything that was not synced.
+    pub fn durable(&self) -> Self {
+        let mut left = self.clone();
+        for unsynced in [
+            std::mem::take(&mut left.before),
+            std::mem::take(&mut left.lost),
+        ] {
+            for (sector, old) in &unsynced {
+                left.put_back(*sector, old);
+            }
+        }
+        left.len = left.durable_len;
+        left
+    }
+
     fn sector(&self, sector: u64) -> Old {
         let offset = sector * SECTOR_BYTES;
         let page = self.pages.get(&(offset / PAGE_BYTES))?;

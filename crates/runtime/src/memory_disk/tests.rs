@@ -61,3 +61,22 @@ fn room_is_taken_and_given_back() {
     assert_eq!(disk.space().unwrap().free, 8192);
     other.write_all_at(b"x", 0).unwrap();
 }
+
+#[test]
+fn what_is_durable_of_a_directory_is_what_was_synced() {
+    let disk = MemoryDisk::new(1 << 20, 1);
+    disk.create_dir("d").unwrap();
+    replace_file(&disk, "d/a", &[1; 4096]).unwrap();
+    replace_file(&disk, "b", &[1; 10]).unwrap();
+    let file = disk.open("d/a").unwrap();
+    file.write_all_at(&[2; 4096], 2048).unwrap();
+    disk.create("d/c").unwrap().sync().unwrap();
+    let left = disk.durable("d");
+    assert_eq!(left.list("d").unwrap(), ["a"]);
+    assert_eq!(read_file(&left, "d/a").unwrap().unwrap(), &[1; 4096][..]);
+    assert!(left.open("b").is_err());
+    // The disk itself goes on.
+    assert_eq!(disk.peek("d/a", 2048, 1).unwrap(), [2]);
+    file.sync().unwrap();
+    assert_eq!(disk.durable("d").peek("d/a", 2048, 1).unwrap(), [2]);
+}

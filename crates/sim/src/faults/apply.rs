@@ -92,6 +92,7 @@ impl Applied {
                 self.start(world, node).await;
             }
             Step::Drain(node) => self.drain(world, node),
+            Step::KeepIndex(node, whole) => keep_index(world, node, whole),
             _ => self.damage(world, step).await,
         }
     }
@@ -107,6 +108,8 @@ impl Applied {
             // A sync that fails on a disk that cannot note that it failed is
             // two faults at once.
             Step::StopDisk(node, _) if self.bad.contains_key(&node) => {}
+            // Nothing is written then, until its next start.
+            Step::StopDisk(node, _) if !world.runs(node) => {}
             Step::StopDisk(node, changes) => {
                 if let Some(member) = world.members.get(&node) {
                     member.disk.cut_after(changes);
@@ -314,10 +317,29 @@ fn stop(world: &World, node: usize) {
             "stop",
             Box::pin(async move {
                 node.hand_over(Duration::from_secs(1)).await;
+                node.save_index().await;
                 shutdown.begin();
             }),
         );
     }
+}
+
+fn keep_index(world: &World, node: usize, whole: bool) {
+    let Some(node) = world.members.get(&node).and_then(|m| m.node.clone()) else {
+        return;
+    };
+    let env = node.cluster().env().clone();
+    let (engine, trace) = (node.fragments().engine().clone(), world.trace.clone());
+    let keep = async move {
+        let kept = match whole {
+            true => engine.checkpoint().await,
+            false => engine.save().await,
+        };
+        if let Err(error) = kept {
+            trace.tell(&format!("an index is not saved: {error}"));
+        }
+    };
+    env.tasks.spawn("keep-index", Box::pin(keep));
 }
 
 fn links(world: &World, step: &Step) {

@@ -31,6 +31,7 @@ pub fn draw(entropy: &dyn Entropy, nodes: usize) -> Schedule {
     for _ in 0..count {
         draw.fault();
     }
+    draw.keep_indexes();
     let mut steps = draw.steps;
     // Stable, so that equal times keep the order in which they were drawn.
     steps.sort_by_key(|(at, _)| *at);
@@ -218,6 +219,20 @@ impl Draw<'_> {
         }
     }
 
+    /// In two seeds of three the engines save their indexes, as they would after
+    /// thousands of fragments.
+    fn keep_indexes(&mut self) {
+        if self.below(3) == 0 {
+            return;
+        }
+        for _ in 0..3 + self.below(8) {
+            let at = QUIET + self.below(LAST_BEGIN);
+            let node = 1 + self.below(self.nodes as u64) as usize;
+            let whole = self.below(2) == 0;
+            self.add(at, Step::KeepIndex(node, whole));
+        }
+    }
+
     /// Power is cut at a named point; where the point is one of repair or of a
     /// change of members, a node is away long enough that it is passed.
     fn point(&mut self, at: u64) {
@@ -225,31 +240,40 @@ impl Draw<'_> {
             return;
         }
         self.pointed = true;
-        let rare: Vec<_> = points::REPAIR.iter().chain(points::LAYOUT).collect();
-        let rarely = self.below(2) == 0;
-        let from = match rarely {
-            true => rare,
-            false => points::OFTEN.iter().collect(),
-        };
-        let Some(point) = from.get(self.below(from.len() as u64) as usize) else {
-            return;
-        };
-        let before = match rarely {
-            true => self.below(4),
-            false => self.below(30) * self.below(10),
-        };
-        let at = if rarely { 3_000 } else { at };
-        self.add(at, Step::CutAt(point, before));
-        if rarely {
-            let away = 1 + self.below(self.nodes as u64) as usize;
-            if self.damaged || self.below(2) == 0 {
-                self.add(at, Step::PowerCut(away));
-                self.add(at + 9_000 + self.below(8_000), Step::Start(away));
-            } else {
-                self.damaged = true;
-                self.add(at, Step::SwapDisk(away));
+        let many = self.below(30) * self.below(10);
+        match self.below(6) {
+            0 => self.cut(at, points::OFTEN, many),
+            1 => self.cut(at, points::WRITING, many),
+            2 => {
+                self.cut(at, points::KEEPING, self.below(5));
+                for turn in 0..6 {
+                    let node = 1 + self.below(self.nodes as u64) as usize;
+                    let later = at + 200 + turn * 700 + self.below(700);
+                    self.add(later, Step::KeepIndex(node, turn % 2 == 0));
+                }
+            }
+            3 => self.cut(at, points::COMPACTION, self.below(6)),
+            _ => {
+                let at = 3_000;
+                let rare = [points::REPAIR, points::LAYOUT].concat();
+                self.cut(at, &rare, self.below(4));
+                let away = 1 + self.below(self.nodes as u64) as usize;
+                if self.damaged || self.below(2) == 0 {
+                    self.add(at, Step::PowerCut(away));
+                    self.add(at + 9_000 + self.below(8_000), Step::Start(away));
+                } else {
+                    self.damaged = true;
+                    self.add(at, Step::SwapDisk(away));
+                }
             }
         }
+    }
+
+    fn cut(&mut self, at: u64, among: &[&'static str], before: u64) {
+        let Some(point) = among.get(self.below(among.len() as u64) as usize) else {
+            return;
+        };
+        self.add(at, Step::CutAt(point, before));
         for turn in 1..9 {
             // Whoever lost power there comes back, but not at once.
             self.add(at + turn * 3_000, Step::StartAll);

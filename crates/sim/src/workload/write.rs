@@ -7,7 +7,7 @@ use holdfast_metadata::command::{Command, Condition, DeleteCause, Outcome, PutOb
 use holdfast_model::record::{Content, DownloadLimit};
 use holdfast_model::{ObjectKey, ObjectRecord, Timestamp, VersionId};
 
-use super::{BODY_LIMIT, Client, LIFETIME_MILLIS, said};
+use super::{BODY_LIMIT, Client, LIFETIME_MILLIS, Pace, said};
 use crate::history::Action;
 use crate::journal::Written;
 
@@ -131,17 +131,13 @@ impl Client {
         };
         let budget = self.budget.clone();
         let mut writer = ObjectWriter::new(&self.cluster, target, None, budget);
+        let pace = self.pace.unwrap_or_else(|| self.draw_pace());
         let upload = async {
             let mut bytes = written.bytes();
-            // Some are slower than what the clean-up waits for.
-            let pause = match self.below(12) {
-                0 => self.below(12_000),
-                _ => 0,
-            };
             while !bytes.is_empty() {
                 let piece = bytes.split_to(bytes.len().min(200 << 10));
                 writer.write(piece).await?;
-                env.clock.sleep(Duration::from_millis(pause)).await;
+                env.clock.sleep(pace.piece).await;
             }
             Ok::<_, ClusterError>(())
         };
@@ -158,13 +154,27 @@ impl Client {
         let stored = tokio::time::timeout(BODY_LIMIT, writer.finish())
             .await
             .map_err(|_| ClusterError::NotReady("the upload took too long".into()))??;
-        if stored.generation.is_some() && self.below(14) == 0 {
-            // A client that dawdles between its last byte and the commit.
-            env.clock
-                .sleep(Duration::from_millis(self.below(40_000)))
-                .await;
+        if stored.generation.is_some() {
+            env.clock.sleep(pace.commit).await;
         }
         Ok(stored)
+    }
+
+    /// Some are slower than what the clean-up waits for, and some dawdle between
+    /// their last byte and the commit.
+    fn draw_pace(&self) -> Pace {
+        let piece = match self.below(12) {
+            0 => self.below(12_000),
+            _ => 0,
+        };
+        let commit = match self.below(14) {
+            0 => self.below(40_000),
+            _ => 0,
+        };
+        Pace {
+            piece: Duration::from_millis(piece),
+            commit: Duration::from_millis(commit),
+        }
     }
 
     /// Deletes an object and notes what came of it.

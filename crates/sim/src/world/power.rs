@@ -9,11 +9,12 @@ use holdfast_node::identity::mark_failed;
 use holdfast_node::node::NodeHandler;
 use holdfast_node::{Node, NodeParts};
 use holdfast_runtime::memory_disk::MemoryDisk;
-use holdfast_runtime::{Disk, Env, Fatal, Shutdown};
+use holdfast_runtime::{Fatal, Shutdown};
 use tokio_util::sync::CancellationToken;
 
 use super::{DISK_BYTES, RESERVE_BYTES, World};
 use crate::machine::{Machine, MachineClock};
+use crate::points::{AtPoint, ToldDisk};
 
 impl World {
     /// Gives a machine power and starts its node.
@@ -32,19 +33,25 @@ impl World {
         let (address, disk) = (member.address.clone(), member.disk.clone());
         let disk_millis = Arc::new(AtomicU64::new(self.max_disk_millis));
         let shutdown = Shutdown::default();
+        let at_point = self.point_cutter(number, &disk, &power);
+        let told = ToldDisk {
+            disk: disk.clone(),
+            power: power.clone(),
+            at_point: at_point.clone(),
+        };
         let env = self.env_with_disk(
             address.clone(),
             power.clone(),
             clock.clone(),
             disk_millis.clone(),
-            Some(self.point_cutter(number, &disk, &power)),
+            Some(at_point),
         );
-        let fatal = member.fatal.clone();
+        let (fatal, ended) = (member.fatal.clone(), member.fatal.clone());
         *fatal.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        let (cut, failing, trace) = (power.clone(), disk.clone(), self.trace.clone());
-        let node = Node::start(NodeParts {
+        let (cut, failing, trace) = (power.clone(), disk, self.trace.clone());
+        let starting = Node::start(NodeParts {
             env,
-            disk: Arc::new(disk) as Arc<dyn Disk>,
+            disk: Arc::new(told),
             address: address.clone(),
             seeds,
             zone: Some(format!("zone-{number}")),
@@ -71,9 +78,26 @@ impl World {
                 cut.cancel();
             }),
             shutdown: shutdown.clone(),
-        })
-        .await
-        .map_err(|error| error.to_string())?;
+        });
+        // A machine may lose power before its node has started.
+        let started = tokio::select! {
+            biased;
+            started = starting => Some(started),
+            () = power.cancelled() => None,
+        };
+        if power.is_cancelled() {
+            let fatal = ended.lock().unwrap_or_else(PoisonError::into_inner);
+            return fatal.clone().map_or(Ok(()), Err);
+        }
+        let node = match started {
+            Some(Ok(node)) => node,
+            Some(Err(error)) => {
+                // The process ends, with whatever it has begun.
+                power.cancel();
+                return Err(error.to_string());
+            }
+            None => return Ok(()),
+        };
         self.network
             .listen(address, Arc::new(NodeHandler(node.clone())), power.clone());
         if let Some(member) = self.members.get_mut(&number) {
@@ -90,12 +114,7 @@ impl World {
 
     /// What a machine does when it passes a point: it may lose power there, and
     /// then its disk takes nothing any more.
-    fn point_cutter(
-        &self,
-        number: usize,
-        disk: &MemoryDisk,
-        power: &CancellationToken,
-    ) -> Arc<dyn Fn(&'static str) + Send + Sync> {
+    fn point_cutter(&self, number: usize, disk: &MemoryDisk, power: &CancellationToken) -> AtPoint {
         let (points, trace) = (self.points.clone(), self.trace.clone());
         let (disk, power) = (disk.clone(), power.clone());
         Arc::new(move |point| {

@@ -1,19 +1,23 @@
 //! Faults with a name, each alone and at a fixed time, under the same clients
 //! and the same judge as the seeds.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test ends where something is not as it should be"
-)]
 
 use std::time::Duration;
 
 use holdfast_sim::faults::{Step, WORK};
+use holdfast_sim::network::{GOOD, Quality};
 use holdfast_sim::{Report, Run, run_with};
 
 /// A seed with steps of its own, in milliseconds; clients work for a while
 /// after the last.
-fn play(seed: u64, nodes: usize, steps: &[(u64, Step)]) -> Report {
+pub fn play(seed: u64, nodes: usize, steps: &[(u64, Step)]) -> Report {
+    let last = steps.last().map_or(0, |(at, _)| *at);
+    // Long runs take their time.
+    let pause = if last > 60_000 { 6_000 } else { 250 };
+    play_with(seed, nodes, steps, Duration::from_millis(pause))
+}
+
+/// The same with clients that pause so long at most between two operations.
+pub fn play_with(seed: u64, nodes: usize, steps: &[(u64, Step)], pause: Duration) -> Report {
     let steps: Vec<_> = steps
         .iter()
         .map(|(at, step)| (Duration::from_millis(*at), step.clone()))
@@ -24,8 +28,7 @@ fn play(seed: u64, nodes: usize, steps: &[(u64, Step)]) -> Report {
         seed,
         nodes: Some(nodes),
         live: false,
-        // Long runs take their time.
-        pause: Duration::from_millis(if last.as_secs() > 60 { 6_000 } else { 250 }),
+        pause,
     };
     let report = run_with(run, |_, _| (steps, work));
     let from = report.story.len().saturating_sub(80);
@@ -39,7 +42,7 @@ fn play(seed: u64, nodes: usize, steps: &[(u64, Step)]) -> Report {
     report
 }
 
-fn told(report: &Report, what: &str) -> bool {
+pub fn told(report: &Report, what: &str) -> bool {
     report.story.iter().any(|line| line.contains(what))
 }
 
@@ -163,6 +166,27 @@ fn clocks_an_hour_off_on_each_node_in_turn_are_borne() {
 }
 
 #[test]
+fn two_whose_clocks_have_both_jumped_believe_each_other_again() {
+    let mut steps = vec![
+        (4_000, Step::PowerCut(3)),
+        (5_000, Step::Pair(1, 2, true)),
+        (9_500, Step::Pair(1, 2, false)),
+        (38_000, Step::Start(3)),
+    ];
+    for (at, node) in [(6_000, 1), (7_500, 2)] {
+        steps.push((at, Step::Clock(node, 3_600_000)));
+        steps.push((at + 1_000, Step::Clock(node, 0)));
+    }
+    steps.sort_by_key(|(at, _)| *at);
+    let report = play(20, 3, &steps);
+    let put = |line: &&String| line.contains(" put ") && line.ends_with(": done");
+    let second = |line: &String| line.trim_start().split('.').next().unwrap().parse::<u64>();
+    let puts = report.story.iter().filter(put);
+    let puts = puts.filter(|line| (24..38).contains(&second(line).unwrap()));
+    assert!(puts.count() > 5, "{:#?}", report.story);
+}
+
+#[test]
 fn leaders_that_are_killed_again_and_again_lose_nothing() {
     let mut steps = Vec::new();
     for turn in 0..12 {
@@ -225,6 +249,13 @@ fn named_points_are_passed_and_power_is_cut_at_one_of_each_kind() {
         (27_000, Step::StartAll),
         (28_000, Step::CutAt("cleanup.deleted", 0)),
         (40_000, Step::StartAll),
+        (41_000, Step::KeepIndex(1, true)),
+        (42_000, Step::KeepIndex(1, false)),
+        (42_500, Step::KeepIndex(2, true)),
+        (43_000, Step::CutAt("delete: noted", 0)),
+        (52_000, Step::StartAll),
+        (53_000, Step::CutAt("compact: synced", 0)),
+        (60_000, Step::StartAll),
     ];
     let report = play(15, 4, &steps);
     // A purge needs more log than so short a run writes; seeds come to it.
@@ -237,5 +268,87 @@ fn named_points_are_passed_and_power_is_cut_at_one_of_each_kind() {
         .iter()
         .filter_map(|seen| seen.strip_prefix("point:"))
         .collect();
-    assert!(cut.len() >= 4, "power was cut only at {cut:?}");
+    assert!(cut.len() >= 6, "power was cut only at {cut:?}");
+}
+
+#[test]
+fn a_disk_whose_sync_fails_ends_its_node_and_is_refused_from_then_on() {
+    let steps = [(4_000, Step::FailSync(2)), (8_000, Step::Replace(2))];
+    let report = play(16, 3, &steps);
+    assert!(told(&report, "node 2 ends itself"));
+    assert!(told(&report, "node 2 gets an empty disk"));
+}
+
+#[test]
+fn a_node_that_comes_and_goes_loses_nothing() {
+    let mut steps = Vec::new();
+    for turn in 0..14 {
+        let step = match turn % 3 {
+            0 => Step::Kill(2),
+            _ => Step::PowerCut(2),
+        };
+        steps.push((3_000 + turn * 1_300, step));
+        steps.push((3_500 + turn * 1_300, Step::Start(2)));
+    }
+    play(17, 3, &steps);
+}
+
+#[test]
+fn partitions_one_way_flapping_and_overlapping_are_borne() {
+    let mut steps = vec![
+        (3_000, Step::Deaf(1, true)),
+        (5_000, Step::Mute(2, true)),
+        (5_500, Step::Deaf(1, false)),
+        (8_000, Step::Isolate(3, true)),
+        (8_500, Step::Mute(2, false)),
+        (11_000, Step::Isolate(3, false)),
+        (11_200, Step::Pair(1, 2, true)),
+        (13_000, Step::Pair(2, 3, true)),
+        (15_000, Step::Pair(1, 2, false)),
+        (17_000, Step::Pair(2, 3, false)),
+    ];
+    for turn in 0..10 {
+        let on = turn % 2 == 0;
+        steps.push((18_000 + turn * 700, Step::Deaf(1 + turn as usize % 3, on)));
+    }
+    for node in 1..=3 {
+        steps.push((26_000, Step::Deaf(node, false)));
+    }
+    let bad = Quality {
+        lost_per_mille: 60,
+        max_latency_millis: 60,
+        late_per_mille: 60,
+        late_millis: 9_000,
+        repeated_per_mille: 200,
+    };
+    steps.push((26_500, Step::Links(bad)));
+    steps.push((32_000, Step::Links(GOOD)));
+    play(18, 3, &steps);
+}
+
+#[test]
+fn a_drain_and_compaction_go_on_under_power_cuts_and_partitions() {
+    let mut steps = vec![
+        (3_000, Step::Drain(1)),
+        (4_000, Step::PowerCut(2)),
+        (6_000, Step::Start(2)),
+        (7_000, Step::Isolate(3, true)),
+        (9_000, Step::Isolate(3, false)),
+        (10_000, Step::Kill(1)),
+        (11_000, Step::Start(1)),
+        (12_000, Step::CutLeader(0)),
+        (13_500, Step::StartAll),
+        (14_000, Step::CutAt("compact: switched", 0)),
+        (20_000, Step::StartAll),
+        (20_500, Step::PowerCutAll),
+        (21_500, Step::StartAll),
+    ];
+    for turn in 0..8 {
+        let node = 1 + turn as usize % 4;
+        steps.push((3_500 + turn * 2_000, Step::KeepIndex(node, turn % 2 == 0)));
+    }
+    steps.sort_by_key(|(at, _)| *at);
+    let report = play(19, 4, &steps);
+    assert!(told(&report, "is ordered to be Draining"));
+    assert!(report.passed.contains_key("compact: freed"));
 }

@@ -1,9 +1,5 @@
 //! Buckets over real groups: a deletion is whole, or none.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking"
-)]
+
 use std::time::Duration;
 
 use holdfast_client::{Cluster, ClusterError};
