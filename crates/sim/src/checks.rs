@@ -3,20 +3,20 @@
 //!
 //! All of it is read past the nodes' own answers: from their stores and engines.
 
+mod references;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_blobs::FragmentState;
-use holdfast_metadata::query::{Answer, GarbageRow, MAX_PAGE, Query};
 use holdfast_metadata::raft::applier::read_members;
-use holdfast_metadata::state::{answer, check_invariants, intents, read_cluster};
+use holdfast_metadata::state::{check_invariants, read_cluster};
 use holdfast_metadata::store::{ReadView, Row, Rows};
-use holdfast_model::{
-    ClusterState, DiskId, FragmentId, GroupId, LayoutNode, NodeId, NodeState, Timestamp, UploadId,
-};
+use holdfast_model::{ClusterState, DiskId, GroupId, LayoutNode, NodeId, NodeState};
 use holdfast_node::Node;
 
+use self::references::{References, references};
 use crate::world::World;
 
 /// How often a condition is looked at.
@@ -41,6 +41,19 @@ pub enum Not {
 pub async fn until(
     world: &World,
     limit: Duration,
+    check: impl AsyncFnMut(&World) -> Result<(), Not>,
+) -> Result<(), String> {
+    until_every(world, limit, LOOK_EVERY, check).await
+}
+
+/// The same, looking as often as is said.
+///
+/// # Errors
+/// Why it is not satisfied.
+pub async fn until_every(
+    world: &World,
+    limit: Duration,
+    pause: Duration,
     mut check: impl AsyncFnMut(&World) -> Result<(), Not>,
 ) -> Result<(), String> {
     let mut waited = Duration::ZERO;
@@ -51,8 +64,8 @@ pub async fn until(
             Err(Not::Yet(why)) if waited >= limit => return Err(format!("after {limit:?}: {why}")),
             Err(Not::Yet(_)) => {}
         }
-        world.pass(LOOK_EVERY).await;
-        waited += LOOK_EVERY;
+        world.pass(pause).await;
+        waited += pause;
     }
 }
 
@@ -155,101 +168,6 @@ fn same_rows(
     Ok(None)
 }
 
-/// What the rows of all groups say of fragments.
-#[derive(Default)]
-struct References {
-    /// Fragments of chunks, with their disks.
-    fragments: BTreeSet<(FragmentId, DiskId)>,
-    /// Fragments given up that are still to be deleted.
-    garbage: BTreeSet<(FragmentId, DiskId)>,
-    /// Groups with uploads that were neither committed nor given up: they hold
-    /// the clean-up back until their time is over, an hour later.
-    unfinished: BTreeSet<GroupId>,
-    /// Chunks with fewer fragments than they should have.
-    degraded: u64,
-    /// By group: uploads that were committed, and their chunks.
-    committed: BTreeMap<GroupId, (BTreeSet<UploadId>, u64)>,
-}
-
-fn references(
-    state: &ClusterState,
-    nodes: &BTreeMap<DiskId, Arc<Node>>,
-) -> Result<References, Not> {
-    let mut all = References::default();
-    for group in state.layout.data_groups() {
-        let leader = nodes.values().find(|node| {
-            let mine = node.identity().disk;
-            node.status()
-                .groups
-                .iter()
-                .any(|g| g.group == group && g.active && g.leader == Some(mine))
-        });
-        let Some(leader) = leader else {
-            return Err(yet(format!("group {group} has no leader")));
-        };
-        let view = leader.store().snapshot().map_err(ever)?;
-        all.read(&view.group(group))?;
-    }
-    Ok(all)
-}
-
-impl References {
-    fn read(&mut self, rows: &impl Rows) -> Result<(), Not> {
-        let group = rows.group();
-        if intents(rows).map_err(ever)? > 0 {
-            self.unfinished.insert(group);
-        }
-        let committed = self.committed.entry(group).or_default();
-        let mut after = None;
-        loop {
-            let query = Query::Rows {
-                after,
-                limit: MAX_PAGE,
-            };
-            let Answer::Rows(page) = answer(rows, &query, Timestamp(0)).map_err(ever)? else {
-                return Err(ever("rows are answered with something else"));
-            };
-            for row in &page {
-                after = Some((row.upload, row.chunk.index));
-                for place in &row.chunk.fragments {
-                    let id = place.id(group, row.upload, row.chunk.index);
-                    self.fragments.insert((id, place.disk));
-                }
-                self.degraded += u64::from(row.chunk.missing() > 0);
-                if row.committed {
-                    committed.0.insert(row.upload);
-                    committed.1 += 1;
-                }
-            }
-            if (page.len() as u32) < MAX_PAGE {
-                break;
-            }
-        }
-        // Of all times to come: what is not due yet counts as well.
-        let query = Query::Garbage {
-            limit: MAX_PAGE,
-            after: None,
-        };
-        let end = Timestamp(u64::MAX);
-        let Answer::Garbage(garbage) = answer(rows, &query, end).map_err(ever)? else {
-            return Err(ever("garbage is answered with something else"));
-        };
-        for GarbageRow { id, places } in garbage {
-            for (index, disk) in places {
-                let (upload, chunk) = (id.upload, id.chunk);
-                let id = FragmentId {
-                    group,
-                    upload,
-                    chunk,
-                    index,
-                };
-                self.garbage.insert((id, disk));
-            }
-        }
-        Ok(())
-    }
-}
-
 /// The offline census: every fragment that rows refer to is on its disk and
 /// whole, every chunk has all of its fragments, and nothing else is there but
 /// what the groups know to be garbage.
@@ -345,7 +263,9 @@ pub async fn readable(world: &World) -> Result<u64, String> {
 }
 
 /// Nodes that were ordered to drain are drained: they carry no group, and their
-/// disks are empty.
+/// disks are empty. One may still wait for an upload that died without a word
+/// and may be committed until its intent is over, an hour later: then nothing
+/// else is on its disk.
 pub async fn drained(world: &World, drained: &[(usize, NodeId)]) -> Result<(), Not> {
     let nodes = nodes(world);
     let state = cluster_state(&nodes)?;
@@ -358,20 +278,29 @@ pub async fn drained(world: &World, drained: &[(usize, NodeId)]) -> Result<(), N
         let Some(node) = state.layout.nodes.get(id) else {
             return Err(ever(format!("node {number} is not in the layout")));
         };
-        if node.state != NodeState::Drained {
-            return Err(yet(format!("node {number} is {:?}", node.state)));
-        }
-        let running = nodes.get(&node.disk);
-        let left = match running {
+        let left = match nodes.get(&node.disk) {
             Some(node) => {
                 let listed = node.fragments().engine().list(None, usize::MAX).await;
-                listed.map_err(ever)?.len()
+                listed.map_err(ever)?
             }
-            None => 0,
+            None => Vec::new(),
         };
-        if left > 0 {
-            let what = format!("node {number} counts as drained with {left} fragments");
-            return Err(ever(what));
+        if node.state == NodeState::Drained {
+            if !left.is_empty() {
+                let left = left.len();
+                let what = format!("node {number} counts as drained with {left} fragments");
+                return Err(ever(what));
+            }
+            continue;
+        }
+        let refer = references(&state, &nodes)?;
+        let carries = state.layout.groups.values().any(|d| d.contains(&node.disk));
+        let waits = left.iter().all(|entry| {
+            let referred = refer.fragments.contains(&(entry.id, node.disk));
+            refer.unfinished.contains(&entry.id.group) && !referred
+        });
+        if carries || left.is_empty() || !waits {
+            return Err(yet(format!("node {number} is {:?}", node.state)));
         }
     }
     Ok(())
