@@ -225,3 +225,44 @@ impl Shared {
 }
 
 pub(crate) type Inbox = mpsc::Sender<Event>;
+
+#[cfg(test)]
+mod tests {
+    use holdfast_model::{ClusterId, Timestamp};
+
+    use super::*;
+
+    #[test]
+    fn messages_of_an_older_start_or_of_another_disk_are_refused() {
+        let disk = DiskId::from_bytes([3; 16]);
+        let book = AddressBook::default();
+        let batch = |incarnation| RaftBatch {
+            cluster: ClusterId::from_bytes([1; 16]),
+            from: disk,
+            to: DiskId::from_bytes([4; 16]),
+            incarnation,
+            sent: Timestamp(0),
+            messages: Vec::new(),
+        };
+        assert!(
+            book.admit(&batch(1)).is_ok(),
+            "the group decides on strangers"
+        );
+        let entry = |disk, incarnation| Entry {
+            disk,
+            address: Address("node:8000".into()),
+            incarnation,
+        };
+        let set = |entry| book.entries.lock().unwrap().insert(disk.raft_id(), entry);
+        set(entry(disk, 2));
+        assert!(book.admit(&batch(2)).is_ok());
+        assert!(book.admit(&batch(5)).is_ok());
+        assert_eq!(book.incarnation(disk.raft_id()), 5);
+        for older in [2, 4] {
+            let refused = book.admit(&batch(older));
+            assert!(matches!(refused, Err(NodeError::Mistaken(_))), "{older}");
+        }
+        set(entry(DiskId::from_bytes([9; 16]), 1));
+        assert!(matches!(book.admit(&batch(6)), Err(NodeError::Mistaken(_))));
+    }
+}
