@@ -274,6 +274,7 @@ fn node_settings(data: &Path, notes: &Notes, index: usize) -> Option<NodeSetting
         compaction_rate: COMPACTION_RATE,
         down_grace: Duration::from_secs(600),
         census_interval: Duration::from_secs(60),
+        census_walk_interval: Duration::from_secs(3_600),
         expiry_grace: Duration::from_secs(3_600),
         ticket_idle: Duration::from_secs(3_600),
         ticket_max: Duration::from_secs(86_400),

@@ -18,6 +18,10 @@ pub struct Digest {
     pub fragments: u64,
     /// The exclusive or of [`fragment_hash`] over them.
     pub sum: u64,
+    /// The exclusive or of [`FragmentId::digest`] over those that are not
+    /// corrupt, to be compared with what a group's rows refer to: rows do not
+    /// know the generation of each fragment.
+    pub names: u64,
 }
 
 impl Digest {
@@ -27,6 +31,17 @@ impl Digest {
         Self {
             fragments: self.fragments + other.fragments,
             sum: self.sum ^ other.sum,
+            names: self.names ^ other.names,
+        }
+    }
+}
+
+impl Digest {
+    /// Adds a fragment to the sums, or takes it out again.
+    fn mix_in(&mut self, id: &FragmentId, at: &Location) {
+        self.sum ^= fragment_hash(id, at.generation.0, at.corrupt);
+        if !at.corrupt {
+            self.names ^= id.digest();
         }
     }
 }
@@ -41,14 +56,14 @@ impl Digests {
     pub(crate) fn add(&mut self, id: &FragmentId, at: &Location) {
         let digest = self.ranges.entry(range_of(id)).or_default();
         digest.fragments += 1;
-        digest.sum ^= fragment_hash(id, at.generation.0, at.corrupt);
+        digest.mix_in(id, at);
     }
 
     pub(crate) fn remove(&mut self, id: &FragmentId, at: &Location) {
         let range = range_of(id);
         if let Some(digest) = self.ranges.get_mut(&range) {
             digest.fragments -= 1;
-            digest.sum ^= fragment_hash(id, at.generation.0, at.corrupt);
+            digest.mix_in(id, at);
             if digest.fragments == 0 {
                 self.ranges.remove(&range);
             }
@@ -63,8 +78,7 @@ impl Digests {
 }
 
 fn range_of(id: &FragmentId) -> (GroupId, u8) {
-    let byte = id.upload.as_bytes().first().copied().unwrap_or(0);
-    (id.group, byte)
+    (id.group, id.census_range())
 }
 
 /// A hash of a fragment's name, generation and state: the parts, as

@@ -6,9 +6,9 @@ use std::time::Duration;
 use futures_util::stream::BoxStream;
 use holdfast_metadata::command::Outcome;
 use holdfast_metadata::protocol::{
-    self, BackupHead, BackupRequest, Bootstrap, Deleted, Download, DownloadRequest, Files,
-    FilesRequest, FragmentIds, MembersRequest, ProposeRequest, QueryRequest, Status,
-    TransferRequest, UploadRequest, Uploaded,
+    self, BackupHead, BackupRequest, Bootstrap, Deleted, Digests, DigestsRequest, Download,
+    DownloadRequest, Files, FilesRequest, FragmentIds, MembersRequest, ProposeRequest,
+    QueryRequest, Status, TransferRequest, UploadRequest, Uploaded,
 };
 use holdfast_metadata::query::Answer;
 use holdfast_runtime::{Address, Body, Call, Transport, TransportError};
@@ -115,6 +115,15 @@ impl StorageNodeClient {
     /// When no answer comes.
     pub async fn files(&self, request: &FilesRequest) -> Result<Files, CallError> {
         self.ask(protocol::FILES, request, ADMIN_DEADLINE, None)
+            .await
+    }
+
+    /// What a disk holds of a group, summed up.
+    ///
+    /// # Errors
+    /// When no answer comes.
+    pub async fn digests(&self, request: &DigestsRequest) -> Result<Digests, CallError> {
+        self.ask(protocol::DIGESTS, request, ADMIN_DEADLINE, None)
             .await
     }
 

@@ -1,27 +1,34 @@
-//! The census: each led group's rows compared with what the disks list.
+//! The census: each led group's rows compared with what the disks hold.
 //!
 //! It counts what is there, reports what is not, and cleans up what nobody
-//! refers to. An empty queue of repairs proves nothing; this does.
+//! refers to. An empty queue of repairs proves nothing; this does. What agrees
+//! is told by digests ([`digests`]); what does not is listed and compared one
+//! by one ([`merge`]).
 
+mod clean_up;
+mod count;
+mod digests;
 mod merge;
 mod orphans;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use holdfast_metadata::command::{Command, MissingFragment, Outcome};
-use holdfast_metadata::query::{Answer, Query};
-use holdfast_model::{DiskId, Epoch, FragmentId, Generation, GroupId, Timestamp, UploadId};
+use holdfast_metadata::command::{Command, MissingFragment};
+use holdfast_model::fragment::CENSUS_RANGES;
+use holdfast_model::{Epoch, GroupId, Timestamp};
 
+pub(crate) use self::clean_up::just_before;
+pub(crate) use self::count::count_group;
+pub(crate) use self::digests::Run;
+use self::digests::plan_checks;
 pub(crate) use self::merge::Rows;
-use self::merge::{Findings, Tally, merge_span};
-use self::orphans::{FloorStep, Orphans};
+use self::orphans::Orphans;
 use crate::error::{WorkError, some_groups};
 use crate::shared::Shared;
-use crate::spans::{Span, Walk};
 use crate::worker::{Round, Worker};
 
 /// How often the worker looks whether a census is due.
@@ -50,6 +57,11 @@ pub struct Census {
     pub missing: u64,
     /// Disks that count and did not answer.
     pub silent_disks: u64,
+    /// Ranges of uploads, of 256, that were gone through; the others agreed
+    /// with the disks.
+    pub walked: u64,
+    /// Ranges whose sums were wrong: an error in Holdfast itself.
+    pub wrong: u64,
     /// The layout's epoch when it began.
     pub epoch: Epoch,
     /// When it began.
@@ -65,92 +77,20 @@ impl Census {
     }
 }
 
-/// What a count of a group comes to.
-pub(crate) struct Counted {
-    pub census: Census,
-    reports: Vec<MissingFragment>,
-    unreferenced: Vec<(DiskId, holdfast_metadata::protocol::FileEntry)>,
-    answered: BTreeSet<DiskId>,
-}
-
-/// Counts a group, changing nothing. Any node can count any group.
-pub(crate) async fn count_group(shared: &Shared, group: GroupId) -> Result<Counted, WorkError> {
-    let state = shared.state()?;
-    let began = shared.env.clock.wall();
-    let counting: BTreeSet<DiskId> = state
-        .layout
-        .nodes
-        .values()
-        .filter(|node| node.keeps_data())
-        .map(|node| node.disk)
-        .collect();
-    let mut answered: BTreeSet<DiskId> = shared
-        .answering()
-        .intersection(&counting)
-        .copied()
-        .collect();
-    let uses = shared.cluster.manager().uses();
-    let (mut tally, mut reports, mut unreferenced) = (Tally::default(), Vec::new(), Vec::new());
-    let (mut walk, mut missing) = (Walk::new(group), 0);
-    while let Some(span) = walk.next(shared, &mut answered).await? {
-        let mut found = merge_span(group, &span, &state.layout, &uses, &mut tally);
-        confirm_absent(shared, group, &span, &mut found).await;
-        missing += (found.absent.len() + found.corrupt.len()) as u64;
-        unreferenced.append(&mut found.unreferenced);
-        for kind in [found.absent, found.corrupt, found.displaced] {
-            reports.extend(kind);
-        }
-    }
-    tally.close();
-    let census = Census {
-        objects: tally.objects,
-        chunks: tally.chunks,
-        degraded: tally.degraded,
-        unavailable: tally.unavailable,
-        lost: tally.lost,
-        orphans: unreferenced.len() as u64,
-        missing,
-        silent_disks: counting.difference(&answered).count() as u64,
-        epoch: state.layout.epoch,
-        began,
-        time: shared.env.clock.wall(),
-    };
-    Ok(Counted {
-        census,
-        reports,
-        unreferenced,
-        answered,
-    })
-}
-
-/// Keeps of what is absent only what is absent from a second list as well:
-/// between rows and lists a repair may have put it there.
-async fn confirm_absent(shared: &Shared, group: GroupId, span: &Span, found: &mut Findings) {
-    let disks: BTreeSet<DiskId> = found
-        .absent
-        .iter()
-        .map(|missing| missing.place.disk)
-        .collect();
-    let mut lists: BTreeMap<DiskId, BTreeSet<FragmentId>> = BTreeMap::new();
-    for disk in disks {
-        if let Ok(files) = span.fetch_files(shared, disk).await {
-            lists.insert(disk, files.into_iter().map(|file| file.id).collect());
-        }
-    }
-    found.absent.retain(|missing| {
-        let id = missing.place.id(group, missing.upload, missing.chunk);
-        lists
-            .get(&missing.place.disk)
-            .is_some_and(|list| !list.contains(&id))
-    });
+/// What is known of a group from one census to the next.
+struct Standing {
+    /// When the last census began, and the layout's epoch then.
+    last: Option<(Duration, Epoch)>,
+    /// The range whose turn it is to be walked in any case.
+    next_check: u8,
+    orphans: Orphans,
 }
 
 /// Counts the led groups in turn, reports and cleans up.
 pub(crate) struct CensusWorker {
     shared: Shared,
-    /// By group, when its last census began, with the layout's epoch.
-    last: BTreeMap<GroupId, (Duration, Epoch)>,
-    orphans: BTreeMap<GroupId, Orphans>,
+    /// Of each group that this node leads.
+    groups: BTreeMap<GroupId, Standing>,
     /// A census was asked for before its time.
     kicked: Arc<AtomicBool>,
 }
@@ -159,8 +99,7 @@ impl CensusWorker {
     pub fn new(shared: Shared, kicked: Arc<AtomicBool>) -> Self {
         Self {
             shared,
-            last: BTreeMap::new(),
-            orphans: BTreeMap::new(),
+            groups: BTreeMap::new(),
             kicked,
         }
     }
@@ -172,24 +111,31 @@ impl CensusWorker {
         self.shared
             .censuses()
             .retain(|group, _| led.contains(group));
-        self.last.retain(|group, _| led.contains(group));
-        self.orphans.retain(|group, _| led.contains(group));
+        self.groups.retain(|group, _| led.contains(group));
+        for group in &led {
+            let entropy = &self.shared.env.entropy;
+            // Leaders change: none must begin with the same range each time.
+            self.groups.entry(*group).or_insert_with(|| Standing {
+                last: None,
+                next_check: entropy.number() as u8,
+                orphans: Orphans::default(),
+            });
+        }
         let kicked = self.kicked.swap(false, Ordering::Relaxed);
         let now = self.shared.now();
-        let due = |group: &GroupId| match self.last.get(group) {
+        let last = |group: &GroupId| self.groups.get(group).and_then(|known| known.last);
+        let due = |group: &GroupId| match last(group) {
             None => true,
             Some((at, epoch)) => {
                 kicked
-                    || *epoch != state.layout.epoch
-                    || now.saturating_sub(*at) >= self.shared.settings.census_interval
+                    || epoch != state.layout.epoch
+                    || now.saturating_sub(at) >= self.shared.settings.census_interval
             }
         };
         let due: Vec<GroupId> = led.iter().copied().filter(due).collect();
         let (all, mut failures) = (due.len(), Vec::new());
         for group in due {
-            self.last
-                .insert(group, (self.shared.now(), state.layout.epoch));
-            if let Err(error) = self.count_one(group).await {
+            if let Err(error) = self.count_one(group, state.layout.epoch).await {
                 failures.push((group, error));
             }
         }
@@ -209,23 +155,36 @@ impl CensusWorker {
         metrics::gauge!("holdfast_census_orphans").set(orphans as f64);
         format!(
             "{} groups: {} objects, {degraded} degraded, {unavailable} unavailable, {lost} lost, \
-             {orphans} orphans",
+             {orphans} orphans; {} of {} ranges walked, {} with wrong sums",
             censuses.len(),
             sum(|c| c.objects),
+            sum(|c| c.walked),
+            censuses.len() * CENSUS_RANGES,
+            sum(|c| c.wrong),
         )
     }
 
-    async fn count_one(&mut self, group: GroupId) -> Result<(), WorkError> {
-        let counted = count_group(&self.shared, group).await?;
-        report(&self.shared, group, &counted.reports).await?;
+    async fn count_one(&mut self, group: GroupId, epoch: Epoch) -> Result<(), WorkError> {
+        let Some(known) = self.groups.get_mut(&group) else {
+            return Ok(());
+        };
+        let (shared, settings) = (&self.shared, &self.shared.settings);
+        let now = shared.now();
+        let elapsed = known
+            .last
+            .map_or(settings.census_interval, |(at, _)| now.saturating_sub(at));
+        known.last = Some((now, epoch));
+        let (checks, next) = plan_checks(known.next_check, elapsed, settings.census_walk_interval);
+        let counted = count_group(shared, group, &checks).await?;
+        known.next_check = next;
+        report(shared, group, &counted.reports).await?;
         if !counted.reports.is_empty() {
-            self.shared.kick_repair.notify_one();
+            shared.kick_repair.notify_one();
         }
-        self.shared.censuses().insert(group, counted.census);
-        let now = self.shared.now();
-        let orphans = self.orphans.entry(group).or_default();
-        orphans.look(now, &counted.answered, counted.unreferenced);
-        clean_up(&self.shared, group, orphans).await
+        shared.censuses().insert(group, counted.census);
+        let orphans = &mut known.orphans;
+        orphans.look(shared.now(), &counted.answered, counted.unreferenced);
+        clean_up::clean_up(shared, group, orphans).await
     }
 }
 
@@ -263,149 +222,4 @@ pub(crate) async fn report(
         metrics::counter!("holdfast_fragments_missing_total").increment(count as u64);
     }
     Ok(())
-}
-
-async fn clean_up(shared: &Shared, group: GroupId, orphans: &mut Orphans) -> Result<(), WorkError> {
-    if orphans.count() == 0 {
-        return Ok(());
-    }
-    let (_, mut floor) = shared.generations(group).await?;
-    let step = orphans.plan_floor(shared.now(), floor, shared.settings.floor_delay);
-    let command = match step {
-        FloorStep::Nothing => None,
-        FloorStep::Advance => Some(Command::AdvanceGeneration),
-        FloorStep::Raise(to) => Some(Command::RaiseFloor { to }),
-    };
-    if let Some(command) = command
-        && let Outcome::Generation {
-            current,
-            floor: now,
-        } = shared
-            .propose(group, "a change of the floor", command)
-            .await?
-    {
-        floor = now;
-        if step == FloorStep::Advance {
-            orphans.advanced(current, shared.now());
-        }
-    }
-    let due = orphans.due(shared.now(), floor, shared.settings.orphan_grace);
-    for (id, disk) in due {
-        if delete_orphan(shared, id, disk, floor).await? {
-            orphans.deleted(id, disk);
-        }
-    }
-    Ok(())
-}
-
-/// Deletes a fragment if, looked at once more, nobody refers to it and it is
-/// still the one of an old generation. Returns whether it is gone.
-async fn delete_orphan(
-    shared: &Shared,
-    id: FragmentId,
-    disk: DiskId,
-    floor: Generation,
-) -> Result<bool, WorkError> {
-    // A repair may be writing the same name at this moment.
-    let Some(_claim) = shared.claims.claim(id.group, id.upload, id.chunk) else {
-        return Ok(false);
-    };
-    if is_referenced(shared, id, disk).await? {
-        return Ok(true);
-    }
-    let before = FragmentId {
-        index: id.index.saturating_add(1),
-        ..id
-    };
-    let after = just_before(&id);
-    let page = match shared.files(disk, after, Some(before)).await {
-        Ok(page) => page,
-        Err(_) => return Ok(false),
-    };
-    match page.files.iter().find(|file| file.id == id) {
-        None => Ok(true),
-        Some(file) if file.generation >= floor => Ok(false),
-        Some(_) => {
-            if shared.delete(disk, &[id], Some(floor)).await.is_err() {
-                return Ok(false);
-            }
-            tracing::info!(fragment = %id, %disk, "an orphan was deleted");
-            metrics::counter!("holdfast_orphans_deleted_total").increment(1);
-            Ok(true)
-        }
-    }
-}
-
-/// The greatest name that sorts before a fragment's; `None` for the first of all.
-pub(crate) fn just_before(id: &FragmentId) -> Option<FragmentId> {
-    if let Some(index) = id.index.checked_sub(1) {
-        return Some(FragmentId { index, ..*id });
-    }
-    if let Some(chunk) = id.chunk.checked_sub(1) {
-        return Some(FragmentId {
-            chunk,
-            index: u8::MAX,
-            ..*id
-        });
-    }
-    let number = u128::from_be_bytes(*id.upload.as_bytes());
-    let (upload, group) = match number.checked_sub(1) {
-        Some(number) => (UploadId::from_bytes(number.to_be_bytes()), id.group),
-        None => (
-            UploadId::from_bytes([u8::MAX; 16]),
-            GroupId(id.group.0.checked_sub(1)?),
-        ),
-    };
-    Some(FragmentId {
-        group,
-        upload,
-        chunk: u32::MAX,
-        index: u8::MAX,
-    })
-}
-
-async fn is_referenced(shared: &Shared, id: FragmentId, disk: DiskId) -> Result<bool, WorkError> {
-    let group = id.group;
-    let query = Query::Chunks {
-        upload: id.upload,
-        from: id.chunk,
-        limit: 1,
-    };
-    match shared.query(group, "an orphan's row", query).await? {
-        Answer::Chunks(chunks) => Ok(chunks.iter().any(|chunk| {
-            chunk.index == id.chunk
-                && chunk
-                    .fragments
-                    .iter()
-                    .any(|p| (p.index, p.disk) == (id.index, disk))
-        })),
-        _ => Err(WorkError::OtherAnswer {
-            group,
-            asked: "an orphan's row",
-        }),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn is_the_name_before_a_fragment_the_next_smaller_one() {
-        let id = |group, upload: u8, chunk, index| FragmentId {
-            group: GroupId(group),
-            upload: UploadId::from_bytes([upload; 16]),
-            chunk,
-            index,
-        };
-        assert_eq!(just_before(&id(1, 2, 3, 4)), Some(id(1, 2, 3, 3)));
-        assert_eq!(just_before(&id(1, 2, 3, 0)), Some(id(1, 2, 2, u8::MAX)));
-        let before = just_before(&id(1, 2, 0, 0)).unwrap();
-        assert!(before < id(1, 2, 0, 0) && before > id(1, 1, u32::MAX, u8::MAX));
-        assert_eq!(
-            just_before(&id(1, 0, 0, 0)),
-            Some(id(0, u8::MAX, u32::MAX, u8::MAX))
-        );
-        assert_eq!(just_before(&id(0, 0, 0, 0)), None);
-    }
 }

@@ -68,25 +68,47 @@ pub(crate) fn plan_garbage(
     plan
 }
 
+/// Where to go on after a page; `None` at the end.
+fn next_after(page: &[GarbageRow]) -> Option<GarbageId> {
+    let last = page.last().filter(|_| page.len() >= MAX_PAGE as usize)?;
+    Some(last.id)
+}
+
+/// What a turn in a group has come to.
+#[derive(Clone, Copy, Default)]
+struct Turn {
+    /// Rows done.
+    collected: u64,
+    /// Rows left for later.
+    later: usize,
+}
+
 /// Collects the garbage of the groups that this node leads.
 pub(crate) struct Collector {
     shared: Shared,
+    /// Where to go on in each group: behind what could not be done. At the end
+    /// it begins again.
+    after: BTreeMap<GroupId, GarbageId>,
 }
 
 impl Collector {
     pub fn new(shared: Shared) -> Self {
-        Self { shared }
+        Self {
+            shared,
+            after: BTreeMap::new(),
+        }
     }
 
     async fn collect(&mut self) -> Result<Round, WorkError> {
         let state = self.shared.state()?;
         let led = self.shared.led_groups(&state);
+        self.after.retain(|group, _| led.contains(group));
         let (mut collected, mut later, mut failures) = (0, 0, Vec::new());
         for group in led.iter().copied() {
             match self.collect_of(group, &state.layout).await {
-                Ok((done, waiting)) => {
-                    collected += done;
-                    later += waiting;
+                Ok(turn) => {
+                    collected += turn.collected;
+                    later += turn.later;
                 }
                 Err(error) => failures.push((group, error)),
             }
@@ -101,11 +123,11 @@ impl Collector {
         })
     }
 
-    /// Collects a group's garbage: rows done, and rows left for later.
-    async fn collect_of(&self, group: GroupId, layout: &Layout) -> Result<(u64, usize), WorkError> {
+    /// Collects a page of a group's garbage.
+    async fn collect_of(&mut self, group: GroupId, layout: &Layout) -> Result<Turn, WorkError> {
         let query = Query::Garbage {
             limit: MAX_PAGE,
-            after: None,
+            after: self.after.get(&group).copied(),
         };
         let rows = match self.shared.query(group, "the garbage", query).await? {
             Answer::Garbage(rows) => rows,
@@ -116,12 +138,17 @@ impl Collector {
                 });
             }
         };
-        if rows.is_empty() {
-            return Ok((0, 0));
-        }
         let plan = plan_garbage(group, &rows, layout, &self.shared.answering());
-        let later = plan.later;
-        Ok((self.delete(group, plan).await?, later))
+        // Before anything can fail: what cannot be done must not be what the
+        // next turn begins with.
+        match next_after(&rows) {
+            Some(last) => self.after.insert(group, last),
+            None => self.after.remove(&group),
+        };
+        Ok(Turn {
+            later: plan.later,
+            collected: self.delete(group, plan).await?,
+        })
     }
 
     async fn delete(&self, group: GroupId, plan: GarbagePlan) -> Result<u64, WorkError> {
@@ -185,6 +212,15 @@ mod tests {
                 .map(|(index, n)| (index, disk(*n)))
                 .collect(),
         }
+    }
+
+    #[test]
+    fn does_a_full_page_lead_to_the_next_and_the_last_one_to_the_first() {
+        let mut page: Vec<GarbageRow> = (0..MAX_PAGE).map(|n| row(n as u8, &[1])).collect();
+        assert_eq!(next_after(&page), Some(page[MAX_PAGE as usize - 1].id));
+        page.pop();
+        assert_eq!(next_after(&page), None);
+        assert_eq!(next_after(&[]), None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The controller of one node: its workers, and what others ask of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 
@@ -229,7 +229,8 @@ impl Controller {
                     && census.clean()
             });
             if !fresh {
-                let counted = count_group(&self.shared, group).await?.census;
+                let counted = count_group(&self.shared, group, &BTreeSet::new()).await?;
+                let counted = counted.census;
                 censuses.insert(group, counted);
                 if !counted.clean() {
                     return Err(self.not_clean(group, &counted).into());

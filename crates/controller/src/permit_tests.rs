@@ -44,6 +44,8 @@ fn world(text: &str) -> World {
         orphans: 3,
         missing: 0,
         silent_disks: 0,
+        walked: 0,
+        wrong: 0,
         epoch,
         began: Timestamp(NOW.0 - 1_000),
         time: NOW,

@@ -9,6 +9,8 @@
 //! The old fragments stay until the group has taken the new ones. Refused, the
 //! new ones are orphans, which the census finds.
 
+mod turns;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -18,9 +20,10 @@ use futures_util::stream;
 use holdfast_client::CallError;
 use holdfast_metadata::command::{Command, MissingFragment};
 use holdfast_metadata::protocol::NodeError;
-use holdfast_metadata::query::{Answer, ChunkRow, MAX_PAGE, Query};
+use holdfast_metadata::query::{Answer, ChunkRow, MAX_PAGE, Query, RepairPosition};
 use holdfast_model::{DiskId, Epoch, FragmentPlace, GroupId, NodeState};
 
+use self::turns::Turns;
 use crate::census::report;
 use crate::chunk_plan::{ChunkPlan, Hindrance, Make, places_after, plan_chunk};
 use crate::copy::{Target, Whole, read_whole, write_verified};
@@ -37,7 +40,7 @@ const CHUNKS_AT_ONCE: usize = 2;
 /// fewest fragments left come first in every group.
 const CHUNKS_A_TURN: usize = 16;
 /// How often all rows are gone through for what no index names: fragments on
-/// nodes that drain, or that a full page of hopeless chunks hides.
+/// nodes that drain.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
 
 /// What became of one chunk.
@@ -50,6 +53,8 @@ enum Done {
 
 #[derive(Clone, Copy, Default)]
 struct Counts {
+    /// Those of which it was not known that nothing can be done.
+    tried: usize,
     repaired: u64,
     hindered: u64,
     failed: u64,
@@ -62,6 +67,7 @@ pub(crate) struct RepairWorker {
     shared: Shared,
     /// When all rows were last gone through, and at which epoch.
     swept: Option<(Duration, Epoch)>,
+    turns: Turns,
 }
 
 impl RepairWorker {
@@ -69,6 +75,7 @@ impl RepairWorker {
         Self {
             shared,
             swept: None,
+            turns: Turns::default(),
         }
     }
 
@@ -76,8 +83,9 @@ impl RepairWorker {
         let state = self.shared.state()?;
         let led = self.shared.led_groups(&state);
         let (mut all, mut failures, mut degraded) = (Counts::default(), Vec::new(), Vec::new());
+        self.turns.begin(&led, self.shared.now());
         for group in led.iter().copied() {
-            match fetch_degraded(&self.shared, group).await {
+            match fetch_degraded(&self.shared, group, None).await {
                 Ok(rows) => degraded.push((group, rows)),
                 Err(error) => failures.push((group, error)),
             }
@@ -89,14 +97,9 @@ impl RepairWorker {
         self.shared
             .progress
             .look(waiting, self.shared.env.clock.wall());
-        let mut hidden = false;
         for (group, rows) in degraded {
-            let full = rows.len() >= MAX_PAGE as usize;
-            match work_on(&self.shared, group, rows, CHUNKS_A_TURN).await {
-                Ok(counts) => {
-                    hidden |= full && counts.repaired == 0;
-                    all.add(counts);
-                }
+            match self.take_turn(group, rows).await {
+                Ok(counts) => all.add(counts),
                 Err(error) => failures.push((group, error)),
             }
         }
@@ -112,9 +115,9 @@ impl RepairWorker {
         let due = self.swept.is_none_or(|(at, epoch)| {
             epoch != state.layout.epoch || self.shared.now().saturating_sub(at) >= SWEEP_EVERY
         });
-        if (leaving || hidden) && due && all.repaired == 0 {
+        if leaving && due && all.repaired == 0 {
             for group in led.iter().copied() {
-                match sweep(&self.shared, group).await {
+                match sweep(&self.shared, group, &mut self.turns).await {
                     Ok(counts) => all.add(counts),
                     Err(error) => failures.push((group, error)),
                 }
@@ -138,6 +141,27 @@ impl RepairWorker {
     }
 }
 
+impl RepairWorker {
+    /// Works on a group's first page of degraded chunks, or, where all of that
+    /// is hopeless, on a further one.
+    async fn take_turn(
+        &mut self,
+        group: GroupId,
+        first: Vec<ChunkRow>,
+    ) -> Result<Counts, WorkError> {
+        let (shared, turns) = (&self.shared, &mut self.turns);
+        let further = turns.further(group, &first);
+        let mut counts = work_on(shared, group, first, CHUNKS_A_TURN, turns).await?;
+        if let Some(after) = further.filter(|_| counts.tried == 0) {
+            let page = fetch_degraded(shared, group, Some(after)).await?;
+            let behind = work_on(shared, group, page.clone(), CHUNKS_A_TURN, turns).await?;
+            turns.looked_further(group, &page, behind.tried);
+            counts.add(behind);
+        }
+        Ok(counts)
+    }
+}
+
 impl Worker for RepairWorker {
     fn name(&self) -> &'static str {
         "repair"
@@ -154,6 +178,7 @@ impl Worker for RepairWorker {
 
 impl Counts {
     fn add(&mut self, other: Self) {
+        self.tried += other.tried;
         self.repaired += other.repaired;
         self.hindered += other.hindered;
         self.failed += other.failed;
@@ -166,10 +191,14 @@ impl Counts {
     }
 }
 
-async fn fetch_degraded(shared: &Shared, group: GroupId) -> Result<Vec<ChunkRow>, WorkError> {
+async fn fetch_degraded(
+    shared: &Shared,
+    group: GroupId,
+    after: Option<RepairPosition>,
+) -> Result<Vec<ChunkRow>, WorkError> {
     let query = Query::Degraded {
         limit: MAX_PAGE,
-        after: None,
+        after,
     };
     match shared.query(group, "the degraded chunks", query).await? {
         Answer::Degraded(rows) => Ok(rows),
@@ -181,17 +210,17 @@ async fn fetch_degraded(shared: &Shared, group: GroupId) -> Result<Vec<ChunkRow>
 }
 
 /// Goes through all rows of a group.
-async fn sweep(shared: &Shared, group: GroupId) -> Result<Counts, WorkError> {
+async fn sweep(shared: &Shared, group: GroupId, turns: &mut Turns) -> Result<Counts, WorkError> {
     let mut all = Counts::default();
     let mut after = None;
     loop {
-        let rows = fetch_rows(shared, group, after).await?;
+        let rows = fetch_rows(shared, group, after, None).await?;
         let Some(last) = rows.last() else {
             return Ok(all);
         };
         after = Some((last.upload, last.chunk.index));
         let ended = rows.len() < MAX_PAGE as usize;
-        all.add(work_on(shared, group, rows, usize::MAX).await?);
+        all.add(work_on(shared, group, rows, usize::MAX, turns).await?);
         if ended || !(shared.leads)(group) {
             return Ok(all);
         }
@@ -204,6 +233,7 @@ async fn work_on(
     group: GroupId,
     rows: Vec<ChunkRow>,
     most: usize,
+    turns: &mut Turns,
 ) -> Result<Counts, WorkError> {
     let readable = shared.answering();
     let mut counts = Counts::default();
@@ -212,10 +242,12 @@ async fn work_on(
         match plan(shared, &row, &readable)? {
             Err(why) => counts.hinder(why),
             Ok(None) => {}
+            Ok(Some(_)) if turns.waits(group, &row) => counts.failed += 1,
             Ok(Some(_)) if planned.len() >= most => break,
             Ok(Some(_)) => planned.push(row),
         }
     }
+    counts.tried = planned.len();
     let mut working = stream::iter(planned)
         .map(|row| async move { (repair_chunk(shared, group, &row).await, row) })
         .buffer_unordered(CHUNKS_AT_ONCE);
@@ -229,6 +261,10 @@ async fn work_on(
             Ok(Done::Hindered(why)) => counts.hinder(why),
             Err(error) => {
                 counts.failed += 1;
+                // A row that has changed meanwhile is looked at anew.
+                if !is_refusal(&error) {
+                    turns.put_off(group, &row, shared.now());
+                }
                 shared.progress.failed();
                 tracing::warn!(%group, upload = %row.upload, chunk = row.chunk.index, %error,
                     "a chunk could not be repaired");

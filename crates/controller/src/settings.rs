@@ -12,8 +12,12 @@ pub const MIN_DOWN_GRACE: Duration = Duration::from_secs(5);
 pub const DEFAULT_RETURN_STEADY: Duration = Duration::from_secs(5);
 /// How often each group is counted.
 pub const DEFAULT_CENSUS_INTERVAL: Duration = Duration::from_secs(60);
-/// The shortest time between two censuses of a group: each reads all its rows.
+/// The shortest time between two censuses of a group: where much is wrong, each
+/// reads all its rows.
 pub const MIN_CENSUS_INTERVAL: Duration = Duration::from_secs(1);
+/// Within how long a census goes through what agrees by its digests as well: a
+/// safety net, at the cost of some rows a minute.
+pub const DEFAULT_CENSUS_WALK_INTERVAL: Duration = Duration::from_secs(60 * 60);
 /// How long after a new generation the floor follows: as long as an upload's
 /// intent holds without being renewed.
 pub const DEFAULT_FLOOR_DELAY: Duration = Duration::from_secs(60 * 60);
@@ -48,6 +52,9 @@ pub struct ControllerSettings {
     pub return_steady: Duration,
     /// How often each group is counted.
     pub census_interval: Duration,
+    /// Within how long it goes through each range of uploads that agrees with
+    /// the disks by its digests.
+    pub census_walk_interval: Duration,
     /// How long after a new generation the floor may follow.
     pub floor_delay: Duration,
     /// How long a fragment must have been seen without a reference before it
@@ -71,6 +78,7 @@ impl Default for ControllerSettings {
             down_grace: DEFAULT_DOWN_GRACE,
             return_steady: DEFAULT_RETURN_STEADY,
             census_interval: DEFAULT_CENSUS_INTERVAL,
+            census_walk_interval: DEFAULT_CENSUS_WALK_INTERVAL,
             floor_delay: DEFAULT_FLOOR_DELAY,
             orphan_grace: DEFAULT_ORPHAN_GRACE,
             repair_bytes_per_second: DEFAULT_REPAIR_BYTES_PER_SECOND,
@@ -99,6 +107,11 @@ impl ControllerSettings {
         let times = [
             ("down_grace", self.down_grace, MIN_DOWN_GRACE),
             ("census_interval", self.census_interval, MIN_CENSUS_INTERVAL),
+            (
+                "census_walk_interval",
+                self.census_walk_interval,
+                MIN_CENSUS_INTERVAL,
+            ),
             ("floor_delay", self.floor_delay, MIN_FLOOR_DELAY),
             (
                 "compaction_pause",

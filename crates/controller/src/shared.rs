@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use holdfast_client::{Cluster, ClusterError, Health, StorageNodeClient};
 use holdfast_metadata::command::{Command, Outcome};
-use holdfast_metadata::protocol::{Files, FilesRequest, FragmentIds};
+use holdfast_metadata::protocol::{Digests, DigestsRequest, Files, FilesRequest, FragmentIds};
 use holdfast_metadata::query::{Answer, Query};
 use holdfast_model::{BucketId, ClusterState, DiskId, FragmentId, Generation, GroupId};
 use holdfast_runtime::Env;
@@ -194,6 +194,21 @@ impl Shared {
             .unwrap_or_else(|| Err(holdfast_runtime::TransportError::Deadline { limit }.into()))
             .map_err(|source| WorkError::AskNode {
                 attempted: "a list of fragments",
+                disk,
+                source,
+            })
+    }
+
+    /// What a disk holds of a group, summed up.
+    pub async fn digests(&self, disk: DiskId, group: GroupId) -> Result<Digests, WorkError> {
+        let node = self.node(disk)?;
+        let request = DigestsRequest { disk, group };
+        let limit = NODE_DEADLINE;
+        within(&*self.env.clock, limit, node.digests(&request))
+            .await
+            .unwrap_or_else(|| Err(holdfast_runtime::TransportError::Deadline { limit }.into()))
+            .map_err(|source| WorkError::AskNode {
+                attempted: "the sums of its fragments",
                 disk,
                 source,
             })

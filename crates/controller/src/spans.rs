@@ -7,10 +7,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures_util::future::join_all;
 use holdfast_metadata::protocol::FileEntry;
 use holdfast_metadata::query::{Answer, ChunkRow, MAX_PAGE, Query};
 use holdfast_model::{DiskId, FragmentId, GroupId, UploadId};
 
+use crate::census::Run;
 use crate::error::WorkError;
 use crate::shared::Shared;
 
@@ -29,6 +31,8 @@ pub(crate) struct Span {
 pub(crate) struct Walk {
     group: GroupId,
     after: Option<(UploadId, u32)>,
+    /// The first upload beyond.
+    before: Option<UploadId>,
     ended: bool,
 }
 
@@ -50,12 +54,24 @@ fn last_of(group: GroupId, upload: UploadId, chunk: u32) -> FragmentId {
     }
 }
 
+/// The least upload of a range.
+fn least_of(range: u8) -> UploadId {
+    UploadId::from_bytes((u128::from(range) << 120).to_be_bytes())
+}
+
+/// The greatest upload of a range.
+fn greatest_of(range: u8) -> UploadId {
+    UploadId::from_bytes((u128::from(range) << 120 | u128::MAX >> 8).to_be_bytes())
+}
+
 /// The bounds of a span that begins after `after` and ends with `last`, or
-/// with the group: `(after, before)`, both exclusive.
+/// else before the upload `before`, or with the group: `(after, before)`, both
+/// exclusive.
 pub(crate) fn bounds(
     group: GroupId,
     after: Option<(UploadId, u32)>,
     last: Option<(UploadId, u32)>,
+    before: Option<UploadId>,
 ) -> (Option<FragmentId>, Option<FragmentId>) {
     let zero = UploadId::from_bytes([0; 16]);
     let from = match after {
@@ -69,9 +85,10 @@ pub(crate) fn bounds(
             )
         }),
     };
-    let to = match last {
-        Some((upload, chunk)) => Some(last_of(group, upload, chunk)),
-        None => group
+    let to = match (last, before) {
+        (Some((upload, chunk)), _) => Some(last_of(group, upload, chunk)),
+        (None, Some(upload)) => Some(first_of(group, upload, 0)),
+        (None, None) => group
             .0
             .checked_add(1)
             .map(|next| first_of(GroupId(next), zero, 0)),
@@ -81,9 +98,18 @@ pub(crate) fn bounds(
 
 impl Walk {
     pub fn new(group: GroupId) -> Self {
+        Self::over(group, Run::ALL)
+    }
+
+    /// Through some ranges of a group's uploads.
+    pub fn over(group: GroupId, run: Run) -> Self {
         Self {
             group,
-            after: None,
+            after: run
+                .first
+                .checked_sub(1)
+                .map(|range| (greatest_of(range), u32::MAX)),
+            before: run.last.checked_add(1).map(least_of),
             ended: false,
         }
     }
@@ -98,11 +124,11 @@ impl Walk {
         if self.ended {
             return Ok(None);
         }
-        let rows = fetch_rows(shared, self.group, self.after).await?;
+        let rows = fetch_rows(shared, self.group, self.after, self.before).await?;
         self.ended = rows.len() < MAX_PAGE as usize;
         let last = rows.last().map(|row| (row.upload, row.chunk.index));
         let last = if self.ended { None } else { last };
-        let (after, before) = bounds(self.group, self.after, last);
+        let (after, before) = bounds(self.group, self.after, last, self.before);
         self.after = last;
         let mut span = Span {
             rows,
@@ -110,8 +136,11 @@ impl Walk {
             after,
             before,
         };
-        for disk in disks.clone() {
-            match span.fetch_files(shared, disk).await {
+        let asked = disks.iter();
+        let asked = asked.map(|disk| async { (*disk, span.fetch_files(shared, *disk).await) });
+        let answers = join_all(asked).await;
+        for (disk, listed) in answers {
+            match listed {
                 Ok(files) => {
                     span.files.insert(disk, files);
                 }
@@ -146,14 +175,16 @@ impl Span {
     }
 }
 
-/// A page of a group's chunk rows.
+/// A page of a group's chunk rows, up to those of the upload `before`.
 pub(crate) async fn fetch_rows(
     shared: &Shared,
     group: GroupId,
     after: Option<(UploadId, u32)>,
+    before: Option<UploadId>,
 ) -> Result<Vec<ChunkRow>, WorkError> {
     let query = Query::Rows {
         after,
+        before,
         limit: MAX_PAGE,
     };
     match shared.query(group, "the chunk rows", query).await? {
@@ -181,8 +212,8 @@ mod tests {
         let within = |span: (Option<FragmentId>, Option<FragmentId>), id: FragmentId| {
             span.0.is_none_or(|after| id > after) && span.1.is_none_or(|before| id < before)
         };
-        let first = bounds(GroupId(2), None, Some((upload(5), 7)));
-        let second = bounds(GroupId(2), Some((upload(5), 7)), None);
+        let first = bounds(GroupId(2), None, Some((upload(5), 7)), None);
+        let second = bounds(GroupId(2), Some((upload(5), 7)), None, None);
         for inside in [id(2, 0, 0, 0), id(2, 5, 7, 0), id(2, 5, 7, 254)] {
             assert!(within(first, inside) && !within(second, inside), "{inside}");
         }
@@ -195,9 +226,9 @@ mod tests {
                 "{beside}"
             );
         }
-        assert!(within(bounds(GroupId(0), None, None), id(0, 0, 0, 0)));
+        assert!(within(bounds(GroupId(0), None, None, None), id(0, 0, 0, 0)));
         assert!(within(
-            bounds(GroupId(u16::MAX), None, None),
+            bounds(GroupId(u16::MAX), None, None, None),
             id(u16::MAX, 255, 1, 1)
         ));
     }

@@ -9,6 +9,8 @@ mod outcome;
 mod tasks;
 mod upkeep;
 
+use std::collections::BTreeMap;
+
 use holdfast_model::{
     BucketId, Chunk, Derived, FragmentPlace, Generation, ObjectKey, Representation, RequestId,
     TaskId, TicketId, Timestamp, UploadId, VersionId,
@@ -327,5 +329,21 @@ pub enum Command {
         /// At most [`MAX_ENDS_PER_COMMAND`].
         #[n(0)]
         ends: Vec<EndedRequest>,
+    },
+    /// Gives a version of an object other tags. Answers [`Outcome::Put`].
+    #[n(23)]
+    SetTags {
+        /// The object's bucket.
+        #[n(0)]
+        bucket: BucketId,
+        /// Its key.
+        #[n(1)]
+        key: ObjectKey,
+        /// Which version; the current one without it.
+        #[n(2)]
+        version: Option<VersionId>,
+        /// All of its tags from now on.
+        #[n(3)]
+        tags: BTreeMap<String, String>,
     },
 }

@@ -14,8 +14,8 @@ use minicbor::{Decode, Encode};
 
 pub use error::NodeError;
 pub use fragments::{
-    BLOCK_BYTES, Deleted, Download, DownloadRequest, FileEntry, Files, FilesRequest, FragmentIds,
-    UploadRequest, Uploaded,
+    BLOCK_BYTES, Deleted, Digests, DigestsRequest, Download, DownloadRequest, FileEntry, Files,
+    FilesRequest, FragmentIds, RangeDigest, UploadRequest, Uploaded,
 };
 pub use groups::{
     BackupHead, BackupRequest, Bootstrap, GroupMessage, MemberStep, MembersRequest, ProposeRequest,
@@ -33,6 +33,8 @@ pub const DOWNLOAD: &str = "/download";
 pub const DELETE: &str = "/delete";
 /// [`FilesRequest`]; answers [`Files`].
 pub const FILES: &str = "/files";
+/// [`DigestsRequest`]; answers [`Digests`].
+pub const DIGESTS: &str = "/v1/digests";
 /// [`RaftBatch`]; answers [`RaftAnswer`] once its messages are taken in.
 pub const RAFT: &str = "/v1/raft";
 /// A snapshot's message, then its rows; answers `()`.

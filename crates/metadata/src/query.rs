@@ -2,6 +2,7 @@
 //! by the leader after it has confirmed that it leads (linearizable), unless it
 //! says otherwise.
 
+mod census;
 mod keys;
 
 use holdfast_model::ids::{
@@ -13,6 +14,7 @@ use minicbor::{Decode, Encode};
 
 use crate::command::{GarbageId, Refusal};
 pub use crate::state::repair_rank;
+pub use census::{DiskSum, RangeSums};
 pub use keys::{KeyCursor, KeyEntry, KeyPage, ListKeys, ListedObject, MAX_DELIMITER_BYTES};
 
 /// The most rows of a page.
@@ -122,6 +124,9 @@ pub enum Query {
         /// At most so many.
         #[n(1)]
         limit: u32,
+        /// Up to this upload's, exclusive; without it, to the end.
+        #[n(2)]
+        before: Option<UploadId>,
     },
     /// A ticket's standing. Answers [`Answer::Ticket`].
     #[n(11)]
@@ -166,6 +171,9 @@ pub enum Query {
         #[n(0)]
         version: VersionId,
     },
+    /// Sums over the chunk rows, for a census. Answers [`Answer::Census`].
+    #[n(21)]
+    Census,
 }
 
 /// A place in a listing.
@@ -288,6 +296,9 @@ pub enum Answer {
     /// A page of keys.
     #[n(13)]
     Keys(#[n(0)] KeyPage),
+    /// The sums of each range that is not empty, in order.
+    #[n(14)]
+    Census(#[n(0)] Vec<RangeSums>),
 }
 
 /// Chunks of one upload.

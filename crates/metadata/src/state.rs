@@ -19,6 +19,7 @@
 mod answers;
 mod buckets;
 mod by_key;
+mod census;
 mod cluster;
 mod downloads;
 mod facts;
@@ -26,11 +27,13 @@ mod invariants;
 mod keys;
 mod listing;
 mod objects;
+mod removal;
 mod requests;
 mod results;
 mod rows;
 mod spans;
 mod stored;
+mod tags;
 mod tasks;
 mod tick;
 mod upkeep;
@@ -39,6 +42,8 @@ mod versions;
 
 #[cfg(test)]
 mod tests;
+
+use std::collections::BTreeMap;
 
 use holdfast_model::layout::{SlotRange, slot_of};
 use holdfast_model::{BucketId, ClusterState, Generation, GroupId, ObjectKey, Timestamp};
@@ -50,6 +55,7 @@ pub use stored::repair_rank;
 pub use tick::next_due;
 
 use crate::command::{Batch, Command, Outcome, Refusal, Request};
+use crate::query::RangeSums;
 use crate::store::{GroupTxn, Row, Rows, StoreError};
 use results::{Made, WorkerResult};
 use rows::{Head, KnownRow};
@@ -95,6 +101,22 @@ pub fn initial_rows(group: GroupId, state: &ClusterState) -> Vec<Row> {
     rows
 }
 
+/// How far the numbers of a restored cluster's state leap: further than any
+/// cluster has come since its backup.
+const RESTORE_LEAP: u64 = 1 << 32;
+
+/// Makes the state of a restored cluster newer than any that is known of it:
+/// gateways and groups go by what they have heard last, and would keep what was
+/// decided after the backup. Does nothing in other groups than 0.
+pub fn renew_restored(txn: &mut GroupTxn<'_>) -> Result<(), StoreError> {
+    let Some(mut state) = read_cluster(txn)? else {
+        return Ok(());
+    };
+    state.revision.0 += RESTORE_LEAP;
+    state.layout.epoch.0 += RESTORE_LEAP;
+    txn.put(&keys::cluster(), &rows::encode(&state))
+}
+
 /// Why a command was not done.
 enum Stop {
     /// It is refused; nothing was changed.
@@ -128,6 +150,10 @@ struct Machine<'m, 'b> {
     head: Head,
     owned: Vec<SlotRange>,
     known: KnownRow,
+    /// The census's sums, of the ranges that this batch has changed.
+    census: BTreeMap<u8, RangeSums>,
+    /// Chunk rows that the command may still remove.
+    removable: usize,
 }
 
 impl<'m, 'b> Machine<'m, 'b> {
@@ -141,10 +167,13 @@ impl<'m, 'b> Machine<'m, 'b> {
             head,
             owned,
             known,
+            census: BTreeMap::new(),
+            removable: removal::ROWS_PER_COMMAND,
         })
     }
 
-    fn save(self) -> Result<(), StoreError> {
+    fn save(mut self) -> Result<(), StoreError> {
+        self.save_census()?;
         self.rows.put(&keys::head(), &rows::encode(&self.head))
     }
 
@@ -152,6 +181,7 @@ impl<'m, 'b> Machine<'m, 'b> {
         if let Some(outcome) = self.remembered(request)? {
             return Ok(outcome);
         }
+        self.removable = removal::ROWS_PER_COMMAND;
         let outcome = match self.command(&request.command) {
             Ok(outcome) => outcome,
             Err(Stop::Refused(refusal)) => Outcome::Refused(refusal),
@@ -256,6 +286,12 @@ impl<'m, 'b> Machine<'m, 'b> {
             Command::AdvanceGeneration => self.advance_generation(),
             Command::RaiseFloor { to } => self.raise_floor(*to),
             Command::DeleteVersion(delete) => self.delete_version(delete),
+            Command::SetTags {
+                bucket,
+                key,
+                version,
+                tags,
+            } => self.set_tags(*bucket, key, *version, tags),
             Command::Learn(facts) => self.learn(facts),
             Command::Cluster(_) => Err(Refusal::WrongGroup.into()),
         }

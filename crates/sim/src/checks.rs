@@ -218,6 +218,12 @@ fn census_agrees(nodes: &BTreeMap<DiskId, Arc<Node>>, refer: &References) -> Res
                 continue;
             };
             seen.insert(group);
+            if census.wrong > 0 {
+                return Err(ever(format!(
+                    "{} ranges of group {group} have sums that are not those of their rows",
+                    census.wrong
+                )));
+            }
             let counted = (uploads.len() as u64, *chunks);
             if (census.objects, census.chunks) != counted || !census.clean() {
                 return Err(yet(format!(

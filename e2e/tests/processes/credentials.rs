@@ -58,6 +58,7 @@ fn routes(fragment: &str) -> Vec<Route> {
         "/v1/bootstrap",
         "/v1/members",
         "/v1/transfer",
+        "/v1/digests",
         "/v1/backup",
     ];
     routes.extend(calls.map(|path| route(Method::POST, path.into(), true)));

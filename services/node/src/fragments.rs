@@ -11,8 +11,8 @@ use holdfast_blobs::{
 use holdfast_client::blocks::{BlockDecoder, encode_known_block};
 use holdfast_controller::{CompactDisk, CompactionStep};
 use holdfast_metadata::protocol::{
-    BLOCK_BYTES, Deleted, Download, DownloadRequest, FileEntry, Files, FilesRequest, FragmentIds,
-    NodeError, UploadRequest, Uploaded,
+    BLOCK_BYTES, Deleted, Digests, DigestsRequest, Download, DownloadRequest, FileEntry, Files,
+    FilesRequest, FragmentIds, NodeError, RangeDigest, UploadRequest, Uploaded,
 };
 use holdfast_model::record::{MAX_CHUNK_BYTES, STRIPE_BYTES};
 use holdfast_model::{ClusterId, DiskId, FragmentHeader};
@@ -208,6 +208,21 @@ impl Fragments {
             disk: self.disk,
             files,
             more,
+        })
+    }
+
+    /// What the disk holds of a group, summed up.
+    pub fn digests(&self, request: &DigestsRequest) -> Result<Digests, NodeError> {
+        self.check(request.disk)?;
+        let digests = self.engine.digests(request.group).into_iter();
+        let ranges = digests.map(|(range, digest)| RangeDigest {
+            range,
+            fragments: digest.fragments,
+            names: digest.names,
+        });
+        Ok(Digests {
+            disk: self.disk,
+            ranges: ranges.collect(),
         })
     }
 }

@@ -25,6 +25,7 @@ use holdfast_metadata::log::{
     Checkpoint, GroupRound, LogEnd, LogError, LogFiles, LogSettings, Round,
 };
 use holdfast_metadata::raft::applier::{read_members, write_members};
+use holdfast_metadata::state::renew_restored;
 use holdfast_metadata::store::{Rows, Store, StoreError, Visit};
 use holdfast_metadata::wire::{Members, WireHardState};
 use holdfast_model::{ClusterId, DiskId, GroupId, NodeId};
@@ -464,6 +465,7 @@ fn write_rows(
     let mut batch = store.begin_bulk().map_err(&failed)?;
     for (group, backed_up) in groups {
         let mut txn = batch.group(*group).map_err(&failed)?;
+        renew_restored(&mut txn).map_err(&failed)?;
         write_members(&mut txn, backed_up.end, &backed_up.members).map_err(&failed)?;
     }
     batch.commit(true).map_err(&failed)

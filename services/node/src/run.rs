@@ -172,6 +172,7 @@ pub async fn start(settings: &NodeSettings, parts: RunParts) -> Result<Running, 
         controller: ControllerSettings {
             down_grace: settings.down_grace,
             census_interval: settings.census_interval,
+            census_walk_interval: settings.census_walk_interval,
             compaction_bytes_per_second: settings.compaction_rate,
             ..defaults
         },

@@ -67,6 +67,10 @@ pub struct NodeSettings {
     /// How often each group counts its fragments on the disks.
     #[arg(long, env = "HOLDFAST_CENSUS_INTERVAL", default_value = "60s", value_parser = parse_grace)]
     pub census_interval: std::time::Duration,
+    /// Within how long it goes through all of them one by one, although their
+    /// digests agree.
+    #[arg(long, env = "HOLDFAST_CENSUS_WALK_INTERVAL", default_value = "1h", value_parser = parse_grace)]
+    pub census_walk_interval: std::time::Duration,
     /// For the cluster that this node founds: how long the data of an expired
     /// file is kept, so that a jump of the clock can be undone. At most 30d.
     #[arg(long, env = "HOLDFAST_EXPIRY_GRACE", default_value = "1h", value_parser = parse_grace)]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use holdfast_metadata::command::MissingFragment;
 use holdfast_metadata::protocol::FileEntry;
 use holdfast_metadata::query::ChunkRow;
+use holdfast_model::fragment::census_range;
 use holdfast_model::placement::DiskUse;
 use holdfast_model::{Chunk, DiskId, FragmentId, GroupId, Layout, NodeState, UploadId};
 
@@ -24,21 +25,38 @@ pub(crate) enum Standing {
     Lost,
 }
 
-/// Counts of a group as they grow, span by span.
+/// Counts of some uploads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Tally {
+pub(crate) struct Counts {
     pub objects: u64,
     pub chunks: u64,
     pub degraded: u64,
     pub unavailable: u64,
     pub lost: u64,
+}
+
+impl Counts {
+    pub fn add(&mut self, other: &Self) {
+        self.objects += other.objects;
+        self.chunks += other.chunks;
+        self.degraded += other.degraded;
+        self.unavailable += other.unavailable;
+        self.lost += other.lost;
+    }
+}
+
+/// Counts of a group as they grow, span by span.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Tally {
+    /// By range of uploads.
+    pub ranges: BTreeMap<u8, Counts>,
     /// The upload that the last row was of, which may go on in the next span.
     open: Option<(UploadId, Standing)>,
 }
 
 impl Tally {
     fn chunk(&mut self, upload: UploadId, standing: Standing) {
-        self.chunks += 1;
+        self.ranges.entry(census_range(upload)).or_default().chunks += 1;
         match &mut self.open {
             Some((open, worst)) if *open == upload => *worst = standing.max(*worst),
             _ => {
@@ -50,16 +68,24 @@ impl Tally {
 
     /// Counts the last object, after the last span.
     pub fn close(&mut self) {
-        let Some((_, worst)) = self.open.take() else {
+        let Some((upload, worst)) = self.open.take() else {
             return;
         };
-        self.objects += 1;
+        let counts = self.ranges.entry(census_range(upload)).or_default();
+        counts.objects += 1;
         match worst {
             Standing::Whole => {}
-            Standing::Degraded => self.degraded += 1,
-            Standing::Unavailable => self.unavailable += 1,
-            Standing::Lost => self.lost += 1,
+            Standing::Degraded => counts.degraded += 1,
+            Standing::Unavailable => counts.unavailable += 1,
+            Standing::Lost => counts.lost += 1,
         }
+    }
+
+    /// Of all ranges together.
+    pub fn total(&self) -> Counts {
+        let mut all = Counts::default();
+        self.ranges.values().for_each(|counts| all.add(counts));
+        all
     }
 }
 

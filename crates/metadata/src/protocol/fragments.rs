@@ -1,6 +1,8 @@
 //! Calls about fragments.
 
-use holdfast_model::{DiskId, FragmentHeader, FragmentId, Generation, ObjectKey, Timestamp};
+use holdfast_model::{
+    DiskId, FragmentHeader, FragmentId, Generation, GroupId, ObjectKey, Timestamp,
+};
 use minicbor::{Decode, Encode};
 
 /// Stores a fragment. The body is blocks: each the length (4 bytes,
@@ -119,6 +121,44 @@ pub struct Files {
     /// Whether there are more.
     #[n(2)]
     pub more: bool,
+}
+
+/// Asks what a disk holds of a group, summed up.
+#[derive(Clone, PartialEq, Debug, Encode, Decode)]
+pub struct DigestsRequest {
+    /// The disk that is meant.
+    #[n(0)]
+    pub disk: DiskId,
+    /// The group.
+    #[n(1)]
+    pub group: GroupId,
+}
+
+/// What a disk holds of a group, by range of upload ids.
+#[derive(Clone, PartialEq, Debug, Encode, Decode)]
+pub struct Digests {
+    /// The disk.
+    #[n(0)]
+    pub disk: DiskId,
+    /// The ranges that are not empty, in order.
+    #[n(1)]
+    pub ranges: Vec<RangeDigest>,
+}
+
+/// What a disk holds of a range.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(array)]
+pub struct RangeDigest {
+    /// Which ([`census_range`](holdfast_model::fragment::census_range)).
+    #[n(0)]
+    pub range: u8,
+    /// How many fragments, corrupt ones too.
+    #[n(1)]
+    pub fragments: u64,
+    /// The exclusive or of the digests of the names of those that are not
+    /// known to be corrupt ([`FragmentId::digest`]).
+    #[n(2)]
+    pub names: u64,
 }
 
 /// A fragment as its disk knows it.

@@ -5,6 +5,9 @@
 //! the file is in the Raft log, so that a crash only has it applied again.
 //! Applying goes on while the file is written.
 
+mod rows;
+mod step;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,12 +17,13 @@ use holdfast_model::{ClusterState, GroupId, Timestamp};
 use holdfast_runtime::{Env, Fatal, TasksExt};
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::rows::{durable_sequence, read_members, write_members};
+use self::step::step;
 use super::OnFatal;
-use crate::command::{Batch, Outcome};
+use crate::command::Outcome;
 use crate::log::{LogEnd, LogFiles};
 use crate::query::Totals;
-use crate::state;
-use crate::store::{GroupTxn, Rows, Store, StoreError};
+use crate::store::{Store, StoreError};
 use crate::wire::Members;
 
 /// After so many bytes of entries the state is made durable.
@@ -31,12 +35,7 @@ const MAX_GATHERED_BYTES: usize = 64 << 20;
 const DURABLE_AFTER: Duration = Duration::from_secs(5);
 /// Entries in one transaction.
 const MAX_ENTRIES: usize = 1_024;
-/// The row with a group's members; no table of the state has this number.
-const MEMBERS_KEY: &[u8] = &[0xff, 1];
-/// The row, of a group that does not exist, with the last round of the log
-/// that was durable when the state was.
-const SEQUENCE_KEY: &[u8] = &[0xff, 2];
-/// That group.
+/// A group that does not exist, for rows of the node itself.
 pub const NODE_ROWS: GroupId = GroupId(u16::MAX);
 /// Sorts after every row of a group.
 pub(super) const LAST_KEY: &[u8] = &[0xff; 16];
@@ -300,198 +299,4 @@ async fn wait_flushed(
     let done = (&mut running.done).await.ok();
     let applied = flushing.take()?.applied;
     Some(done?.map(|()| applied))
-}
-
-/// One batch.
-fn step(
-    store: &Store,
-    files: &LogFiles,
-    work: Vec<Work>,
-    commit: Commit,
-    progress: &mut Progress,
-) -> Result<Vec<Applied>, ApplyError> {
-    let mut told = Vec::new();
-    let mut looks = Vec::new();
-    let bulk = |one: &Work| matches!(one, Work::Install { .. } | Work::Remove(_));
-    let bulk = work.iter().any(bulk);
-    // The rows of a snapshot must be there before the log is begun anew.
-    let commit = if bulk { Commit::Durable } else { commit };
-    let writes = commit != Commit::Visible || work.iter().any(|one| !matches!(one, Work::Look(..)));
-    if writes {
-        // Read before the commit: rounds durable now, not those written meanwhile.
-        let sequence = files.sequence();
-        let mut batch = if bulk {
-            store.begin_bulk()?
-        } else {
-            store.begin()?
-        };
-        let mut cluster_changed = false;
-        for one in work {
-            match one {
-                Work::Entries { group, entries } => {
-                    let mut txn = batch.group(group)?;
-                    told.push(apply_entries(&mut txn, group, entries, progress)?);
-                    cluster_changed |= group == GroupId::CLUSTER;
-                }
-                Work::Install {
-                    group,
-                    end,
-                    members,
-                } => {
-                    install(&mut batch, group, end, &members)?;
-                    progress.applied.insert(group, end.index);
-                    cluster_changed |= group == GroupId::CLUSTER;
-                    told.push(Applied::Installed { group, end });
-                }
-                Work::Remove(group) => {
-                    batch.delete_group(group)?;
-                    progress.applied.remove(&group);
-                }
-                Work::Look(group, now) => looks.push((group, now)),
-            }
-        }
-        if cluster_changed {
-            let txn = batch.group(GroupId::CLUSTER)?;
-            if let Some(state) = state::read_cluster(&txn)? {
-                told.push(Applied::Cluster(Arc::new(state)));
-            }
-        }
-        if commit != Commit::Visible {
-            batch
-                .group(NODE_ROWS)?
-                .put(SEQUENCE_KEY, &sequence.to_be_bytes())?;
-        }
-        batch.commit(commit == Commit::Durable)?;
-        progress.durable = match commit {
-            Commit::Visible => false,
-            // The last flush has ended, or this would not be asked for.
-            Commit::Frozen => store.freeze(),
-            Commit::Durable => {
-                told.push(Applied::Durable(progress.applied.clone()));
-                true
-            }
-        };
-        if progress.durable {
-            progress.dirty_bytes = 0;
-        }
-    } else {
-        looks.extend(work.into_iter().filter_map(|one| match one {
-            Work::Look(group, now) => Some((group, now)),
-            _ => None,
-        }));
-    }
-    if !looks.is_empty() {
-        let view = store.snapshot()?;
-        for (group, now) in looks {
-            let rows = view.group(group);
-            told.push(Applied::Looked {
-                group,
-                totals: state::totals(&rows)?,
-                tick_due: state::next_due(&rows)?.is_some_and(|due| due <= now),
-                tasks_due: state::tasks_due(&rows, now)?,
-            });
-        }
-    }
-    Ok(told)
-}
-
-fn apply_entries(
-    txn: &mut GroupTxn<'_>,
-    group: GroupId,
-    entries: Vec<Committed>,
-    progress: &mut Progress,
-) -> Result<Applied, ApplyError> {
-    let mut outcomes = Vec::with_capacity(entries.len());
-    let mut to = LogEnd::default();
-    for entry in entries {
-        let done = if entry.data.is_empty() {
-            Vec::new()
-        } else {
-            let batch: Batch =
-                minicbor::decode(&entry.data).map_err(|source| ApplyError::Entry {
-                    group,
-                    index: entry.at.index,
-                    source,
-                })?;
-            state::apply(txn, &batch)?
-        };
-        if let Some(members) = &entry.members {
-            txn.put(MEMBERS_KEY, &crate::protocol::encode(members))?;
-        }
-        progress.dirty_bytes += entry.data.len() + 64;
-        to = entry.at;
-        outcomes.push((entry.at, done));
-    }
-    txn.set_applied(to.index, to.term)?;
-    progress.applied.insert(group, to.index);
-    let totals = state::totals(&*txn)?;
-    Ok(Applied::Entries {
-        group,
-        to,
-        outcomes,
-        totals,
-    })
-}
-
-/// Moves the staged rows of a snapshot into place.
-fn install(
-    batch: &mut crate::store::WriteBatch<'_>,
-    group: GroupId,
-    end: LogEnd,
-    members: &Members,
-) -> Result<(), ApplyError> {
-    let staged = GroupId(group.0 | STAGED);
-    batch.delete_group(group)?;
-    let mut rows = Vec::new();
-    let mut from = Vec::new();
-    loop {
-        // In pieces, since a transaction lends its table to one group at a time.
-        rows.clear();
-        let mut bytes = 0;
-        batch
-            .group(staged)?
-            .scan(&from, LAST_KEY, &mut |key, value| {
-                bytes += key.len() + value.len();
-                rows.push((key.to_vec(), value.to_vec()));
-                Ok(bytes < (4 << 20))
-            })?;
-        let Some((last, _)) = rows.last() else { break };
-        from = last.clone();
-        from.push(0);
-        let mut txn = batch.group(group)?;
-        for (key, value) in &rows {
-            txn.put(key, value)?;
-        }
-    }
-    batch.delete_group(staged)?;
-    write_members(&mut batch.group(group)?, end, members)?;
-    Ok(())
-}
-
-/// Notes a group's members and how far its rows are.
-pub fn write_members(
-    txn: &mut GroupTxn<'_>,
-    end: LogEnd,
-    members: &Members,
-) -> Result<(), StoreError> {
-    let members = members.clone().sorted();
-    txn.put(MEMBERS_KEY, &crate::protocol::encode(&members))?;
-    txn.set_applied(end.index, end.term)
-}
-
-/// A group's members as of what is applied.
-pub fn read_members(rows: &impl Rows) -> Result<Members, StoreError> {
-    match rows.get(MEMBERS_KEY)? {
-        None => Ok(Members::default()),
-        Some(bytes) => minicbor::decode(&bytes)
-            .map_err(|error| StoreError::Corrupt(format!("a group's members: {error}"))),
-    }
-}
-
-/// The last round of the log that was durable when the state was.
-pub fn durable_sequence(store: &Store) -> Result<u64, StoreError> {
-    let view = store.snapshot()?;
-    let bytes = view.group(NODE_ROWS).get(SEQUENCE_KEY)?;
-    let number = bytes.and_then(|bytes| <[u8; 8]>::try_from(bytes.as_slice()).ok());
-    Ok(number.map_or(0, u64::from_be_bytes))
 }

@@ -3,7 +3,9 @@
 use holdfast_model::layout::SlotRange;
 use holdfast_model::{BucketId, ClusterState, ObjectKey, Representation, Timestamp};
 
-use super::{by_key, downloads, facts, keys, listing, objects, owns, rows, tasks, versions};
+use super::{
+    by_key, census, downloads, facts, keys, listing, objects, owns, rows, tasks, versions,
+};
 use crate::command::{MAX_PUBLISHED_TASKS, Refusal};
 use crate::query::{Answer, MAX_DELIMITER_BYTES, MAX_PAGE, Query, Totals, UploadChunks};
 use crate::store::{Rows, StoreError};
@@ -92,9 +94,12 @@ pub fn answer(
                 by_key::list(view, asked, page(asked.limit), now)?
             }
         }
-        Query::Rows { after, limit } => {
-            Answer::Rows(listing::chunk_rows(view, *after, page(*limit))?)
-        }
+        Query::Rows {
+            after,
+            limit,
+            before,
+        } => Answer::Rows(listing::chunk_rows(view, *after, *before, page(*limit))?),
+        Query::Census => census::sums(view)?,
         Query::Bucket { bucket } => facts::bucket(view, *bucket)?,
         Query::Ticket { ticket } => Answer::Ticket(
             downloads::read_ticket(view, *ticket)?

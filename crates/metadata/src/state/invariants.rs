@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use holdfast_model::fragment::census_range;
 use holdfast_model::{
     BucketId, Chunk, GroupId, ObjectKey, ObjectRecord, Representation, TaskKind, TaskState,
     UploadId, VersionId,
@@ -13,7 +14,7 @@ use super::rows::{self, TaskRow, TicketRow, UploadRow, UploadState};
 use super::stored::repair_rank;
 use super::tasks::read_task;
 use super::versions::{index_name, indexed_when_current};
-use crate::query::Totals;
+use crate::query::{RangeSums, Totals};
 use crate::store::{Rows, StoreError};
 
 type Check = Result<Result<(), String>, StoreError>;
@@ -25,6 +26,9 @@ struct All {
     expected: BTreeSet<Vec<u8>>,
     totals: Totals,
     committed: BTreeSet<UploadId>,
+    /// Uploads that nothing refers to any more.
+    removed: BTreeSet<UploadId>,
+    census: BTreeMap<u8, RangeSums>,
     versions: BTreeSet<VersionId>,
     problems: Vec<String>,
 }
@@ -41,6 +45,8 @@ pub fn check_invariants(view: &impl Rows) -> Check {
         expected: BTreeSet::new(),
         totals: Totals::default(),
         committed: BTreeSet::new(),
+        removed: BTreeSet::new(),
+        census: BTreeMap::new(),
         versions: BTreeSet::new(),
         problems: Vec::new(),
     };
@@ -50,7 +56,9 @@ pub fn check_invariants(view: &impl Rows) -> Check {
     })?;
     all.objects(super::facts::read(view)?.forgotten.is_some())?;
     all.uploads()?;
-    all.chunks()?;
+    all.chunks(view.group())?;
+    all.removals()?;
+    all.census()?;
     all.tasks(view)?;
     all.tickets()?;
     all.indexes();
@@ -222,6 +230,9 @@ impl All {
                 UploadState::Committed => {
                     seen.insert(upload);
                 }
+                UploadState::Removed => {
+                    self.removed.insert(upload);
+                }
             }
         }
         if seen != self.committed {
@@ -230,7 +241,8 @@ impl All {
         Ok(())
     }
 
-    fn chunks(&mut self) -> Result<(), StoreError> {
+    fn chunks(&mut self, group: GroupId) -> Result<(), StoreError> {
+        let mut counted = BTreeSet::new();
         for (key, value) in self.table(Table::Chunks) {
             let chunk: Chunk = rows::decode(&value)?;
             let upload = UploadId::from_bytes(KeyReader::after_table(&key).take()?);
@@ -238,8 +250,16 @@ impl All {
             if !self.rows.contains_key(&keys::upload(upload)) {
                 self.problem(format!("a chunk of the unknown upload {upload}"));
             }
-            let rank = repair_rank(&chunk).filter(|_| self.committed.contains(&upload));
-            if let Some(rank) = rank {
+            let committed = self.committed.contains(&upload);
+            let range = census_range(upload);
+            let sums = self.census.entry(range);
+            let sums = sums.or_insert_with(|| RangeSums::of(range));
+            sums.add(group, upload, &chunk);
+            sums.objects += u64::from(committed && counted.insert(upload));
+            sums.chunks += u64::from(committed);
+            let listed = committed || self.removed.contains(&upload);
+            if let Some(rank) = repair_rank(&chunk).filter(|_| listed) {
+                sums.degraded += 1;
                 self.expect(keys::degraded(rank, upload, chunk.index));
                 if chunk.redundancy.readable(chunk.fragments.len()) {
                     self.totals.degraded += 1;
@@ -247,6 +267,36 @@ impl All {
                     self.totals.lost += 1;
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Every upload that nothing refers to is being removed, if it is there.
+    fn removals(&mut self) -> Result<(), StoreError> {
+        let mut removing = BTreeSet::new();
+        for (key, _) in self.table(Table::Removing) {
+            removing.insert(UploadId::from_bytes(KeyReader::after_table(&key).take()?));
+        }
+        if let Some(upload) = self.removed.difference(&removing).next() {
+            self.problem(format!("nothing will remove the upload {upload}"));
+        }
+        if let Some(upload) = removing.intersection(&self.committed).next() {
+            self.problem(format!("the upload {upload} is removed and in use"));
+        }
+        Ok(())
+    }
+
+    fn census(&mut self) -> Result<(), StoreError> {
+        let mut kept = BTreeMap::new();
+        for (_, value) in self.table(Table::Census) {
+            let sums: RangeSums = rows::decode(&value)?;
+            kept.insert(sums.range, sums);
+        }
+        if kept != self.census {
+            let counted = &self.census;
+            self.problems.push(format!(
+                "the census's sums are {kept:?} and should be {counted:?}"
+            ));
         }
         Ok(())
     }

@@ -70,6 +70,11 @@ pub enum Table {
     /// bucket, key, 0, version (zeros for the null version) -> sequence: all
     /// versions but a null version that is the current one.
     Versions = 25,
+    /// range -> [`RangeSums`](crate::query::RangeSums).
+    Census = 26,
+    /// upload -> due: uploads whose chunks are being removed, and when the
+    /// garbage of those is due.
+    Removing = 27,
 }
 
 /// Builds a row's key.
@@ -163,6 +168,14 @@ impl<'k> KeyReader<'k> {
         ObjectKey::new(text)
             .map_err(|_| StoreError::Corrupt("an object's key in an index".to_owned()))
     }
+}
+
+pub(crate) fn census(range: u8) -> Vec<u8> {
+    RowKey::new(Table::Census).byte(range).done()
+}
+
+pub(crate) fn removing(upload: UploadId) -> Vec<u8> {
+    RowKey::new(Table::Removing).bytes(upload.as_bytes()).done()
 }
 
 pub(crate) fn head() -> Vec<u8> {

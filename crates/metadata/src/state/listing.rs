@@ -134,10 +134,11 @@ impl<R: Rows> ChunkRows<'_, R> {
     }
 }
 
-/// All chunk rows after one.
+/// All chunk rows after one, up to those of the upload `before`.
 pub(super) fn chunk_rows(
     view: &impl Rows,
     after: Option<(UploadId, u32)>,
+    before: Option<UploadId>,
     limit: usize,
 ) -> Result<Vec<ChunkRow>, StoreError> {
     let table = RowKey::new(Table::Chunks).done();
@@ -149,8 +150,9 @@ pub(super) fn chunk_rows(
             key
         },
     );
+    let to = before.map_or_else(|| keys::after_prefix(&table), keys::chunks);
     let mut reader = ChunkRows { view, last: None };
-    rows::page(view, &from, &keys::after_prefix(&table), limit)?
+    rows::page(view, &from, &to, limit)?
         .iter()
         .map(|(key, value)| {
             let upload = UploadId::from_bytes(KeyReader::after_table(key).take()?);

@@ -86,6 +86,9 @@ pub(crate) enum UploadState {
     /// Given up: its chunks are garbage, and it must not come back.
     #[n(2)]
     Dead,
+    /// No object refers to it any more; its last chunks are being removed.
+    #[n(3)]
+    Removed,
 }
 
 /// A task, and where it is in the queue's eyes.

@@ -19,8 +19,6 @@ use crate::store::{Rows, StoreError};
 
 /// The most parts of an object: the limit of S3.
 const MAX_PARTS: usize = 10_000;
-/// Rows removed at a time, to bound memory.
-const REMOVE_PAGE: usize = 1_024;
 /// How long what was replaced is kept for readers that have begun on it, in
 /// milliseconds: they look the object up again for each 1 GiB.
 pub(super) const REPLACED_GRACE_MILLIS: u64 = 10 * 60 * 1_000;
@@ -42,7 +40,7 @@ pub(super) struct Proposed<'c> {
 /// What a checked commit has to write.
 #[derive(Default)]
 pub(super) struct CommitPlan {
-    uploads: Vec<(UploadId, UploadRow)>,
+    uploads: Vec<(UploadId, u32, UploadRow)>,
     new_chunks: Vec<(UploadId, Option<Chunk>, Chunk)>,
     degraded: Vec<(UploadId, Chunk)>,
 }
@@ -159,6 +157,7 @@ impl Machine<'_, '_> {
                 match row.state {
                     UploadState::Committed => return Err(invalid("the upload is committed")),
                     UploadState::Dead => return Err(lost("it was given up")),
+                    UploadState::Removed => return Err(lost("its object is gone")),
                     UploadState::Open(_) => self.check_generation(row.generation)?,
                 }
                 if row.bucket != proposed.bucket || row.key != *proposed.key {
@@ -204,19 +203,20 @@ impl Machine<'_, '_> {
         for chunk in chunks {
             self.check_new_places(part.upload, chunk)?;
         }
-        plan.uploads.push((part.upload, row));
+        plan.uploads.push((part.upload, part.chunks, row));
         Ok(())
     }
 
     /// Writes what [`Self::plan_commit`] has checked.
     pub(super) fn commit_plan(&mut self, plan: CommitPlan) -> Result<(), StoreError> {
-        for (upload, mut row) in plan.uploads {
+        for (upload, chunks, mut row) in plan.uploads {
             if let UploadState::Open(deadline) = row.state {
                 self.rows.delete(&keys::intent(deadline, upload))?;
                 self.head.totals.uploads -= 1;
             }
             row.state = UploadState::Committed;
             self.put(&keys::upload(upload), &row)?;
+            self.count_upload(upload, chunks)?;
         }
         for (upload, chunk) in plan.degraded {
             self.count_degraded(upload, &chunk)?;
@@ -243,7 +243,7 @@ impl Machine<'_, '_> {
             }
             None => self.head.totals.chunks += 1,
         }
-        self.put(&keys::chunk(upload, chunk.index), chunk)
+        self.put_chunk(upload, old, chunk)
     }
 
     /// Enters a chunk of a committed upload among the degraded, if it is.
@@ -258,6 +258,7 @@ impl Machine<'_, '_> {
             Some(_) => self.head.totals.degraded += 1,
         }
         let rank = repair_rank(chunk).unwrap_or_default();
+        self.count_in_range(upload, true)?;
         self.mark(&keys::degraded(rank, upload, chunk.index))
     }
 
@@ -274,6 +275,7 @@ impl Machine<'_, '_> {
             .rows
             .delete(&keys::degraded(rank, upload, chunk.index))?
         {
+            self.count_in_range(upload, false)?;
             match rank {
                 LOST => self.head.totals.lost -= 1,
                 _ => self.head.totals.degraded -= 1,
@@ -324,43 +326,6 @@ impl Machine<'_, '_> {
         self.put(&keys::garbage(&id), &places.to_vec())?;
         self.head.totals.garbage += 1;
         Ok(id)
-    }
-
-    /// Removes all chunks of an upload; their fragments become garbage.
-    pub(super) fn discard_chunks(
-        &mut self,
-        due: Timestamp,
-        upload: UploadId,
-    ) -> Result<(), StoreError> {
-        loop {
-            let page = rows::prefixed(self.rows, &keys::chunks(upload), REMOVE_PAGE)?;
-            if page.is_empty() {
-                return Ok(());
-            }
-            for (key, value) in page {
-                let chunk: Chunk = rows::decode(&value)?;
-                self.uncount_degraded(upload, &chunk)?;
-                self.rows.delete(&key)?;
-                self.head.totals.chunks -= 1;
-                let places: Vec<_> = chunk.fragments.iter().map(|p| (p.index, p.disk)).collect();
-                if !places.is_empty() {
-                    self.add_garbage(due, upload, chunk.index, &places)?;
-                }
-            }
-        }
-    }
-
-    /// Removes what a representation refers to.
-    pub(super) fn discard_representation(
-        &mut self,
-        due: Timestamp,
-        representation: &Representation,
-    ) -> Result<(), StoreError> {
-        for upload in representation.uploads() {
-            self.discard_chunks(due, upload)?;
-            self.rows.delete(&keys::upload(upload))?;
-        }
-        Ok(())
     }
 }
 

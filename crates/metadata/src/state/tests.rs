@@ -5,6 +5,7 @@ mod downloading;
 mod keys;
 mod knowing;
 mod random;
+mod removing;
 mod storing;
 mod versioning;
 mod working;
@@ -182,6 +183,23 @@ impl Bench {
     pub(super) fn tick_after(&mut self, millis: u64) {
         self.wait(millis);
         assert_eq!(self.run(Command::Tick), Outcome::Done);
+    }
+
+    /// Writes the state to its disk.
+    pub(super) fn make_durable(&mut self) {
+        let mut batch = self.store.begin().unwrap();
+        batch
+            .group(self.group)
+            .unwrap()
+            .set_applied(self.index, 1)
+            .unwrap();
+        batch.commit(true).unwrap();
+    }
+
+    /// Opens the state from its disk, as after a start.
+    pub(super) fn reopen(&mut self) {
+        let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
+        self.store = Store::open(&disk, "state").unwrap();
     }
 
     pub(super) fn rows(&self) -> Vec<crate::store::Row> {

@@ -4,13 +4,13 @@ use holdfast_model::{BucketId, Timestamp, VersionId};
 
 use super::keys::{self, KeyReader, RowKey, Table};
 use super::tasks::{self, DueClass};
-use super::{Applied, Machine, requests, rows};
+use super::{Applied, Machine, removal, requests, rows};
 use crate::command::Outcome;
 use crate::store::{Rows, StoreError};
 
 /// Rows of each kind that one tick deals with: some milliseconds of work.
 const ROWS_PER_TICK: usize = 256;
-/// Uploads that one tick gives up; each may have thousands of chunks.
+/// Uploads that one tick gives up.
 const UPLOADS_PER_TICK: usize = 16;
 /// How long outcomes may outstay their time, in milliseconds: commands forget
 /// old ones as they come, so ticks need not hurry.
@@ -18,6 +18,9 @@ const FORGET_SLACK_MILLIS: u64 = 60 * 1_000;
 
 /// When a tick would next do something. Publishing tasks is not a tick's work.
 pub fn next_due(view: &impl Rows) -> Result<Option<Timestamp>, StoreError> {
+    if removal::waits(view)? {
+        return Ok(Some(Timestamp(0)));
+    }
     let forget = requests::next_forgotten(view)?.map(|time| time.plus(FORGET_SLACK_MILLIS));
     let mut next = forget;
     let mut consider = |time: Option<Timestamp>| {
@@ -41,6 +44,7 @@ pub fn next_due(view: &impl Rows) -> Result<Option<Timestamp>, StoreError> {
 impl Machine<'_, '_> {
     pub(super) fn tick(&mut self) -> Applied {
         self.forget_outcomes(ROWS_PER_TICK)?;
+        self.go_on_removing()?;
         self.drop_late_uploads(UPLOADS_PER_TICK)?;
         self.forget_dead_uploads(ROWS_PER_TICK)?;
         self.forget_fences(ROWS_PER_TICK)?;

@@ -25,9 +25,8 @@ impl Machine<'_, '_> {
         rows::read(self.rows, &keys::chunk(upload, chunk))
     }
 
-    fn is_committed(&self, upload: UploadId) -> Result<bool, StoreError> {
-        let row = rows::read_upload(self.rows, upload)?;
-        Ok(row.is_some_and(|row| row.state == UploadState::Committed))
+    fn upload_state(&self, upload: UploadId) -> Result<Option<UploadState>, StoreError> {
+        Ok(rows::read_upload(self.rows, upload)?.map(|row| row.state))
     }
 
     /// Removes fragments from their chunks. What may be left of them on disk is
@@ -45,8 +44,10 @@ impl Machine<'_, '_> {
             if chunk.fragments.len() == old.fragments.len() {
                 continue;
             }
-            self.put(&keys::chunk(missing.upload, missing.chunk), &chunk)?;
-            if self.is_committed(missing.upload)? {
+            self.put_chunk(missing.upload, Some(&old), &chunk)?;
+            let state = self.upload_state(missing.upload)?;
+            // Those that are being removed are listed until their rows go.
+            if matches!(state, Some(UploadState::Committed | UploadState::Removed)) {
                 self.uncount_degraded(missing.upload, &old)?;
                 self.count_degraded(missing.upload, &chunk)?;
             }
@@ -63,7 +64,8 @@ impl Machine<'_, '_> {
         generation: Generation,
     ) -> Applied {
         let old = self.read_chunk(upload, index)?.ok_or(Refusal::Stale)?;
-        if old.fragments != seen || !self.is_committed(upload)? {
+        let committed = self.upload_state(upload)? == Some(UploadState::Committed);
+        if old.fragments != seen || !committed {
             return Err(Refusal::Stale.into());
         }
         self.check_generation(generation)?;
@@ -77,9 +79,9 @@ impl Machine<'_, '_> {
         self.discard_places(due, upload, &old, now)?;
         let chunk = Chunk {
             fragments: now.to_vec(),
-            ..old
+            ..old.clone()
         };
-        self.put(&keys::chunk(upload, index), &chunk)?;
+        self.put_chunk(upload, Some(&old), &chunk)?;
         self.count_degraded(upload, &chunk)?;
         Ok(Outcome::Done)
     }

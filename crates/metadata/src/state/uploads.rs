@@ -3,7 +3,9 @@
 //! States: none -> open -> committed, or open -> dead. An open upload holds
 //! the floor at or below its generation until its deadline. A dead one stays
 //! known until the floor has passed its generation, so that it cannot come
-//! back after its chunks have become garbage.
+//! back after its chunks have become garbage. How the chunks go is [`removal`]'s.
+//!
+//! [`removal`]: super::removal
 
 use holdfast_model::{BucketId, Chunk, Generation, ObjectKey, UploadId};
 
@@ -32,7 +34,7 @@ impl Machine<'_, '_> {
             match old.state {
                 // A late copy of the command that began it.
                 UploadState::Committed => return Ok(Outcome::Done),
-                UploadState::Dead => {
+                UploadState::Dead | UploadState::Removed => {
                     return Err(Refusal::UploadLost("it was given up".to_owned()).into());
                 }
                 UploadState::Open(deadline) => {
@@ -60,7 +62,7 @@ impl Machine<'_, '_> {
         match row.as_ref().map(|row| row.state) {
             Some(UploadState::Open(_)) => {}
             Some(UploadState::Committed) => return Err(invalid("the upload is committed")),
-            Some(UploadState::Dead) | None => {
+            Some(UploadState::Dead | UploadState::Removed) | None => {
                 return Err(Refusal::UploadLost("it is not known".to_owned()).into());
             }
         }
@@ -100,7 +102,8 @@ impl Machine<'_, '_> {
         };
         self.rows.delete(&keys::intent(deadline, upload))?;
         self.head.totals.uploads -= 1;
-        self.discard_chunks(self.now(), upload)?;
+        // Those that are left a tick removes; that needs no mark in this row.
+        let _ = self.discard_chunks(self.now(), upload)?;
         row.state = UploadState::Dead;
         self.mark(&keys::dead_upload(row.generation.0, upload))?;
         self.put(&keys::upload(upload), &row)
@@ -151,12 +154,15 @@ impl Machine<'_, '_> {
         let to = RowKey::new(Table::DeadUploads)
             .u64(self.head.floor.0)
             .done();
-        for (key, _) in rows::page(self.rows, &from, &to, limit)? {
-            self.rows.delete(&key)?;
-            let mut key = KeyReader::after_table(&key);
+        for (row, _) in rows::page(self.rows, &from, &to, limit)? {
+            let mut key = KeyReader::after_table(&row);
             key.u64()?;
             let upload = UploadId::from_bytes(key.take()?);
-            self.rows.delete(&keys::upload(upload))?;
+            // Not before its last chunk is gone: chunks need the row.
+            if !self.is_being_removed(upload)? {
+                self.rows.delete(&row)?;
+                self.rows.delete(&keys::upload(upload))?;
+            }
         }
         Ok(())
     }

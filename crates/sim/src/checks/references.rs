@@ -60,6 +60,7 @@ impl References {
         let mut after = None;
         loop {
             let query = Query::Rows {
+                before: None,
                 after,
                 limit: MAX_PAGE,
             };

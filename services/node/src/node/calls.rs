@@ -17,6 +17,7 @@ const PATHS: &[&str] = &[
     protocol::DOWNLOAD,
     protocol::DELETE,
     protocol::FILES,
+    protocol::DIGESTS,
     protocol::RAFT,
     protocol::SNAPSHOT,
     protocol::PROPOSE,
@@ -85,6 +86,9 @@ impl Node {
             protocol::FILES => {
                 let files = async { self.fragments.files(&head(&bytes)?).await };
                 reply(&files.await)
+            }
+            protocol::DIGESTS => {
+                reply(&head(&bytes).and_then(|request| self.fragments.digests(&request)))
             }
             protocol::STATUS => reply(&Ok(self.status())),
             protocol::BOOTSTRAP => {

@@ -204,6 +204,11 @@ fn assert_restored(state: &ClusterState, disk: &MemoryDisk, number: u8) -> u64 {
             );
             continue;
         }
+        // What is known since the backup must not be newer than what it says.
+        let mut renewed = state.clone();
+        renewed.revision.0 += 1 << 32;
+        renewed.layout.epoch.0 += 1 << 32;
+        let state = if group.0 == 0 { &renewed } else { state };
         assert_eq!(rows, rows_of(state, *group), "group {group}");
         let log = &logs[group];
         let end = LogEnd {

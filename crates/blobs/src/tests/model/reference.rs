@@ -129,6 +129,7 @@ impl FragmentStore for Reference {
             *range = range.with(Digest {
                 fragments: 1,
                 sum: fragment_hash(id, kept.generation.0, kept.seen),
+                names: if kept.seen { 0 } else { id.digest() },
             });
         }
         ranges

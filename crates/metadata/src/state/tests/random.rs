@@ -266,6 +266,7 @@ fn end_something(bench: &mut Bench, model: &mut Model, dice: &mut Dice) {
 
 fn repair_something(bench: &mut Bench, dice: &mut Dice) {
     let query = Query::Rows {
+        before: None,
         after: None,
         limit: 100,
     };

@@ -283,3 +283,62 @@ fn all_versions_of_a_key_are_listed_newest_first_in_pages_of_any_size() {
     let current = page(None, 10, false);
     assert_eq!(current.entries.len(), 1, "the marker hides its key");
 }
+
+#[test]
+fn tags_change_alone_and_only_of_what_is_there() {
+    let mut bench = Bench::new();
+    bench.run(commit(put("a", 1)));
+    let tags = |pairs: &[(&str, &str)]| {
+        let pairs = pairs.iter();
+        pairs
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect()
+    };
+    let set = |key: &str, version, tags| Command::SetTags {
+        bucket: BUCKET,
+        key: name(key),
+        version,
+        tags,
+    };
+    let before = bench.object("a").unwrap();
+    let Outcome::Put(told) = bench.run(set("a", None, tags(&[("x", "1"), ("y", "")]))) else {
+        panic!("refused");
+    };
+    let after = bench.object("a").unwrap();
+    assert_eq!(
+        (told.revision, &told.tags),
+        (2, &tags(&[("x", "1"), ("y", "")]))
+    );
+    let expected = ObjectRecord {
+        tags: told.tags.clone(),
+        revision: 2,
+        ..before
+    };
+    assert_eq!(after, expected);
+    let one = Some(version(1));
+    assert!(matches!(
+        bench.run(set("a", one, tags(&[]))),
+        Outcome::Put(_)
+    ));
+    assert_eq!(bench.object("a").unwrap().tags, tags(&[]));
+    assert_eq!(
+        bench.refused(set("b", None, tags(&[]))),
+        Refusal::NoSuchObject
+    );
+    let other = Some(version(2));
+    assert_eq!(
+        bench.refused(set("a", other, tags(&[]))),
+        Refusal::NoSuchObject
+    );
+    let names: Vec<String> = (0..11).map(|n| n.to_string()).collect();
+    let many: Vec<(&str, &str)> = names.iter().map(|n| (n.as_str(), "")).collect();
+    assert!(matches!(
+        bench.refused(set("a", None, tags(&many))),
+        Refusal::Invalid(_)
+    ));
+    let mut short = put("c", 3);
+    short.lifetime_millis = Some(1_000);
+    bench.run(commit(short));
+    bench.wait(1_000);
+    assert_eq!(bench.refused(set("c", None, tags(&[]))), Refusal::Expired);
+}
