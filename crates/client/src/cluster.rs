@@ -7,8 +7,10 @@
 
 mod buckets;
 mod keys;
+mod newest;
 mod poll;
 mod route;
+mod shares;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,6 +25,7 @@ use tokio::sync::Notify;
 use crate::error::ClusterError;
 use crate::manager::{NodeView, StorageNodeManager, UP_LIMIT};
 
+pub use newest::{ListNewest, NewestPage};
 pub use poll::CONFIRM_EVERY;
 
 /// How long a group's generation is used for new uploads before it is asked

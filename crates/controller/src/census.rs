@@ -91,16 +91,24 @@ pub(crate) struct CensusWorker {
     shared: Shared,
     /// Of each group that this node leads.
     groups: BTreeMap<GroupId, Standing>,
-    /// A census was asked for before its time.
-    kicked: Arc<AtomicBool>,
+    kicks: Arc<Kicks>,
+}
+
+/// What was asked for before its time.
+#[derive(Default)]
+pub(crate) struct Kicks {
+    /// A census.
+    pub count: AtomicBool,
+    /// That it goes through everything.
+    pub walk: AtomicBool,
 }
 
 impl CensusWorker {
-    pub fn new(shared: Shared, kicked: Arc<AtomicBool>) -> Self {
+    pub fn new(shared: Shared, kicks: Arc<Kicks>) -> Self {
         Self {
             shared,
             groups: BTreeMap::new(),
-            kicked,
+            kicks,
         }
     }
 
@@ -121,7 +129,8 @@ impl CensusWorker {
                 orphans: Orphans::default(),
             });
         }
-        let kicked = self.kicked.swap(false, Ordering::Relaxed);
+        let kicked = self.kicks.count.swap(false, Ordering::Relaxed);
+        let walk = self.kicks.walk.swap(false, Ordering::Relaxed);
         let now = self.shared.now();
         let last = |group: &GroupId| self.groups.get(group).and_then(|known| known.last);
         let due = |group: &GroupId| match last(group) {
@@ -135,7 +144,7 @@ impl CensusWorker {
         let due: Vec<GroupId> = led.iter().copied().filter(due).collect();
         let (all, mut failures) = (due.len(), Vec::new());
         for group in due {
-            if let Err(error) = self.count_one(group, state.layout.epoch).await {
+            if let Err(error) = self.count_one(group, state.layout.epoch, walk).await {
                 failures.push((group, error));
             }
         }
@@ -164,15 +173,22 @@ impl CensusWorker {
         )
     }
 
-    async fn count_one(&mut self, group: GroupId, epoch: Epoch) -> Result<(), WorkError> {
+    async fn count_one(
+        &mut self,
+        group: GroupId,
+        epoch: Epoch,
+        walk: bool,
+    ) -> Result<(), WorkError> {
         let Some(known) = self.groups.get_mut(&group) else {
             return Ok(());
         };
         let (shared, settings) = (&self.shared, &self.shared.settings);
         let now = shared.now();
-        let elapsed = known
-            .last
-            .map_or(settings.census_interval, |(at, _)| now.saturating_sub(at));
+        let elapsed = match known.last {
+            _ if walk => settings.census_walk_interval,
+            Some((at, _)) => now.saturating_sub(at),
+            None => settings.census_interval,
+        };
         known.last = Some((now, epoch));
         let (checks, next) = plan_checks(known.next_check, elapsed, settings.census_walk_interval);
         let counted = count_group(shared, group, &checks).await?;

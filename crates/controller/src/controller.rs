@@ -1,7 +1,7 @@
 //! The controller of one node: its workers, and what others ask of it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use holdfast_client::Cluster;
@@ -10,7 +10,7 @@ use holdfast_model::{DiskId, Epoch, GroupId, NodeId, Permit};
 use holdfast_runtime::{Env, Shutdown};
 use tokio::sync::Notify;
 
-use crate::census::{Census, CensusWorker, count_group};
+use crate::census::{Census, CensusWorker, Kicks, count_group};
 use crate::cluster_work::ClusterWork;
 use crate::collector::Collector;
 use crate::compaction::{CompactDisk, Compaction, CompactionTotals, TotalsKeeper};
@@ -48,7 +48,7 @@ pub struct ControllerParts {
 pub struct Controller {
     shared: Shared,
     workers: Workers,
-    census_kicked: Arc<AtomicBool>,
+    kicks: Arc<Kicks>,
     compaction: TotalsKeeper,
 }
 
@@ -68,7 +68,7 @@ impl Controller {
         let controller = Self {
             shared: shared.clone(),
             workers: Workers::default(),
-            census_kicked: Arc::default(),
+            kicks: Arc::default(),
             compaction: Arc::default(),
         };
         let compaction = Compaction::new(
@@ -82,8 +82,7 @@ impl Controller {
             Arc::clone(&shared.kick_census),
             Arc::clone(&shared.kick_repair),
         );
-        let census_worker =
-            CensusWorker::new(shared.clone(), Arc::clone(&controller.census_kicked));
+        let census_worker = CensusWorker::new(shared.clone(), Arc::clone(&controller.kicks));
         controller.spawn(
             "controller-cluster",
             ClusterWork::new(shared.clone()),
@@ -139,9 +138,12 @@ impl Controller {
         self.shared.censuses().clone()
     }
 
-    /// Has every led group counted at once.
-    pub fn kick_census(&self) {
-        self.census_kicked.store(true, Ordering::Relaxed);
+    /// Has every led group counted at once; `walk` also where digests agree.
+    pub fn kick_census(&self, walk: bool) {
+        if walk {
+            self.kicks.walk.store(true, Ordering::Relaxed);
+        }
+        self.kicks.count.store(true, Ordering::Relaxed);
         self.shared.kick_census.notify_one();
     }
 

@@ -17,5 +17,5 @@ pub mod settings;
 pub use birth::{BirthError, FirstKey, found_cluster};
 pub use holdfast_metadata::log::LogSettings;
 pub use node::{Node, NodeParts, StartError};
-pub use run::{RunError, RunParts, Running, host_env, run, start};
+pub use run::{RunError, RunParts, Running, host_env, run, start, start_on};
 pub use settings::NodeSettings;

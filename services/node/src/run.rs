@@ -134,7 +134,19 @@ pub async fn start(settings: &NodeSettings, parts: RunParts) -> Result<Running, 
             _ => error.to_string(),
         },
     };
-    let directory: Arc<dyn Disk> = Arc::new(Directory::open(&settings.data).map_err(data_error)?);
+    let directory = Directory::open(&settings.data).map_err(data_error)?;
+    start_on(settings, parts, Arc::new(directory)).await
+}
+
+/// Starts a node on a disk that is open.
+///
+/// # Errors
+/// [`RunError`], with what to change.
+pub async fn start_on(
+    settings: &NodeSettings,
+    parts: RunParts,
+    directory: Arc<dyn Disk>,
+) -> Result<Running, RunError> {
     let listener = TcpListener::bind(settings.listen)
         .await
         .map_err(|reason| RunError::Listen {

@@ -9,8 +9,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
-use holdfast_metadata::query::{Answer, KeyEntry, KeyPage, ListKeys, MAX_PAGE, Query};
+use holdfast_metadata::query::{Answer, KeyCursor, KeyEntry, KeyPage, ListKeys, MAX_PAGE, Query};
+use holdfast_model::GroupId;
 
+use super::shares::{first_share, next_share};
 use super::{Cluster, unexpected};
 use crate::error::ClusterError;
 
@@ -24,21 +26,65 @@ impl Cluster {
         asked: ListKeys,
         deadline: Duration,
     ) -> Result<KeyPage, ClusterError> {
-        let state = self.require_state()?;
-        let groups = state.layout.data_groups().into_iter();
-        let pages = groups.map(|group| {
-            let query = Query::Keys(asked.clone());
-            async move {
-                match self.query(group, query, deadline, None).await? {
-                    Answer::Keys(page) => Ok(page),
-                    Answer::Refused(refusal) => Err(refusal.into()),
-                    other => Err(unexpected(&other)),
+        let groups = self.require_state()?.layout.data_groups();
+        let limit = asked.limit.min(MAX_PAGE);
+        // Groups share common prefixes, so each may have the whole page.
+        let share = match asked.delimiter {
+            None => first_share(limit, groups.len()),
+            Some(_) => limit,
+        };
+        let mut shares: Vec<(GroupId, u32)> = groups.iter().map(|g| (*g, share)).collect();
+        let mut pages: BTreeMap<GroupId, (u32, KeyPage)> = BTreeMap::new();
+        let end = self.now().saturating_add(deadline);
+        while !shares.is_empty() {
+            let left = end.saturating_sub(self.now());
+            let parts = shares.iter().map(|(group, share)| {
+                let asked = ListKeys {
+                    limit: *share,
+                    ..asked.clone()
+                };
+                async move {
+                    match self.query(*group, Query::Keys(asked), left, None).await? {
+                        Answer::Keys(page) => Ok((*group, (*share, page))),
+                        Answer::Refused(refusal) => Err(refusal.into()),
+                        other => Err(unexpected(&other)),
+                    }
                 }
-            }
-        });
-        let pages = try_join_all(pages).await?;
+            });
+            pages.extend(try_join_all(parts).await?);
+            shares = too_small(&pages, limit, asked.versions);
+        }
+        let pages = pages.into_values().map(|(_, page)| page).collect();
         Ok(merge(pages, &asked))
     }
+}
+
+/// The groups that may have more of the page than they were asked for, and for
+/// how much to ask them. One that has stopped for another reason has not.
+fn too_small(
+    pages: &BTreeMap<GroupId, (u32, KeyPage)>,
+    limit: u32,
+    versions: bool,
+) -> Vec<(GroupId, u32)> {
+    let entries = pages.values().flat_map(|(_, page)| &page.entries);
+    let places: Vec<KeyCursor> = entries.map(|entry| entry.cursor(versions)).collect();
+    let mut orders: Vec<_> = places.iter().map(KeyCursor::order).collect();
+    orders.sort_unstable();
+    orders.dedup();
+    let cut = (limit as usize)
+        .checked_sub(1)
+        .and_then(|at| orders.get(at));
+    let lacks = |share: u32, page: &KeyPage| {
+        let ends_before = |next: &KeyCursor| cut.is_none_or(|cut| next.order() < *cut);
+        let by_limit = page.entries.len() == share as usize && share < limit;
+        by_limit && page.next.as_ref().is_some_and(ends_before)
+    };
+    let lacking = pages
+        .iter()
+        .filter(|(_, (share, page))| lacks(*share, page));
+    lacking
+        .map(|(group, (share, _))| (*group, next_share(*share, limit)))
+        .collect()
 }
 
 /// Merges the groups' pages: up to the first place at which one of them has
@@ -150,6 +196,49 @@ mod tests {
             }
             assert_eq!(found, expected, "{limit}");
         }
+    }
+
+    #[test]
+    fn shares_that_were_too_small_are_asked_for_again_until_the_page_is_full() {
+        let names: Vec<String> = (0..3_000).map(|n| format!("k{n:04}")).collect();
+        for uneven in [1, 3, 30] {
+            let mut groups: Vec<BTreeSet<&str>> = vec![BTreeSet::new(); 16];
+            for (at, name) in names.iter().enumerate() {
+                groups[at * 7 % 16 / uneven].insert(name);
+            }
+            let asked = ListKeys {
+                delimiter: None,
+                ..asked(1_000, None)
+            };
+            let mut shares: Vec<(GroupId, u32)> = (0..16)
+                .map(|at| (GroupId(at), first_share(1_000, 16)))
+                .collect();
+            let mut pages = BTreeMap::new();
+            while !shares.is_empty() {
+                for (id, share) in shares {
+                    let part = ListKeys {
+                        limit: share,
+                        ..asked.clone()
+                    };
+                    pages.insert(id, (share, group(&groups[usize::from(id.0)], &part)));
+                }
+                shares = too_small(&pages, 1_000, false);
+            }
+            let page = merge(pages.into_values().map(|(_, page)| page).collect(), &asked);
+            let expected: Vec<KeyEntry> = names.iter().take(1_000).map(|n| entry(n)).collect();
+            assert_eq!(page.entries, expected, "{uneven}");
+            assert_eq!(page.next, Some(KeyCursor::Key("k0999".to_owned())));
+        }
+    }
+
+    #[test]
+    fn a_group_that_stopped_for_another_reason_is_not_asked_again() {
+        let part = KeyPage {
+            entries: vec![object("a")],
+            next: Some(KeyCursor::Key("b".to_owned())),
+        };
+        let pages = BTreeMap::from([(GroupId(1), (99, part))]);
+        assert_eq!(too_small(&pages, 1_000, false), []);
     }
 
     #[test]
