@@ -6,7 +6,7 @@
 //! damaged disks at once may lose data, and nothing is promised then.
 
 mod apply;
-mod damage;
+pub mod damage;
 mod draw;
 
 use std::time::Duration;
