@@ -162,6 +162,7 @@ async fn a_chunk(cluster: &Cluster) -> (GroupId, ChunkRow) {
     let state = cluster.state().unwrap();
     for group in state.layout.data_groups() {
         let query = Query::Rows {
+            before: None,
             after: None,
             limit: 10,
         };
