@@ -104,7 +104,7 @@ impl Collector {
         let led = self.shared.led_groups(&state);
         self.after.retain(|group, _| led.contains(group));
         let (mut collected, mut later, mut failures) = (0, 0, Vec::new());
-        for group in led.iter().copied() {
+        for group in self.shared.those_with(&led, |totals| totals.garbage) {
             match self.collect_of(group, &state.layout).await {
                 Ok(turn) => {
                     collected += turn.collected;

@@ -84,7 +84,10 @@ impl RepairWorker {
         let led = self.shared.led_groups(&state);
         let (mut all, mut failures, mut degraded) = (Counts::default(), Vec::new(), Vec::new());
         self.turns.begin(&led, self.shared.now());
-        for group in led.iter().copied() {
+        for group in self
+            .shared
+            .those_with(&led, |totals| totals.degraded + totals.lost)
+        {
             match fetch_degraded(&self.shared, group, None).await {
                 Ok(rows) => degraded.push((group, rows)),
                 Err(error) => failures.push((group, error)),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use holdfast_client::{Cluster, ClusterError, Health, StorageNodeClient};
 use holdfast_metadata::command::{Command, Outcome};
 use holdfast_metadata::protocol::{Digests, DigestsRequest, Files, FilesRequest, FragmentIds};
-use holdfast_metadata::query::{Answer, Query};
+use holdfast_metadata::query::{Answer, Query, Totals};
 use holdfast_model::{BucketId, ClusterState, DiskId, FragmentId, Generation, GroupId};
 use holdfast_runtime::Env;
 use holdfast_runtime::clock::within;
@@ -94,6 +94,18 @@ impl Shared {
         let mut groups = state.layout.data_groups();
         groups.retain(|group| (self.leads)(*group));
         groups
+    }
+
+    /// The groups of which this node's own counts do not say that they have none
+    /// of something, so that nobody is asked for what is not there. Counts are
+    /// up to a second old: what is new waits for the next look.
+    pub fn those_with(&self, led: &[GroupId], count: impl Fn(&Totals) -> u64) -> Vec<GroupId> {
+        let views = self.cluster.leaders();
+        let none = |group: &GroupId| {
+            let view = views.get(group);
+            view.is_some_and(|view| view.leader == Some(self.disk) && count(&view.totals) == 0)
+        };
+        led.iter().filter(|group| !none(group)).copied().collect()
     }
 
     pub fn censuses(&self) -> MutexGuard<'_, BTreeMap<GroupId, Census>> {
