@@ -4,6 +4,8 @@
 //! kill -9; `million fill-and-save DIR COUNT` ends in order; `million open DIR`
 //! opens what is there and tells times and memory; `million put DIR COUNT` one
 //! client's time for fragments of 4 KiB. Eight KiB of disk a fragment.
+//! `million stream DIR COUNT` writes so many fragments of 8 MiB, eight at once,
+//! and reads them, eight at once, for four seconds.
 //!
 //! `million bars DIR` does what the bars are about, each step in a process of
 //! its own: a million written in one run, opened, 100,000 more, opened; then it
@@ -20,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
-use holdfast_blobs::{Closing, Engine, EngineSettings};
+use holdfast_blobs::{BLOCK_BYTES, Closing, Engine, EngineSettings};
 use holdfast_model::{
     BucketId, ClusterId, FragmentHeader, FragmentId, Generation, GroupId, Redundancy, UploadId,
     VersionId,
@@ -203,6 +205,51 @@ async fn put(engine: &Engine, count: u64) {
     println!("64 clients: {rate:.0} a second");
 }
 
+async fn stream_large(engine: &Engine, count: u64) {
+    const LARGE_BYTES: usize = 8 << 20;
+    let data = Bytes::from(vec![7; LARGE_BYTES]);
+    let rate = |bytes: usize, took: Duration| bytes as f64 / 1e6 / took.as_secs_f64();
+    let begun = Instant::now();
+    stream::iter(0..count)
+        .for_each_concurrent(8, |number| {
+            let (engine, mut data) = (engine.clone(), data.clone());
+            async move {
+                let header = header(id(u64::MAX / 3 - number));
+                let mut writer = engine.begin(header, LARGE_BYTES as u64).await.unwrap();
+                while !data.is_empty() {
+                    let block = data.split_to(BLOCK_BYTES);
+                    let checksum = crc32c::crc32c(&block);
+                    writer.write_verified(block, checksum).await.unwrap();
+                }
+                writer.finish(Closing::default()).await.unwrap();
+            }
+        })
+        .await;
+    let written = rate(count as usize * LARGE_BYTES, begun.elapsed());
+    println!("written: {written:.0} MB/s");
+    let begun = Instant::now();
+    let readers = (0..8).map(|reader| {
+        let engine = engine.clone();
+        async move {
+            let mut bytes = 0;
+            for turn in reader.. {
+                let id = id(u64::MAX / 3 - turn % count);
+                let (_, mut blocks) = engine.read(id, 0..u64::MAX).await.unwrap();
+                while let Some(block) = blocks.next().await {
+                    bytes += block.unwrap().data.len();
+                }
+                if begun.elapsed() > Duration::from_secs(4) {
+                    break;
+                }
+            }
+            bytes
+        }
+    });
+    let bytes: Vec<usize> = futures_util::future::join_all(readers).await;
+    let (bytes, took) = (bytes.iter().sum::<usize>(), begun.elapsed());
+    println!("read: {:.0} MB/s", rate(bytes, took));
+}
+
 #[tokio::main]
 async fn main() {
     let arguments: Vec<String> = std::env::args().collect();
@@ -220,8 +267,9 @@ async fn main() {
             look(&engine, fragments).await;
         }
         "put" => put(&open(text(2)).await, count).await,
+        "stream" => stream_large(&open(text(2)).await, count).await,
         "bars" if !bars(text(2)) => std::process::exit(1),
         "bars" => println!("all bars are kept"),
-        _ => println!("million fill|fill-and-save|open|put|bars DIR [COUNT]"),
+        _ => println!("million fill|fill-and-save|open|put|stream|bars DIR [COUNT]"),
     }
 }
