@@ -1,5 +1,6 @@
 //! One file's content: pages, and what a power cut puts back.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a disk writes at once or not at all.
@@ -24,6 +25,15 @@ pub(super) struct Inode {
     pub lost: BTreeMap<u64, Old>,
 }
 
+/// What a sector holds.
+fn sector_of(pages: &BTreeMap<u64, Box<Page>>, sector: u64) -> Old {
+    let offset = sector * SECTOR_BYTES;
+    let page = pages.get(&(offset / PAGE_BYTES))?;
+    let within = (offset % PAGE_BYTES) as usize;
+    let bytes = page.get(within..within + SECTOR_BYTES as usize)?;
+    Some(Box::new(bytes.try_into().ok()?))
+}
+
 impl Inode {
     /// The file without anything that was not synced.
     pub fn durable(&self) -> Self {
@@ -38,14 +48,6 @@ impl Inode {
         }
         left.len = left.durable_len;
         left
-    }
-
-    fn sector(&self, sector: u64) -> Old {
-        let offset = sector * SECTOR_BYTES;
-        let page = self.pages.get(&(offset / PAGE_BYTES))?;
-        let within = (offset % PAGE_BYTES) as usize;
-        let bytes = page.get(within..within + SECTOR_BYTES as usize)?;
-        Some(Box::new(bytes.try_into().ok()?))
     }
 
     pub fn put_back(&mut self, sector: u64, old: &Old) {
@@ -77,12 +79,10 @@ impl Inode {
             return;
         }
         for sector in offset / SECTOR_BYTES..(offset + len).div_ceil(SECTOR_BYTES) {
-            if self.before.contains_key(&sector) {
-                continue;
+            if let Entry::Vacant(place) = self.before.entry(sector) {
+                let old = self.lost.remove(&sector);
+                place.insert(old.unwrap_or_else(|| sector_of(&self.pages, sector)));
             }
-            let old = self.lost.remove(&sector);
-            let old = old.unwrap_or_else(|| self.sector(sector));
-            self.before.insert(sector, old);
         }
     }
 
