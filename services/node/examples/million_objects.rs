@@ -2,10 +2,10 @@
 //!
 //! `million_objects DIR [COUNT...]` (100000 and 1000000 without counts): three
 //! nodes in this process, each behind HTTP on a port of its own and with its
-//! store and its index in `DIR`. Objects of one chunk of 4 KiB in three copies are put
+//! store in `DIR`. Objects of one chunk of 4 KiB in three copies are put
 //! into the leaders' stores through the state machine, and their fragments into
-//! the engines; segments are kept in memory, but for their zeros, so that no
-//! gigabytes are written. Everything is then asked as a node or a gateway asks.
+//! the engines; the engines' files are kept in memory, but for their zeros, so that
+//! no gigabytes are written. Everything is then asked as a node or a gateway asks.
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,
@@ -34,8 +34,8 @@ use holdfast_model::cluster::FILES_BUCKET;
 use holdfast_model::record::{Coding, Content, STRIPE_BYTES};
 use holdfast_model::{
     AccessKeyId, BucketId, Chunk, DiskId, FileName, FragmentHeader, FragmentPlace, Generation,
-    GroupId, ObjectKey, ObjectRecord, Part, Redundancy, Representation, RequestId, UploadId,
-    VersionId,
+    GroupId, ObjectKey, ObjectRecord, Part, Redundancy, Representation, RequestId, Timestamp,
+    UploadId, VersionId,
 };
 use holdfast_node::{NodeSettings, RunParts, Running, host_env, start_on};
 use holdfast_runtime::{Address, Env, Shutdown};
@@ -94,6 +94,8 @@ async fn start(dir: &str) -> World {
             &data,
             "--zone",
             &zone,
+            "--census-interval",
+            "1h",
             "--metrics-addr",
             "127.0.0.1:0",
         ]);
@@ -164,7 +166,7 @@ impl World {
                 key: key(number),
                 version: VersionId::from_bytes(*upload(number).as_bytes()),
                 owner: AccessKeyId::from_bytes([2; 16]),
-                created: holdfast_model::Timestamp(0),
+                created: Timestamp(0),
                 expires: None,
                 content: Content {
                     filename: FileName::new(format!("photo-{number}.jpg")).ok(),
@@ -211,21 +213,14 @@ impl World {
         }
     }
 
-    /// Adds objects up to a number: rows, then fragments.
+    /// Adds objects up to a number: fragments, then rows, as an upload does.
     async fn fill(&self, from: u64, to: u64) {
-        let begun = Instant::now();
         let leaders = self.leaders().await;
         let mut by_group: BTreeMap<GroupId, Vec<u64>> = BTreeMap::new();
         for number in from..to {
             let group = self.cluster.group_of(self.bucket, &key(number)).unwrap();
             by_group.entry(group).or_default().push(number);
         }
-        for (group, numbers) in &by_group {
-            for numbers in numbers.chunks(BATCH) {
-                self.put_rows(*group, leaders[group], numbers);
-            }
-        }
-        println!("{} rows' objects in {:.1?}", to - from, begun.elapsed());
         let begun = Instant::now();
         let all = by_group.iter().flat_map(|(group, numbers)| {
             let numbers = numbers.iter();
@@ -236,13 +231,33 @@ impl World {
                 self.put_fragment(group, number, at)
             })
             .await;
-        println!("their fragments in {:.1?}", begun.elapsed());
+        println!(
+            "{} objects' fragments in {:.1?}",
+            to - from,
+            begun.elapsed()
+        );
+        let begun = Instant::now();
+        // In turn, as uploads come to all groups alike.
+        let mut left: BTreeMap<GroupId, std::slice::Chunks<'_, u64>> = by_group
+            .iter()
+            .map(|(group, numbers)| (*group, numbers.chunks(BATCH)))
+            .collect();
+        while !left.is_empty() {
+            let time = self.env.clock.wall();
+            left.retain(|group, batches| match batches.next() {
+                Some(numbers) => {
+                    self.put_rows(*group, leaders[group], time, numbers);
+                    true
+                }
+                None => false,
+            });
+        }
+        println!("their rows in {:.1?}", begun.elapsed());
     }
 
-    fn put_rows(&self, group: GroupId, leader: DiskId, numbers: &[u64]) {
+    fn put_rows(&self, group: GroupId, leader: DiskId, time: Timestamp, numbers: &[u64]) {
         let node = self.nodes.iter().find(|n| n.node.identity().disk == leader);
         let store = node.unwrap().node.store();
-        let time = self.env.clock.wall();
         let commands = numbers.iter().map(|number| Request {
             id: RequestId::from_bytes(*self.env.entropy.request_id(&*self.env.clock).as_bytes()),
             command: Command::PutObject(Box::new(self.object(*number))),

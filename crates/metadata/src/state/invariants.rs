@@ -160,6 +160,10 @@ impl All {
         }
         if current && !record.kind.is_marker() {
             for row in listing_rows(record) {
+                let leads_to = self.rows.get(&row).map(|value| rows::decode::<u64>(value));
+                if leads_to.transpose()? != Some(sequence) {
+                    self.problem(format!("{key} is not listed"));
+                }
                 self.expect(row);
             }
         }

@@ -24,9 +24,9 @@ pub enum Table {
     Objects = 2,
     /// sequence, what (0 the object, 1 + kind what was made of it) -> bytes.
     Inline = 3,
-    /// bucket, owner, !created, key -> nothing.
+    /// bucket, owner, !created, key -> sequence.
     ByOwner = 4,
-    /// bucket, !created, key -> nothing.
+    /// bucket, !created, key -> sequence.
     ByCreated = 5,
     /// upload, chunk -> chunk.
     Chunks = 6,

@@ -1,9 +1,11 @@
 //! Listings: pages of objects, tasks and chunks.
 
-use holdfast_model::{AccessKeyId, BucketId, Chunk, Task, TaskId, TaskState, Timestamp, UploadId};
+use holdfast_model::{
+    AccessKeyId, BucketId, Chunk, ObjectRecord, Task, TaskId, TaskState, Timestamp, UploadId,
+};
 
 use super::keys::{self, KeyReader, RowKey, Table};
-use super::objects::{self, ended};
+use super::objects::ended;
 use super::rows::{self, UploadState};
 use super::tasks::read_task;
 use crate::command::GarbageId;
@@ -36,20 +38,21 @@ pub(super) fn list(
     );
     let mut records = Vec::new();
     let mut more = false;
-    view.scan(&from, &keys::after_prefix(&prefix), &mut |key, _| {
+    view.scan(&from, &keys::after_prefix(&prefix), &mut |key, sequence| {
         let mut rest = KeyReader(key.get(prefix.len()..).unwrap_or_default());
         rest.time()?;
         let key = rest.object_key()?;
-        let found = objects::find(view, bucket, &key)?
+        let row = keys::object(bucket, &key, rows::decode(sequence)?);
+        let record: ObjectRecord = rows::read(view, &row)?
             .ok_or_else(|| StoreError::Corrupt(format!("{key:?} is listed and not there")))?;
-        if ended(&found.record, now) {
+        if ended(&record, now) {
             return Ok(true);
         }
         if records.len() == limit {
             more = true;
             return Ok(false);
         }
-        records.push(found.record);
+        records.push(record);
         Ok(true)
     })?;
     Ok(Answer::Listing { records, now, more })

@@ -248,7 +248,7 @@ impl Machine<'_, '_> {
         if indexed_when_current(found.record.kind) {
             self.index_version(&found)?;
         }
-        self.list(&found.record)?;
+        self.list(&found)?;
         let record = found.record;
         if let Some(expires) = record.expires {
             self.mark(&keys::expiry(expires, record.bucket, &record.key))?;
@@ -261,12 +261,12 @@ impl Machine<'_, '_> {
     }
 
     /// Shows what is the current version in the lists of files.
-    pub(super) fn list(&mut self, record: &ObjectRecord) -> Result<(), StoreError> {
-        if record.kind.is_marker() {
+    pub(super) fn list(&mut self, found: &Found) -> Result<(), StoreError> {
+        if found.record.kind.is_marker() {
             return Ok(());
         }
-        for row in listing_rows(record) {
-            self.mark(&row)?;
+        for row in listing_rows(&found.record) {
+            self.put(&row, &found.sequence)?;
         }
         Ok(())
     }

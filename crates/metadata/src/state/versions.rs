@@ -118,7 +118,7 @@ impl Machine<'_, '_> {
             self.rows
                 .delete(&keys::version(bucket, key, VersionId::NULL))?;
         }
-        self.list(&found.record)
+        self.list(found)
     }
 
     pub(super) fn delete_version(&mut self, delete: &DeleteVersion) -> Applied {

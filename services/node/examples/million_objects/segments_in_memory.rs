@@ -1,5 +1,5 @@
-//! A directory whose segments of fragments are in memory, without the zeros at
-//! the end of each block: syncs of them cost nothing, and neither does room.
+//! A directory whose fragments and their index are in memory, without the zeros
+//! at the end of each block: syncs of them cost nothing, and neither does room.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -28,7 +28,7 @@ struct Inner {
 }
 
 fn is_segment(name: &str) -> bool {
-    name.starts_with("blobs/segment-")
+    name.starts_with("blobs/")
 }
 
 impl SegmentsInMemory {
