@@ -1,6 +1,7 @@
-//! What our processes use up: processor time and bytes written.
+//! What our processes use up: processor time, and bytes written to the disk.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 
 use anyhow::{Context, Result};
 use holdfast_e2e::processes::{Cluster, Member};
@@ -24,17 +25,22 @@ fn processor_seconds_of(member: &Member) -> Result<f64> {
     Ok((ticks()? + ticks()?) / TICKS_PER_SECOND)
 }
 
-/// Bytes that the nodes have had written to disk since they began.
-fn written_bytes(cluster: &Cluster) -> Result<f64> {
-    let mut bytes = 0.0;
-    for node in &cluster.nodes {
-        let program = node.program.as_ref().context("a node does not run")?;
-        let text = fs::read_to_string(format!("/proc/{}/io", program.pid()))?;
-        let mut lines = text.lines();
-        let line = lines.find_map(|line| line.strip_prefix("write_bytes: "));
-        bytes += line.context("no write_bytes")?.parse::<f64>()?;
-    }
-    Ok(bytes)
+/// Bytes of a sector in the kernel's statistics, whatever the disk's own are.
+const SECTOR_BYTES: f64 = 512.0;
+
+/// Bytes that have been written to the disk that the data lies on, by whomever:
+/// a process's own count in `/proc/<pid>/io` takes a whole folio of the page
+/// cache for each page changed in it, which is several times what is written.
+fn written_bytes() -> Result<f64> {
+    let device = fs::metadata(std::env::current_exe()?)?.dev();
+    let (major, minor) = (
+        (device >> 8) & 0xfff,
+        (device & 0xff) | ((device >> 12) & 0xf_ff00),
+    );
+    let text = fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/stat"))
+        .context("the statistics of the disk that the data lies on")?;
+    let sectors = text.split_whitespace().nth(6).context("no sectors")?;
+    Ok(sectors.parse::<f64>()? * SECTOR_BYTES)
 }
 
 /// What was used up by one measurement of the store.
@@ -50,14 +56,14 @@ impl<'a> Meter<'a> {
         Ok(Self {
             cluster,
             seconds: processor_seconds(cluster)?,
-            bytes: written_bytes(cluster)?,
+            bytes: written_bytes()?,
         })
     }
 
     /// Processor seconds and bytes written for each of `count` operations since the start.
     pub fn per(&self, count: usize) -> Result<(f64, f64)> {
         let seconds = processor_seconds(self.cluster)? - self.seconds;
-        let bytes = written_bytes(self.cluster)? - self.bytes;
+        let bytes = written_bytes()? - self.bytes;
         Ok((seconds / count as f64, bytes / count as f64))
     }
 }
