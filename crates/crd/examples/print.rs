@@ -1,3 +1,8 @@
 //! Prints the definition.
 use kube::CustomResourceExt;
-fn main() { println!("{}", serde_yaml_ng::to_string(&holdfast_crd::StorageCluster::crd()).unwrap()); }
+fn main() {
+    println!(
+        "{}",
+        serde_yaml_ng::to_string(&holdfast_crd::StorageCluster::crd()).unwrap()
+    );
+}

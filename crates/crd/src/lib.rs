@@ -25,9 +25,7 @@ mod worker;
 pub use cache::{Cache, CacheType, ManagedCache};
 pub use gateway::{Gateway, GatewayAutoscale, GatewayService, Ingress, ServiceType};
 pub use image::{Image, PullPolicy};
-pub use nodes::{
-    Nodes, Placement, Retention, RetentionPolicy, Spread, Storage,
-};
+pub use nodes::{Nodes, Placement, Retention, RetentionPolicy, Spread, Storage};
 pub use pods::PodTemplate;
 pub use queue::{ExternalSecret, ManagedQueue, Queue, QueueType};
 pub use redundancy::{Redundancy, RedundancyType};

@@ -133,7 +133,10 @@ pub struct StorageClusterSpec {
     /// Each one's volume claim is deleted, and what it held is made again from
     /// the other copies. A node that still answers is not given up.
     #[serde(default)]
-    #[schemars(length(max = 100), inner(length(min = 1, max = 64), pattern(r"^[0-9a-f-]+$")))]
+    #[schemars(
+        length(max = 100),
+        inner(length(min = 1, max = 64), pattern(r"^[0-9a-f-]+$"))
+    )]
     pub removed_nodes: Vec<String>,
 }
 

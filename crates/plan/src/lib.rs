@@ -1,0 +1,1 @@
+//! From a StorageCluster to the Kubernetes objects that it means: pure functions.
