@@ -7,6 +7,7 @@
 //! knows all of them. Nothing here decides anything about an object: that is
 //! the groups' part.
 
+pub mod birth;
 pub mod blocks;
 pub mod budget;
 pub mod cluster;

@@ -6,11 +6,12 @@ use std::time::Duration;
 use futures_util::stream::BoxStream;
 use holdfast_metadata::command::Outcome;
 use holdfast_metadata::protocol::{
-    self, BackupHead, BackupRequest, Bootstrap, Deleted, Digests, DigestsRequest, Download,
-    DownloadRequest, Files, FilesRequest, FragmentIds, MembersRequest, ProposeRequest,
-    QueryRequest, Status, TransferRequest, UploadRequest, Uploaded,
+    self, BackupHead, BackupRequest, Bootstrap, CensusReport, Deleted, Digests, DigestsRequest, Download,
+    DownloadRequest, Files, FilesRequest, FragmentIds, MembersRequest, PermitRequest,
+    ProposeRequest, QueryRequest, ReleaseRequest, Status, TransferRequest, UploadRequest, Uploaded,
 };
 use holdfast_metadata::query::Answer;
+use holdfast_model::{Epoch, Permit};
 use holdfast_runtime::{Address, Body, Call, Transport, TransportError};
 use minicbor::{Decode, Encode};
 
@@ -28,6 +29,8 @@ pub const DOWNLOAD_DEADLINE: Duration = Duration::from_secs(5);
 pub const UPLOAD_DEADLINE: Duration = Duration::from_secs(6 * 3_600);
 /// How long maintenance calls may take: one disk sync or one index scan.
 pub const ADMIN_DEADLINE: Duration = Duration::from_secs(30);
+/// How long the permit may take: every group may have to be counted first.
+pub const PERMIT_DEADLINE: Duration = Duration::from_secs(120);
 
 /// Calls one storage node.
 #[derive(Clone)]
@@ -178,6 +181,33 @@ impl StorageNodeClient {
     /// When the node does not lead the group, or no answer comes.
     pub async fn transfer(&self, request: &TransferRequest) -> Result<(), CallError> {
         self.ask(protocol::TRANSFER, request, ADMIN_DEADLINE, None)
+            .await
+    }
+
+    /// What the groups that the node leads last counted.
+    ///
+    /// # Errors
+    /// When no answer comes.
+    pub async fn census(&self) -> Result<CensusReport, CallError> {
+        self.ask(protocol::CENSUS, &(), STATUS_DEADLINE, None).await
+    }
+
+    /// Takes the maintenance permit, through this node.
+    ///
+    /// # Errors
+    /// When it is not granted, with the reason, or no answer comes.
+    pub async fn take_permit(&self, request: &PermitRequest) -> Result<Permit, CallError> {
+        self.ask(protocol::PERMIT, request, PERMIT_DEADLINE, None)
+            .await
+    }
+
+    /// Gives the maintenance permit back, through this node.
+    ///
+    /// # Errors
+    /// When it is another one by now, or no answer comes.
+    pub async fn release_permit(&self, epoch: Epoch) -> Result<(), CallError> {
+        let request = ReleaseRequest { epoch };
+        self.ask(protocol::RELEASE, &request, ADMIN_DEADLINE, None)
             .await
     }
 

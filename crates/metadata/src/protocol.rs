@@ -7,6 +7,7 @@
 mod error;
 mod fragments;
 mod groups;
+mod maintenance;
 mod status;
 
 use bytes::Bytes;
@@ -21,6 +22,7 @@ pub use groups::{
     BackupHead, BackupRequest, Bootstrap, GroupMessage, MemberStep, MembersRequest, ProposeRequest,
     QueryRequest, RaftAnswer, RaftBatch, TransferRequest,
 };
+pub use maintenance::{CensusReport, GroupCensus, PermitRequest, ReleaseRequest};
 pub use status::{DiskStatus, GroupStatus, Status};
 
 /// The version of this protocol that a node speaks.
@@ -51,6 +53,12 @@ pub const BOOTSTRAP: &str = "/v1/bootstrap";
 pub const MEMBERS: &str = "/v1/members";
 /// [`TransferRequest`]; answers `()`.
 pub const TRANSFER: &str = "/v1/transfer";
+/// `()`; answers [`CensusReport`].
+pub const CENSUS: &str = "/v1/census";
+/// [`PermitRequest`]; answers [`Permit`](holdfast_model::Permit).
+pub const PERMIT: &str = "/v1/permit";
+/// [`ReleaseRequest`]; answers `()`.
+pub const RELEASE: &str = "/v1/permit/release";
 /// [`BackupRequest`]; answers [`BackupHead`], then rows.
 pub const BACKUP: &str = "/v1/backup";
 

@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use holdfast_client::birth::{Beginning, FirstKey};
 use holdfast_client::{Cluster, ClusterSettings};
 use holdfast_controller::ControllerSettings;
 use holdfast_model::{GroupId, NodeId};
-use holdfast_node::{FirstKey, Node, found_cluster};
+use holdfast_node::{Node, found_cluster};
 use holdfast_runtime::memory_disk::MemoryDisk;
 use holdfast_runtime::{Address, Entropy, Env, Shutdown};
 use tokio_util::sync::CancellationToken;
@@ -259,8 +260,7 @@ impl World {
             &env,
             &member.disk,
             &self.addresses(),
-            &FirstKey::of(ADMIN_TOKEN),
-            Default::default(),
+            &Beginning::usual(FirstKey::of(ADMIN_TOKEN), Default::default()),
         )
         .await
         .map(|_| ())

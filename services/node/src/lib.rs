@@ -14,7 +14,7 @@ mod run;
 mod server;
 pub mod settings;
 
-pub use birth::{BirthError, FirstKey, found_cluster};
+pub use birth::{FoundingError, found_cluster};
 pub use holdfast_metadata::log::LogSettings;
 pub use node::{Node, NodeParts, StartError};
 pub use run::{RunError, RunParts, Running, host_env, run, start, start_on};

@@ -25,6 +25,7 @@ use crate::peers;
 mod calls;
 mod clocks;
 mod join;
+mod maintenance;
 mod space;
 
 pub use calls::NodeHandler;

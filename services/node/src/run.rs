@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_blobs::EngineSettings;
+use holdfast_client::birth::{Beginning, FirstKey};
 use holdfast_controller::ControllerSettings;
 use holdfast_metadata::log::LogSettings;
 use holdfast_runtime::host::disk::Directory;
@@ -23,7 +24,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::birth::{FirstKey, found_cluster};
+use crate::birth::found_cluster;
 use crate::identity::mark_failed;
 use crate::node::{Node, NodeParts, StartError};
 use crate::server;
@@ -202,9 +203,9 @@ pub async fn start_on(
     if !settings.bootstrap.is_empty() {
         let members = settings.bootstrap.clone();
         let key = FirstKey::of(&parts.admin_token);
-        let times = settings.times();
+        let beginning = Beginning::usual(key, settings.times());
         tokio::spawn(async move {
-            match found_cluster(&env, directory.as_ref(), &members, &key, times).await {
+            match found_cluster(&env, directory.as_ref(), &members, &beginning).await {
                 Ok(cluster) => tracing::info!(%cluster, "the cluster is founded"),
                 Err(error) => {
                     tracing::error!(%error, "the cluster was not founded");

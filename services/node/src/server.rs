@@ -355,6 +355,7 @@ fn failed(error: &NodeError) -> Response {
             StatusCode::BAD_REQUEST
         }
         NodeError::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
+        NodeError::NotPermitted(_) => StatusCode::CONFLICT,
         NodeError::Corrupt | NodeError::DiskFailed => StatusCode::INTERNAL_SERVER_ERROR,
         NodeError::NotLeader { .. }
         | NodeError::NoQuorum

@@ -67,4 +67,8 @@ pub enum NodeError {
     #[error("the bytes were damaged on the way")]
     #[n(12)]
     Damaged,
+    /// The maintenance permit is not granted now.
+    #[error("{0}")]
+    #[n(13)]
+    NotPermitted(#[n(0)] String),
 }

@@ -27,6 +27,9 @@ const PATHS: &[&str] = &[
     protocol::MEMBERS,
     protocol::TRANSFER,
     protocol::BACKUP,
+    protocol::CENSUS,
+    protocol::PERMIT,
+    protocol::RELEASE,
 ];
 
 /// A node that others can call: the node in an `Arc`.
@@ -131,6 +134,15 @@ impl Node {
                 reply(&transfer.await)
             }
             protocol::BACKUP => reply_with_body(self.on_backup(&bytes).await),
+            protocol::CENSUS => reply(&self.census_report()),
+            protocol::PERMIT => {
+                let permit = async { self.permit(head(&bytes)?).await };
+                reply(&permit.await)
+            }
+            protocol::RELEASE => {
+                let release = async { self.release(head(&bytes)?).await };
+                reply(&release.await)
+            }
             other => reply::<()>(&Err(NodeError::Invalid(format!("{other} is not known")))),
         }
     }

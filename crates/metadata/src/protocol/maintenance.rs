@@ -1,0 +1,70 @@
+//! Calls about a node's maintenance: what was counted, and the permit to take a
+//! node away.
+
+use holdfast_model::{Epoch, GroupId, NodeId, Timestamp};
+use minicbor::{Decode, Encode};
+
+/// What the groups that a node leads last counted.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode)]
+pub struct CensusReport {
+    /// One count for each group.
+    #[n(0)]
+    pub groups: Vec<GroupCensus>,
+    /// Chunks that repair and drain have still to copy in these groups.
+    #[n(1)]
+    pub chunks_to_copy: u64,
+}
+
+/// The last census of one group.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct GroupCensus {
+    /// The group.
+    #[n(0)]
+    pub group: GroupId,
+    /// Objects whose bytes are in fragments.
+    #[n(1)]
+    pub objects: u64,
+    /// Objects that can be read, with fewer fragments than they should have.
+    #[n(2)]
+    pub degraded: u64,
+    /// Objects that cannot be read until disks come back.
+    #[n(3)]
+    pub unavailable: u64,
+    /// Objects that cannot be read any more.
+    #[n(4)]
+    pub lost: u64,
+    /// Fragments that should be on a disk that answers, and are not.
+    #[n(5)]
+    pub missing: u64,
+    /// Disks that count and did not answer.
+    #[n(6)]
+    pub silent_disks: u64,
+    /// The layout's epoch when it began.
+    #[n(7)]
+    pub epoch: Epoch,
+    /// When it ended.
+    #[n(8)]
+    pub time: Timestamp,
+}
+
+/// Asks for the maintenance permit; answers [`Permit`](holdfast_model::Permit).
+/// Any member may be asked: it counts what has not been counted lately, which
+/// may take a while. Who has the permit for the same node and reason gets it
+/// again.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct PermitRequest {
+    /// The node to be taken away.
+    #[n(0)]
+    pub node: NodeId,
+    /// Why: it tells one maintenance from another.
+    #[n(1)]
+    pub reason: String,
+}
+
+/// Gives the permit back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct ReleaseRequest {
+    /// The permit's number.
+    #[n(0)]
+    pub epoch: Epoch,
+}
