@@ -25,8 +25,14 @@ use crate::show;
 const END: &str = "\u{1}end";
 /// How often it is said how far it is.
 const SAY_EVERY: Duration = Duration::from_secs(10);
-/// A seed takes about a second; one that takes this long goes round in circles.
-const SEED_LIMIT: Duration = Duration::from_secs(300);
+/// A seed takes about a second of a processor; one that takes this much of it
+/// goes round in circles. Not the clock's time, which runs on where others have
+/// the processor.
+const SEED_LIMIT: Duration = Duration::from_secs(120);
+/// The unit of times in `/proc`: USER_HZ, the same on every machine we run on.
+const TICKS_A_SECOND: u64 = 100;
+/// A seed that waits for something that does not come takes no processor.
+const SEED_WAIT_LIMIT: Duration = Duration::from_secs(3_600);
 
 /// What came of one seed.
 struct Done {
@@ -69,8 +75,49 @@ struct Shared {
     next: AtomicU64,
     end: u64,
     stop: AtomicBool,
-    /// The workers, with their seeds and since when.
-    running: Mutex<BTreeMap<usize, (Child, u64, Instant)>>,
+    running: Mutex<BTreeMap<usize, Busy>>,
+}
+
+/// A worker at its seed.
+struct Busy {
+    child: Child,
+    seed: u64,
+    begun: Instant,
+    /// What the worker had used when it began.
+    used: Duration,
+}
+
+impl Busy {
+    fn new(child: Child) -> Self {
+        Self {
+            used: Duration::ZERO,
+            child,
+            seed: 0,
+            begun: Instant::now(),
+        }
+    }
+
+    fn begin(&mut self, seed: u64) {
+        self.seed = seed;
+        self.begun = Instant::now();
+        self.used = processor_time(self.child.id()).unwrap_or_default();
+    }
+
+    fn does_not_end(&self) -> bool {
+        let used = processor_time(self.child.id()).unwrap_or_default();
+        used.saturating_sub(self.used) > SEED_LIMIT || self.begun.elapsed() > SEED_WAIT_LIMIT
+    }
+}
+
+/// The processor time of a process, from `/proc/PID/stat`; see proc_pid_stat(5).
+fn processor_time(process: u32) -> Option<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The name, in brackets, may hold anything; utime and stime are the 12th
+    // and 13th fields after it.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let ticks: u64 = fields.next()?.parse().ok()?;
+    let ticks = ticks + fields.next()?.parse::<u64>().ok()?;
+    Some(Duration::from_millis(ticks * 1_000 / TICKS_A_SECOND))
 }
 
 /// Runs many seeds and says how far it is.
@@ -102,25 +149,24 @@ pub fn run(arguments: &Arguments) -> ExitCode {
             kill(&shared, |_| true);
             break;
         }
-        kill(&shared, |begun| begun.elapsed() > SEED_LIMIT);
+        kill(&shared, Busy::does_not_end);
         tally.say();
     }
     tally.end()
 }
 
-/// Kills workers by how long they have been at their seed.
-fn kill(shared: &Shared, which: impl Fn(Instant) -> bool) {
+fn kill(shared: &Shared, which: impl Fn(&Busy) -> bool) {
     let mut running = shared
         .running
         .lock()
         .unwrap_or_else(PoisonError::into_inner);
-    for (child, seed, begun) in running.values_mut() {
-        if which(*begun) {
+    for busy in running.values_mut() {
+        if which(busy) {
             if !shared.stop.load(Ordering::Relaxed) {
-                eprintln!("seed {seed} does not end: its process is killed");
+                eprintln!("seed {} does not end: its process is killed", busy.seed);
             }
             // It may have ended by itself meanwhile.
-            let _ = child.kill();
+            let _ = busy.child.kill();
         }
     }
 }
@@ -169,19 +215,19 @@ fn serve(
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     };
-    lock().insert(job, (child, 0, Instant::now()));
+    lock().insert(job, Busy::new(child));
     loop {
         let seed = shared.next.fetch_add(1, Ordering::Relaxed);
         if seed >= shared.end || shared.stop.load(Ordering::Relaxed) {
             drop(input);
             let child = lock().remove(&job);
-            if let Some((mut child, ..)) = child {
-                child.wait()?;
+            if let Some(mut busy) = child {
+                busy.child.wait()?;
             }
             return Ok(false);
         }
-        if let Some((_, at, begun)) = lock().get_mut(&job) {
-            (*at, *begun) = (seed, Instant::now());
+        if let Some(busy) = lock().get_mut(&job) {
+            busy.begin(seed);
         }
         // A worker that has died is noticed by its silence.
         let _ = writeln!(input, "{seed}").and_then(|()| input.flush());
@@ -197,7 +243,7 @@ fn serve(
         }
         let Some(last) = last else {
             let child = lock().remove(&job);
-            let status = child.map(|(mut child, ..)| child.wait()).transpose()?;
+            let status = child.map(|mut busy| busy.child.wait()).transpose()?;
             let again = show::replay(seed, arguments.nodes);
             let status = status.map_or_else(String::new, |status| status.to_string());
             let text = format!(
