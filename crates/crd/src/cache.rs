@@ -44,6 +44,7 @@ pub enum CacheType {
 pub struct ManagedCache {
     /// How much it may hold.
     #[serde(default = "memory")]
+    #[schemars(schema_with = "crate::schema::quantity")]
     pub memory: Quantity,
     /// The image. Without one, the one that this operator was tested with.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -2,7 +2,7 @@
 //! declares, and what the operator says of it.
 //!
 //! The types here are the only source: the definition in `crds/` is made of them
-//! (`cargo xtask crds`), and so is the reference in `docs/`. Within v1alpha1 they
+//! (`cargo run -p holdfast-crd --example print > crds/storageclusters.holdfast.dev.yaml`), and so is the reference in `docs/`. Within v1alpha1 they
 //! only grow: every resource that was ever accepted still is.
 //!
 //! Rules in the schema are for what can never be right (fewer nodes than copies,
@@ -17,6 +17,7 @@ mod nodes;
 mod pods;
 mod queue;
 mod redundancy;
+mod schema;
 mod spec;
 mod status;
 mod tls;

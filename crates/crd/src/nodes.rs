@@ -46,7 +46,7 @@ pub struct Storage {
             "a volume cannot shrink: add smaller nodes and remove the larger ones instead"
         )
     )]
-    #[schemars(schema_with = "quantity")]
+    #[schemars(schema_with = "crate::schema::quantity")]
     pub size: Quantity,
     /// Its StorageClass. Without one, the cluster's default when the node is made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -58,15 +58,6 @@ pub struct Storage {
     /// What becomes of volumes that are no longer used.
     #[serde(default)]
     pub retention: Retention,
-}
-
-/// A quantity as a string, so that rules can read it.
-fn quantity(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    schemars::json_schema!({
-        "type": "string",
-        "maxLength": 32,
-        "pattern": r"^[0-9]+(\.[0-9]+)?([KMGTPE]i?|k|m)?$"
-    })
 }
 
 /// What becomes of volumes that are no longer used.
@@ -104,7 +95,10 @@ pub struct Placement {
     pub hosts: Spread,
     /// The label of machines that names their zone.
     #[serde(default = "zone_key")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(
+        length(min = 1, max = 316),
+        pattern(r"^([a-z0-9.-]+/)?[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?$")
+    )]
     pub zone_key: String,
 }
 

@@ -47,6 +47,7 @@ pub struct ManagedQueue {
     pub replicas: u32,
     /// The volume of each.
     #[serde(default = "storage")]
+    #[schemars(schema_with = "crate::schema::quantity")]
     pub storage: Quantity,
     /// The image. Without one, the one that this operator was tested with.
     #[serde(default, skip_serializing_if = "Option::is_none")]

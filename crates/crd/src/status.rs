@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 /// time has changed.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, PartialEq, Default, Debug)]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = crate::schema::known_formats)]
 pub struct StorageClusterStatus {
     /// The generation of the spec that all of this is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,0 +1,202 @@
+//! The gateways: a Deployment that loses no request while it rolls, its Service,
+//! and where asked an Ingress and an autoscaler.
+
+use holdfast_crd::ServiceType;
+use serde_json::{Value, json};
+
+use crate::cluster::Cluster;
+use crate::desired::{Child, ChildKind};
+use crate::names::{self, Component};
+use crate::object::{child, unless_empty};
+use crate::pods::{self, Pod};
+use crate::{cache, nodes, queue};
+
+/// The container of a gateway.
+pub(crate) const CONTAINER: &str = "gateway";
+/// How long new connections still come after a pod is told to end: until every
+/// machine has taken it out of the Service.
+const LEAVE_SECONDS: u32 = 5;
+/// With that, and what transfers are given to end in.
+const GRACE_SECONDS: u32 = 60;
+
+pub(crate) fn build(cluster: &Cluster) -> Vec<Child> {
+    [
+        Some(build_service(cluster)),
+        Some(build_deployment(cluster)),
+        build_ingress(cluster),
+        build_autoscaler(cluster),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn build_service(cluster: &Cluster) -> Child {
+    let service = &cluster.spec.gateway.service;
+    let kind = match service.kind {
+        ServiceType::ClusterIp => "ClusterIP",
+        ServiceType::NodePort => "NodePort",
+        ServiceType::LoadBalancer => "LoadBalancer",
+    };
+    child(
+        cluster,
+        ChildKind::Service,
+        Component::Gateway,
+        names::gateway_service(&cluster.name),
+        json!({
+            "annotations": unless_empty(service.annotations.clone()),
+            "spec": {
+                "type": kind,
+                "selector": names::selector(&cluster.name, Component::Gateway),
+                "ports": [{
+                    "name": "http",
+                    "port": names::GATEWAY_PORT,
+                    "targetPort": "http",
+                    "protocol": "TCP",
+                }],
+            },
+        }),
+    )
+}
+
+fn build_deployment(cluster: &Cluster) -> Child {
+    let decisions = &cluster.decisions;
+    let replicas = if decisions.hibernated {
+        Some(0)
+    } else {
+        decisions.gateway_replicas
+    };
+    child(
+        cluster,
+        ChildKind::Deployment,
+        Component::Gateway,
+        names::workload(&cluster.name, Component::Gateway),
+        json!({"spec": {
+            "replicas": replicas,
+            "strategy": {
+                "type": "RollingUpdate",
+                "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1},
+            },
+            "selector": {"matchLabels": names::selector(&cluster.name, Component::Gateway)},
+            "template": build_template(cluster),
+        }}),
+    )
+}
+
+fn build_template(cluster: &Cluster) -> Value {
+    let gateway = &cluster.spec.gateway;
+    let container = json!({
+        "name": CONTAINER,
+        "image": cluster.images.gateway,
+        "imagePullPolicy": pods::pull_policy(cluster),
+        "env": environment(cluster),
+        "ports": [
+            {"name": "http", "containerPort": names::GATEWAY_PORT, "protocol": "TCP"},
+            {"name": "metrics", "containerPort": names::METRICS_PORT, "protocol": "TCP"},
+        ],
+        "readinessProbe": pods::http_probe("/readyz", "http", 2, 3),
+        "livenessProbe": pods::http_probe("/healthz", "metrics", 10, 6),
+        "lifecycle": {"preStop": {"sleep": {"seconds": LEAVE_SECONDS}}},
+        "resources": pods::resources(gateway.resources.as_ref(), "256Mi", "1Gi"),
+        "securityContext": pods::container_security(),
+        "volumeMounts": [pods::secrets_mount(), pods::tmp_mount()],
+    });
+    pods::pod_template(
+        cluster,
+        Pod {
+            component: Component::Gateway,
+            user: pods::OUR_USER,
+            container,
+            volumes: vec![pods::our_secrets(cluster), pods::tmp_volume()],
+            spread: pods::preferred_spread(cluster, Component::Gateway),
+            config_hash: None,
+            grace: GRACE_SECONDS,
+            template: gateway.pod_template.as_ref(),
+        },
+    )
+}
+
+/// What gateways and workers need to find the rest.
+pub(crate) fn client_environment(cluster: &Cluster) -> Vec<Value> {
+    vec![
+        json!({"name": "HOLDFAST_NODES", "value": nodes::first_addresses(cluster).join(",")}),
+        queue::address(cluster),
+        cache::address(cluster),
+        pods::secrets_env(),
+        json!({"name": "HOLDFAST_LOG_FORMAT", "value": "json"}),
+    ]
+}
+
+fn environment(cluster: &Cluster) -> Vec<Value> {
+    let mut environment = client_environment(cluster);
+    // Who declares a way in wants links that go that way.
+    if let Some(ingress) = &cluster.spec.gateway.ingress {
+        let scheme = if ingress.tls_secret_name.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        let url = format!("{scheme}://{}", ingress.host);
+        environment.push(json!({"name": "HOLDFAST_PUBLIC_URL", "value": url}));
+    }
+    environment
+}
+
+fn build_ingress(cluster: &Cluster) -> Option<Child> {
+    let ingress = cluster.spec.gateway.ingress.as_ref()?;
+    let tls = ingress
+        .tls_secret_name
+        .as_ref()
+        .map(|secret| json!([{"hosts": [ingress.host], "secretName": secret}]));
+    let backend = json!({"service": {
+        "name": names::gateway_service(&cluster.name),
+        "port": {"name": "http"},
+    }});
+    Some(child(
+        cluster,
+        ChildKind::Ingress,
+        Component::Gateway,
+        names::gateway_service(&cluster.name),
+        json!({
+            "annotations": unless_empty(ingress.annotations.clone()),
+            "spec": {
+                "ingressClassName": ingress.class_name,
+                "tls": tls,
+                "rules": [{
+                    "host": ingress.host,
+                    "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]},
+                }],
+            },
+        }),
+    ))
+}
+
+fn build_autoscaler(cluster: &Cluster) -> Option<Child> {
+    let autoscale = cluster.spec.gateway.autoscale?;
+    let deployment = names::workload(&cluster.name, Component::Gateway);
+    Some(child(
+        cluster,
+        ChildKind::HorizontalPodAutoscaler,
+        Component::Gateway,
+        deployment.clone(),
+        json!({"spec": {
+            "scaleTargetRef": {
+                "apiVersion": ChildKind::Deployment.api_version(),
+                "kind": ChildKind::Deployment.kind(),
+                "name": deployment,
+            },
+            "minReplicas": autoscale.min,
+            "maxReplicas": autoscale.max,
+            "metrics": [{
+                "type": "Resource",
+                "resource": {
+                    "name": "cpu",
+                    "target": {
+                        "type": "Utilization",
+                        "averageUtilization": autoscale.target_cpu_percent,
+                    },
+                },
+            }],
+        }}),
+    ))
+}

@@ -1,0 +1,230 @@
+//! RabbitMQ: brokers that the operator runs, or the address of others'.
+
+use holdfast_crd::{ManagedQueue, QueueType};
+use serde_json::{Value, json};
+
+use crate::cluster::Cluster;
+use crate::desired::{Child, ChildKind};
+use crate::names::{self, Component};
+use crate::object::{child, config_hash};
+use crate::pods::{self, Pod};
+use crate::quantity;
+
+/// The container of a broker.
+pub(crate) const CONTAINER: &str = "rabbitmq";
+/// The image that this was tested with.
+pub(crate) const IMAGE: &str = "rabbitmq:4.0-management";
+const ENTRYPOINT: &str = include_str!("scripts/rabbitmq.sh");
+/// Where a broker keeps what it has.
+const DATA_PATH: &str = "/var/lib/rabbitmq";
+/// A broker says good-bye to the others.
+const GRACE_SECONDS: u32 = 60;
+/// Room on the volume below which it takes no more messages, unless the volume
+/// is so small that a fifth of it is less.
+const DISK_FREE_LIMIT_BYTES: u64 = 200 << 20;
+/// Brokers that wait for each other may take 10 minutes: failures of 5 s.
+const STARTUP_FAILURES: u32 = 120;
+
+/// The managed queue, where there is one.
+fn managed(cluster: &Cluster) -> Option<ManagedQueue> {
+    let queue = &cluster.spec.queue;
+    (queue.kind == QueueType::Managed).then(|| queue.managed.clone().unwrap_or_default())
+}
+
+/// How gateways and workers find the queue.
+pub(crate) fn address(cluster: &Cluster) -> Value {
+    const NAME: &str = "RABBITMQ_URL";
+    match &cluster.spec.queue.external {
+        Some(external) if cluster.spec.queue.kind == QueueType::External => {
+            external_url(NAME, &external.secret_name)
+        }
+        _ => {
+            let (user, host) = (names::RABBITMQ_USER, names::rabbitmq_service(&cluster.name));
+            let url = format!("amqp://{user}@{host}:{}", names::AMQP_PORT);
+            json!({"name": NAME, "value": url})
+        }
+    }
+}
+
+/// An address that a Secret of somebody else's holds.
+pub(crate) fn external_url(variable: &str, secret: &str) -> Value {
+    json!({"name": variable, "valueFrom": {
+        "secretKeyRef": {"name": secret, "key": names::EXTERNAL_URL_KEY},
+    }})
+}
+
+pub(crate) fn build(cluster: &Cluster) -> Vec<Child> {
+    let Some(queue) = managed(cluster) else {
+        return Vec::new();
+    };
+    let configuration = configuration(cluster, &queue);
+    let hash = config_hash(&configuration);
+    vec![
+        child(
+            cluster,
+            ChildKind::ConfigMap,
+            Component::Rabbitmq,
+            names::workload(&cluster.name, Component::Rabbitmq),
+            json!({"data": configuration}),
+        ),
+        build_service(cluster),
+        build_nodes_service(cluster),
+        build_set(cluster, &queue, hash),
+    ]
+}
+
+fn configuration(cluster: &Cluster, queue: &ManagedQueue) -> Value {
+    let fifth = quantity::bytes(&queue.storage).map_or(DISK_FREE_LIMIT_BYTES, |bytes| bytes / 5);
+    let disk_free_limit = fifth.min(DISK_FREE_LIMIT_BYTES);
+    let mut text = format!(
+        "loopback_users = none\n\
+         log.console = true\n\
+         log.console.level = warning\n\
+         # Messages are hints of some bytes: this is a million of them.\n\
+         vm_memory_high_watermark.absolute = 400MiB\n\
+         disk_free_limit.absolute = {disk_free_limit}\n\
+         # Those that start together wait for each other.\n\
+         cluster_formation.peer_discovery_backend = classic_config\n\
+         cluster_formation.discovery_retry_limit = 60\n\
+         cluster_formation.discovery_retry_interval = 1000\n"
+    );
+    for ordinal in 0..queue.replicas {
+        let pod = names::rabbitmq_pod(&cluster.name, ordinal);
+        text += &format!(
+            "cluster_formation.classic_config.nodes.{} = rabbit@{pod}.@DOMAIN@\n",
+            ordinal + 1
+        );
+    }
+    json!({"entrypoint.sh": ENTRYPOINT, "rabbitmq.conf": text})
+}
+
+fn build_service(cluster: &Cluster) -> Child {
+    child(
+        cluster,
+        ChildKind::Service,
+        Component::Rabbitmq,
+        names::rabbitmq_service(&cluster.name),
+        json!({"spec": {
+            "selector": names::selector(&cluster.name, Component::Rabbitmq),
+            "ports": [
+                port("amqp", names::AMQP_PORT),
+                port("management", names::RABBITMQ_MANAGEMENT_PORT),
+            ],
+        }}),
+    )
+}
+
+fn build_nodes_service(cluster: &Cluster) -> Child {
+    child(
+        cluster,
+        ChildKind::Service,
+        Component::Rabbitmq,
+        names::rabbitmq_nodes_service(&cluster.name),
+        json!({"spec": {
+            "clusterIP": "None",
+            // They find each other before they take messages.
+            "publishNotReadyAddresses": true,
+            "selector": names::selector(&cluster.name, Component::Rabbitmq),
+            "ports": [
+                port("epmd", names::EPMD_PORT),
+                port("cluster", names::RABBITMQ_CLUSTER_PORT),
+            ],
+        }}),
+    )
+}
+
+fn port(name: &str, number: u16) -> Value {
+    json!({"name": name, "port": number, "targetPort": name, "protocol": "TCP"})
+}
+
+fn build_set(cluster: &Cluster, queue: &ManagedQueue, hash: String) -> Child {
+    let selector = names::selector(&cluster.name, Component::Rabbitmq);
+    child(
+        cluster,
+        ChildKind::StatefulSet,
+        Component::Rabbitmq,
+        names::workload(&cluster.name, Component::Rabbitmq),
+        json!({"spec": {
+            "serviceName": names::rabbitmq_nodes_service(&cluster.name),
+            "replicas": cluster.decisions.awake(queue.replicas),
+            // Brokers that come back wait for the last that left, whichever it was.
+            "podManagementPolicy": "Parallel",
+            "updateStrategy": {"type": "RollingUpdate"},
+            // Hints are given again: nothing on these volumes is needed later.
+            "persistentVolumeClaimRetentionPolicy": {
+                "whenDeleted": "Delete",
+                "whenScaled": "Delete",
+            },
+            "selector": {"matchLabels": selector},
+            "template": build_template(cluster, hash),
+            "volumeClaimTemplates": [{
+                "apiVersion": "v1",
+                "kind": "PersistentVolumeClaim",
+                "metadata": {
+                    "name": names::RABBITMQ_CLAIM,
+                    "labels": names::labels(&cluster.name, Component::Rabbitmq),
+                },
+                "spec": {
+                    "accessModes": ["ReadWriteOnce"],
+                    "storageClassName": cluster.spec.nodes.storage.storage_class_name,
+                    "resources": {"requests": {"storage": queue.storage}},
+                },
+            }],
+        }}),
+    )
+}
+
+fn build_template(cluster: &Cluster, hash: String) -> Value {
+    let container_port =
+        |name: &str, number: u16| json!({"name": name, "containerPort": number, "protocol": "TCP"});
+    let container = json!({
+        "name": CONTAINER,
+        "image": cluster.images.rabbitmq,
+        "imagePullPolicy": pods::pull_policy(cluster),
+        "command": ["/bin/sh", "/holdfast/entrypoint.sh"],
+        "env": [
+            pods::secrets_env(),
+            {"name": "HOME", "value": DATA_PATH},
+            // The commands of who looks inside find the broker by this.
+            {"name": "RABBITMQ_USE_LONGNAME", "value": "true"},
+        ],
+        "ports": [
+            container_port("amqp", names::AMQP_PORT),
+            container_port("management", names::RABBITMQ_MANAGEMENT_PORT),
+            container_port("epmd", names::EPMD_PORT),
+            container_port("cluster", names::RABBITMQ_CLUSTER_PORT),
+        ],
+        // The port opens when all else is done; asking the broker itself would
+        // start an Erlang machine every time.
+        "startupProbe": pods::tcp_probe("amqp", 5, STARTUP_FAILURES),
+        "readinessProbe": pods::tcp_probe("amqp", 5, 3),
+        "livenessProbe": pods::tcp_probe("amqp", 10, 6),
+        "resources": pods::resources(None, "256Mi", "1Gi"),
+        "securityContext": pods::container_security(),
+        "volumeMounts": [
+            {"name": names::RABBITMQ_CLAIM, "mountPath": DATA_PATH},
+            {"name": pods::CONFIG_VOLUME, "mountPath": "/holdfast", "readOnly": true},
+            pods::secrets_mount(),
+            pods::tmp_mount(),
+        ],
+    });
+    let config_map = names::workload(&cluster.name, Component::Rabbitmq);
+    let keys = [names::RABBITMQ_PASSWORD_KEY, names::ERLANG_COOKIE_KEY].map(|key| (key, key));
+    pods::pod_template(
+        cluster,
+        Pod {
+            component: Component::Rabbitmq,
+            user: pods::THEIR_USER,
+            container,
+            volumes: vec![
+                json!({"name": pods::CONFIG_VOLUME, "configMap": {"name": config_map}}),
+                pods::secrets_volume(&[(&names::credentials_secret(&cluster.name), &keys)]),
+                pods::memory_tmp_volume(),
+            ],
+            spread: pods::preferred_spread(cluster, Component::Rabbitmq),
+            config_hash: Some(hash),
+            grace: GRACE_SECONDS,
+            template: None,
+        },
+    )
+}
