@@ -60,7 +60,7 @@ pub struct GatewayService {
     pub kind: ServiceType,
     /// Annotations, as load balancers want them.
     #[serde(default)]
-    #[schemars(extend("maxProperties" = 64))]
+    #[schemars(schema_with = "crate::schema::annotations")]
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -95,7 +95,7 @@ pub struct Ingress {
     /// Annotations, as Ingress controllers want them. Uploads need a body size
     /// without limit there.
     #[serde(default)]
-    #[schemars(extend("maxProperties" = 64))]
+    #[schemars(schema_with = "crate::schema::annotations")]
     pub annotations: BTreeMap<String, String>,
 }
 

@@ -37,6 +37,11 @@ fn three() -> u32 {
 /// The volume of each storage node.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, PartialEq, Debug)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new(
+    "has(self.storageClassName) == has(oldSelf.storageClassName)"
+).message(
+    "the class of volumes that exist cannot change: make a new cluster and copy the files"
+))]
 pub struct Storage {
     /// How large. It can grow where its class allows; it can never shrink.
     #[x_kube(

@@ -79,7 +79,7 @@ pub const MAX_REMOVED_NODES: usize = 100;
     )
 )]
 #[serde(rename_all = "camelCase")]
-#[schemars(transform = crate::schema::known_formats)]
+#[schemars(transform = crate::schema::for_kubernetes)]
 #[x_kube(
     validation = Rule::new("self.nodes.replicas >= self.redundancy.copies").message(
         "there must be at least as many nodes as copies: each copy is on a node of its own"

@@ -11,16 +11,18 @@ use serde::{Deserialize, Serialize};
 /// time has changed.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, PartialEq, Default, Debug)]
 #[serde(rename_all = "camelCase")]
-#[schemars(transform = crate::schema::known_formats)]
+#[schemars(transform = crate::schema::for_kubernetes)]
 pub struct StorageClusterStatus {
     /// The generation of the spec that all of this is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// The identity of the cluster, from its birth on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
     pub cluster_id: Option<String>,
     /// The release whose formats the cluster writes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
     pub cluster_version: Option<String>,
     /// What the cluster is about, in a word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -43,7 +45,7 @@ pub struct StorageClusterStatus {
     pub capacity: Option<Capacity>,
     /// The images that run, by part.
     #[serde(default)]
-    #[schemars(extend("maxProperties" = 16))]
+    #[schemars(extend("maxProperties" = 16, "additionalProperties" = {"type": "string", "maxLength": 512}))]
     pub images: BTreeMap<String, String>,
 }
 
@@ -86,18 +88,23 @@ pub struct NodesStatus {
 pub struct NodeStatus {
     /// The identity of the node, once it has joined: what removedNodes names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
     pub id: Option<String>,
     /// Its pod.
+    #[schemars(length(max = 63))]
     pub pod: String,
     /// Its number.
     pub ordinal: u32,
     /// The volume claim that it is on.
     #[serde(rename = "pvcUID", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
     pub pvc_uid: Option<String>,
     /// The zone that it is in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
     pub zone: Option<String>,
     /// As the cluster sees it.
+    #[schemars(length(max = 63))]
     pub state: String,
     /// How full its disk is, in percent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -140,11 +147,13 @@ pub struct Capacity {
 #[serde(rename_all = "camelCase")]
 pub struct RotationStatus {
     /// Which.
+    #[schemars(length(max = 63))]
     pub credential: String,
     /// How far: Adding, Switching or Removing.
+    #[schemars(length(max = 63))]
     pub step: String,
     /// Parts that have not yet said that they have the new one.
     #[serde(default)]
-    #[schemars(length(max = 512))]
+    #[schemars(length(max = 512), inner(length(max = 253)))]
     pub waiting_for: Vec<String>,
 }
