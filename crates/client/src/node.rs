@@ -6,8 +6,8 @@ use std::time::Duration;
 use futures_util::stream::BoxStream;
 use holdfast_metadata::command::Outcome;
 use holdfast_metadata::protocol::{
-    self, BackupHead, BackupRequest, Bootstrap, CensusReport, Deleted, Digests, DigestsRequest, Download,
-    DownloadRequest, Files, FilesRequest, FragmentIds, MembersRequest, PermitRequest,
+    self, BackupHead, BackupRequest, Bootstrap, CensusReport, Deleted, Digests, DigestsRequest,
+    Download, DownloadRequest, Files, FilesRequest, FragmentIds, MembersRequest, PermitRequest,
     ProposeRequest, QueryRequest, ReleaseRequest, Status, TransferRequest, UploadRequest, Uploaded,
 };
 use holdfast_metadata::query::Answer;

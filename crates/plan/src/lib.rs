@@ -25,7 +25,7 @@ pub mod network;
 mod nodes;
 mod object;
 mod pods;
-mod quantity;
+pub mod quantity;
 mod queue;
 mod template;
 mod validate;

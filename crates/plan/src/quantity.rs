@@ -4,8 +4,16 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 /// The bytes of `quantity`, rounded down; `None` where it is no such number, or
 /// beyond what a `u64` holds.
-pub(crate) fn bytes(quantity: &Quantity) -> Option<u64> {
-    let text = quantity.0.as_str();
+pub fn bytes(quantity: &Quantity) -> Option<u64> {
+    u64::try_from(billionths(&quantity.0)? / 1_000_000_000).ok()
+}
+
+/// Whether two quantities are the same number, however they are written.
+pub fn same(one: &str, other: &str) -> bool {
+    billionths(one).is_some_and(|number| billionths(other) == Some(number))
+}
+
+fn billionths(text: &str) -> Option<u128> {
     let end = text
         .find(|letter: char| !letter.is_ascii_digit() && letter != '.')
         .unwrap_or(text.len());
@@ -23,8 +31,7 @@ pub(crate) fn bytes(quantity: &Quantity) -> Option<u64> {
         .ok()?
         .checked_mul(1_000_000_000)?
         .checked_add(digits.parse::<u128>().ok()?)?;
-    let bytes = scaled.checked_mul(multiplier)? / 1_000_000_000 / divisor;
-    u64::try_from(bytes).ok()
+    Some(scaled.checked_mul(multiplier)? / divisor)
 }
 
 /// By what a suffix multiplies, and by what it divides.
@@ -52,6 +59,12 @@ fn unit(suffix: &str) -> Option<(u128, u128)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_same_number_may_be_written_otherwise() {
+        assert!(same("1024Mi", "1Gi") && same("0.1", "100m"));
+        assert!(!same("100m", "200m") && !same("big", "big"));
+    }
 
     #[test]
     fn quantities_are_bytes() {

@@ -21,7 +21,9 @@ impl Node {
         let controller = self.running_controller()?;
         let groups = controller.census().into_iter();
         Ok(CensusReport {
-            groups: groups.map(|(group, census)| counts(group, &census)).collect(),
+            groups: groups
+                .map(|(group, census)| counts(group, &census))
+                .collect(),
             chunks_to_copy: controller.repair_progress().left(),
         })
     }

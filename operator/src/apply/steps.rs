@@ -1,0 +1,272 @@
+//! Does what was decided, one step after the other, and stops at the first that
+//! does not succeed: the next reconcile decides anew.
+
+use holdfast_client::error::CallError;
+use holdfast_metadata::command::ClusterCommand;
+use holdfast_plan::names;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
+use kube::{Api, ResourceExt};
+use serde_json::json;
+
+use super::founding;
+use crate::context::Context;
+use crate::error::{Attempt, OperatorError, is_conflict, is_missing};
+use crate::lifecycle::{REMOVE, RESTART, Step};
+use crate::nodes::Nodes;
+use crate::observe::Observed;
+
+/// Takes the steps.
+///
+/// # Errors
+/// When the API server does not answer. What the cluster refuses is said as an
+/// event, and tried again.
+pub async fn take_steps(
+    context: &Context,
+    observed: &Observed,
+    steps: &[Step],
+) -> Result<(), OperatorError> {
+    for step in steps {
+        let Some(nodes) = &observed.nodes else {
+            return Ok(());
+        };
+        let taken = take(context, observed, nodes, step).await?;
+        if let Err(why) = taken {
+            let resource = &observed.resource;
+            context
+                .say(resource, "step", true, reason(step), why)
+                .await;
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// The reason of the event that tells why a step was not taken.
+fn reason(step: &Step) -> &'static str {
+    match step {
+        Step::Found { .. } => "NotFounded",
+        Step::Place { .. } => "NotPlaced",
+        Step::SetState { .. } | Step::Mark { .. } => "NotOrdered",
+        Step::Restart { .. } | Step::PermitRemoval { .. } | Step::Release { .. } => "PermitRefused",
+        Step::DeletePod { .. } | Step::DeleteClaim { .. } => "NotDeleted",
+        Step::Grow { .. } | Step::RecreateSet => "VolumesNotGrown",
+    }
+}
+
+type Taken = Result<(), String>;
+
+async fn take(
+    context: &Context,
+    observed: &Observed,
+    nodes: &Nodes,
+    step: &Step,
+) -> Result<Taken, OperatorError> {
+    let sight = &observed.sight;
+    let resource = &observed.resource;
+    Ok(match step {
+        Step::Found { ordinals } => {
+            match founding::found(context, observed, nodes, ordinals).await? {
+                Ok(done) => {
+                    context.say(resource, "birth", false, "Founded", done).await;
+                    Ok(())
+                }
+                Err(why) => Err(why),
+            }
+        }
+        Step::Place {
+            node,
+            zone,
+            machine,
+        } => {
+            let command = ClusterCommand::PlaceNode {
+                node: *node,
+                zone: zone.clone(),
+                host: Some(machine.clone()),
+            };
+            done(nodes.command(sight, command).await.map(|_| ()))
+        }
+        Step::SetState { node, state } => {
+            let command = ClusterCommand::SetNodeState {
+                node: *node,
+                state: *state,
+            };
+            done(nodes.command(sight, command).await.map(|_| ()))
+        }
+        Step::Mark { node } => return mark(context, observed, *node).await.map(Ok),
+        Step::Restart {
+            node,
+            ordinal,
+            anyway,
+        } => {
+            // Read before the permit is taken, deleted under it: a pod that has
+            // changed meanwhile is another one.
+            let pod = read_pod(context, observed, *ordinal).await?;
+            let permit = nodes.take_permit(sight, *node, RESTART).await;
+            match (permit, anyway) {
+                (Ok(_), _) => {}
+                (Err(why), true) => {
+                    let note = format!("going on although the permit is refused: {why}");
+                    context
+                        .say(resource, "rollout", true, "ProceedingWhileDegraded", note)
+                        .await;
+                }
+                (Err(why), false) => {
+                    let pod = names::node_pod(&observed.name, *ordinal);
+                    return Ok(Err(format!("{pod} is not restarted yet: {why}")));
+                }
+            }
+            let note = format!(
+                "{} is restarted with the new revision",
+                names::node_pod(&observed.name, *ordinal)
+            );
+            context
+                .say(resource, "rollout", false, "Restarting", note)
+                .await;
+            return delete_pod(context, observed, pod).await.map(Ok);
+        }
+        Step::PermitRemoval { node } => {
+            done(nodes.take_permit(sight, *node, REMOVE).await.map(|_| ()))
+        }
+        Step::DeletePod { ordinal } => {
+            let pod = read_pod(context, observed, *ordinal).await?;
+            return delete_pod(context, observed, pod).await.map(Ok);
+        }
+        Step::Release { node, epoch } => {
+            done(nodes.release_permit(sight, *node, *epoch).await)
+        }
+        Step::DeleteClaim { ordinal, uid } => {
+            return delete_claim(context, observed, *ordinal, uid).await.map(Ok);
+        }
+        Step::Grow { ordinals } => return grow(context, observed, ordinals).await.map(Ok),
+        Step::RecreateSet => return recreate(context, observed).await.map(Ok),
+    })
+}
+
+fn done(result: Result<(), CallError>) -> Taken {
+    result.map_err(|error| error.to_string())
+}
+
+async fn mark(
+    context: &Context,
+    observed: &Observed,
+    node: Option<holdfast_model::NodeId>,
+) -> Result<(), OperatorError> {
+    let name = names::node_set(&observed.name);
+    let api: Api<StatefulSet> = Api::namespaced(context.client.clone(), &observed.namespace);
+    let value = node.map(|id| id.to_string());
+    let annotations = json!({ crate::lifecycle::MARK: value });
+    let patch = Patch::Merge(json!({ "metadata": { "annotations": annotations } }));
+    api.patch(&name, &PatchParams::default(), &patch)
+        .await
+        .map(|_| ())
+        .attempt(|| format!("marking StatefulSet {name}"))
+}
+
+fn pods(context: &Context, observed: &Observed) -> Api<Pod> {
+    Api::namespaced(context.client.clone(), &observed.namespace)
+}
+
+async fn read_pod(
+    context: &Context,
+    observed: &Observed,
+    ordinal: u32,
+) -> Result<Option<Pod>, OperatorError> {
+    let name = names::node_pod(&observed.name, ordinal);
+    pods(context, observed)
+        .get_opt(&name)
+        .await
+        .attempt(|| format!("reading pod {name}"))
+}
+
+async fn delete_pod(
+    context: &Context,
+    observed: &Observed,
+    pod: Option<Pod>,
+) -> Result<(), OperatorError> {
+    let Some(pod) = pod else { return Ok(()) };
+    let name = pod.name_any();
+    let params = DeleteParams {
+        preconditions: Some(Preconditions {
+            uid: pod.uid(),
+            resource_version: pod.resource_version(),
+        }),
+        ..DeleteParams::default()
+    };
+    match pods(context, observed).delete(&name, &params).await {
+        // Gone, or another by now: decided anew.
+        Err(error) if is_missing(&error) || is_conflict(&error) => Ok(()),
+        deleted => deleted
+            .map(|_| ())
+            .attempt(|| format!("deleting pod {name}")),
+    }
+}
+
+async fn delete_claim(
+    context: &Context,
+    observed: &Observed,
+    ordinal: u32,
+    uid: &str,
+) -> Result<(), OperatorError> {
+    let name = names::node_claim(&observed.name, ordinal);
+    let api: Api<PersistentVolumeClaim> =
+        Api::namespaced(context.client.clone(), &observed.namespace);
+    let params = DeleteParams {
+        preconditions: Some(Preconditions {
+            uid: Some(uid.to_owned()),
+            resource_version: None,
+        }),
+        ..DeleteParams::default()
+    };
+    match api.delete(&name, &params).await {
+        Err(error) if is_missing(&error) || is_conflict(&error) => {}
+        deleted => {
+            deleted
+                .map(|_| ())
+                .attempt(|| format!("deleting volume claim {name}"))?;
+        }
+    }
+    // A claim in use goes with its pod.
+    let pod = read_pod(context, observed, ordinal).await?;
+    delete_pod(context, observed, pod).await
+}
+
+async fn grow(
+    context: &Context,
+    observed: &Observed,
+    ordinals: &[u32],
+) -> Result<(), OperatorError> {
+    let size = &observed.resource.spec.nodes.storage.size;
+    let api: Api<PersistentVolumeClaim> =
+        Api::namespaced(context.client.clone(), &observed.namespace);
+    for ordinal in ordinals {
+        let name = names::node_claim(&observed.name, *ordinal);
+        let patch = json!({ "spec": { "resources": { "requests": { "storage": size } } } });
+        api.patch(&name, &PatchParams::default(), &Patch::Merge(patch))
+            .await
+            .attempt(|| format!("growing volume claim {name}"))?;
+    }
+    Ok(())
+}
+
+/// Deletes the StatefulSet and leaves its pods; the next reconcile makes it
+/// again with the new claim template, and it takes them over.
+async fn recreate(context: &Context, observed: &Observed) -> Result<(), OperatorError> {
+    let name = names::node_set(&observed.name);
+    let api: Api<StatefulSet> = Api::namespaced(context.client.clone(), &observed.namespace);
+    let params = DeleteParams {
+        preconditions: Some(Preconditions {
+            uid: observed.set.as_ref().and_then(ResourceExt::uid),
+            resource_version: None,
+        }),
+        propagation_policy: Some(PropagationPolicy::Orphan),
+        ..DeleteParams::default()
+    };
+    match api.delete(&name, &params).await {
+        Err(error) if is_missing(&error) || is_conflict(&error) => Ok(()),
+        deleted => deleted
+            .map(|_| ())
+            .attempt(|| format!("making StatefulSet {name} again")),
+    }
+}

@@ -1,0 +1,61 @@
+//! Nodes that a person has given up for lost, by identity: never one that
+//! answers, and never one that the cluster does not know.
+
+use holdfast_model::{NodeId, NodeState};
+
+use super::{Situation, Step, Verdict};
+
+/// Gives up what was named, and clears its place for another.
+pub(super) fn decide(case: &Situation<'_>, verdict: &mut Verdict) {
+    for name in &case.resource.spec.removed_nodes {
+        let Ok(id) = name.parse::<NodeId>() else {
+            let sentence = format!("spec.removedNodes names {name}, which is no node's identity");
+            verdict.warn("lost", "UnknownNode", sentence);
+            continue;
+        };
+        let Some(node) = case.sight.node(id) else {
+            let sentence = format!(
+                "spec.removedNodes names {id}, which the cluster does not know: status.nodes.list shows the identities"
+            );
+            verdict.warn("lost", "UnknownNode", sentence);
+            continue;
+        };
+        if node.state == NodeState::Lost {
+            clear(case, verdict, id);
+        } else if case.sight.answers(id) {
+            let sentence = format!(
+                "spec.removedNodes names {id}, which answers: it is not given up; scale down to remove a node that works"
+            );
+            verdict.warn("lost", "NodeAnswers", sentence);
+        } else {
+            verdict.steps.push(Step::SetState {
+                node: id,
+                state: NodeState::Lost,
+            });
+            let sentence = format!("{id} is given up for lost: what it held is made again");
+            verdict.note("lost", "NodeGivenUp", sentence);
+        }
+    }
+}
+
+/// Deletes the claim that the lost node was on, so that an empty one takes its
+/// place. The claim is known by the status that named the two together.
+fn clear(case: &Situation<'_>, verdict: &mut Verdict, id: NodeId) {
+    let status = case.resource.status.as_ref();
+    let known = status.and_then(|status| {
+        let id = id.to_string();
+        let list = status.nodes.list.iter();
+        list.filter(|node| node.id.as_ref() == Some(&id))
+            .find_map(|node| Some((node.ordinal, node.pvc_uid.clone()?)))
+    });
+    let Some((ordinal, uid)) = known else { return };
+    let there = case.claims.get(&ordinal);
+    let another_answers = case
+        .sight
+        .nodes
+        .get(&ordinal)
+        .is_some_and(|status| status.node != id);
+    if there.is_some_and(|claim| claim.uid == uid) && !another_answers {
+        verdict.steps.push(Step::DeleteClaim { ordinal, uid });
+    }
+}

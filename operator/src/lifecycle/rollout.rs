@@ -1,0 +1,136 @@
+//! A new release or configuration goes round: one node at a time, each with the
+//! maintenance permit, which the cluster grants only while every object has all
+//! its copies and everybody else is there.
+//!
+//! Pods that serve nothing go first and need no permit: to replace them takes
+//! nothing away. An update that does not come up stops at its first pod, since
+//! the permit stays held; a fix makes that pod outdated, and it is replaced.
+
+use holdfast_plan::names;
+
+use super::{Busy, PodSight, RESTART, Situation, Step, Verdict};
+
+/// While nobody answers for the cluster, a pod is replaced only when it has not
+/// been ready for so long.
+const SURE_AFTER_SECONDS: i64 = 60;
+
+/// Goes on with the round. Says whether there is one.
+pub(super) fn decide(case: &Situation<'_>, verdict: &mut Verdict) -> bool {
+    let outdated: Vec<(u32, &PodSight)> = case
+        .pods
+        .iter()
+        .filter(|(_, pod)| case.is_outdated(pod))
+        .map(|(ordinal, pod)| (*ordinal, pod))
+        .collect();
+    if let Some(permit) = case.sight.permit() {
+        if permit.reason != RESTART {
+            if !outdated.is_empty() {
+                let sentence = format!(
+                    "{} pods wait for a new revision: the maintenance permit is held for node {}: {}",
+                    outdated.len(),
+                    permit.node,
+                    permit.reason
+                );
+                verdict.note("rollout", "PermitHeld", sentence);
+            }
+            return false;
+        }
+        verdict.busy = Busy::Rolling;
+        go_on(case, verdict);
+        return true;
+    }
+    if outdated.is_empty() {
+        return false;
+    }
+    verdict.busy = Busy::Rolling;
+    if outdated.iter().any(|(_, pod)| pod.deleting) {
+        return true;
+    }
+    begin(case, verdict, &outdated);
+    true
+}
+
+/// The permit is ours: either its pod is still to be replaced, or it has been.
+fn go_on(case: &Situation<'_>, verdict: &mut Verdict) {
+    let Some(permit) = case.sight.permit() else {
+        return;
+    };
+    let node = case.sight.node(permit.node);
+    let ordinal = node.and_then(|node| case.ordinal_of(node));
+    let Some(ordinal) = ordinal else {
+        verdict.steps.push(Step::Release {
+            node: permit.node,
+            epoch: permit.epoch,
+        });
+        return;
+    };
+    let Some(pod) = case.pods.get(&ordinal).filter(|pod| !pod.deleting) else {
+        let sentence = format!("waiting for {}", names::node_pod(case.name, ordinal));
+        verdict.note("rollout", "Restarting", sentence);
+        return;
+    };
+    if case.newest_revision().is_none() {
+        return;
+    }
+    if case.is_outdated(pod) {
+        verdict.steps.push(Step::Restart {
+            node: permit.node,
+            ordinal,
+            anyway: false,
+        });
+        return;
+    }
+    if pod.ready && case.sight.answers(permit.node) {
+        verdict.steps.push(Step::Release {
+            node: permit.node,
+            epoch: permit.epoch,
+        });
+        return;
+    }
+    let sentence = format!(
+        "{} is not ready yet; the other pods are left as they are until it is",
+        names::node_pod(case.name, ordinal)
+    );
+    verdict.note("rollout", "Restarting", sentence);
+}
+
+/// Picks the next pod.
+fn begin(case: &Situation<'_>, verdict: &mut Verdict, outdated: &[(u32, &PodSight)]) {
+    let serves = |ordinal: u32| case.sight.nodes.contains_key(&ordinal);
+    let idle = outdated
+        .iter()
+        .find(|(ordinal, pod)| !pod.ready && !serves(*ordinal));
+    if let Some((ordinal, pod)) = idle {
+        let sure = case.sight.all_led() || pod.not_ready_seconds >= SURE_AFTER_SECONDS;
+        if sure {
+            verdict.steps.push(Step::DeletePod { ordinal: *ordinal });
+            let sentence = format!(
+                "{} is not ready and is replaced by the new revision",
+                names::node_pod(case.name, *ordinal)
+            );
+            verdict.note("rollout", "Replacing", sentence);
+        }
+        return;
+    }
+    // From the highest ordinal down, as a StatefulSet would.
+    let Some((ordinal, _)) = outdated.last() else {
+        return;
+    };
+    let Some(node) = case.node(*ordinal) else {
+        verdict.steps.push(Step::DeletePod { ordinal: *ordinal });
+        return;
+    };
+    verdict.steps.push(Step::Restart {
+        node: node.id,
+        ordinal: *ordinal,
+        anyway: proceeds_while_degraded(case),
+    });
+}
+
+/// Whether a person has said that this generation goes on in any case.
+fn proceeds_while_degraded(case: &Situation<'_>) -> bool {
+    let annotations = case.resource.metadata.annotations.as_ref();
+    let said = annotations.and_then(|all| all.get(names::PROCEED_WHILE_DEGRADED));
+    let generation = case.resource.metadata.generation;
+    said.and_then(|text| text.parse().ok()) == generation && generation.is_some()
+}

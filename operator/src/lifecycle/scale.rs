@@ -1,0 +1,222 @@
+//! More nodes, or fewer. Fewer is: the highest ordinal drained, found empty by
+//! the cluster's own count of what its disk holds, the permit, and only then one
+//! replica less. Whatever goes wrong in between leaves a node that drains.
+
+use holdfast_model::{LayoutNode, NodeState};
+use holdfast_plan::names;
+
+use super::{Busy, REMOVE, Situation, Step, Verdict};
+use crate::nodes::Sight;
+
+/// The annotation of the StatefulSet with the node that we drain: what an
+/// administrator drains is left alone.
+pub const MARK: &str = "holdfast.dev/draining-node";
+/// Of the room that the others have, what a drain may take: room for uploads
+/// must stay.
+const FILL_PERCENT: u64 = 90;
+
+/// Goes on with growing or shrinking.
+pub(super) fn decide(case: &Situation<'_>, verdict: &mut Verdict) {
+    let now = case.replicas_now();
+    let wanted = case.wanted();
+    end_removal(case, verdict, now);
+    if wanted >= now {
+        grow(case, verdict, wanted, now);
+        return;
+    }
+    verdict.busy = Busy::Scaling;
+    let last = now - 1;
+    let Some(node) = case.node(last) else {
+        // It never joined, or was given up: nothing is on it.
+        verdict.storage_replicas = last;
+        return;
+    };
+    match node.state {
+        NodeState::Drained => remove(case, verdict, node, last),
+        NodeState::Draining => {
+            if case.marked() != Some(node.id) {
+                verdict.steps.push(Step::Mark {
+                    node: Some(node.id),
+                });
+            }
+            let sentence = format!(
+                "{} is being emptied: {} chunks are still to be copied",
+                names::node_pod(case.name, last),
+                case.sight.chunks_to_copy
+            );
+            verdict.note("scale", "Draining", sentence);
+        }
+        _ => drain(case, verdict, node, last),
+    }
+}
+
+/// Raises the number, and takes back what was begun to shrink it.
+fn grow(case: &Situation<'_>, verdict: &mut Verdict, wanted: u32, now: u32) {
+    verdict.storage_replicas = wanted;
+    if wanted > now {
+        verdict.busy = Busy::Scaling;
+        let sentence = format!("from {now} to {wanted} storage nodes");
+        verdict.note("scale", "ScalingUp", sentence);
+    }
+    let marked = case.marked();
+    for ordinal in 0..wanted {
+        let Some(node) = case.node(ordinal) else {
+            verdict.busy = Busy::Scaling;
+            continue;
+        };
+        let ours = marked == Some(node.id) && node.state == NodeState::Draining;
+        // One that was removed before and comes back on its old volume.
+        let back = node.state == NodeState::Drained && case.sight.answers(node.id);
+        if (ours || back) && node.zone.is_some() {
+            verdict.steps.push(Step::SetState {
+                node: node.id,
+                state: NodeState::Active,
+            });
+            let sentence = format!("{} takes data again", names::node_pod(case.name, ordinal));
+            verdict.note("scale", "DrainCancelled", sentence);
+        }
+    }
+    if marked.is_some() {
+        verdict.steps.push(Step::Mark { node: None });
+    }
+}
+
+fn drain(case: &Situation<'_>, verdict: &mut Verdict, node: &LayoutNode, ordinal: u32) {
+    let pod = names::node_pod(case.name, ordinal);
+    if let Some(permit) = case.sight.permit() {
+        let sentence = format!(
+            "{pod} waits to be drained: the maintenance permit is held: {}",
+            permit.reason
+        );
+        verdict.note("scale", "PermitHeld", sentence);
+        return;
+    }
+    if let Err(why) = can_do_without(case, node) {
+        verdict.stalled = Some(("CannotScaleDown", format!("{pod} is not drained: {why}")));
+        verdict.warn(
+            "scale",
+            "CannotScaleDown",
+            format!("{pod} is not drained: {why}"),
+        );
+        return;
+    }
+    // The mark first: a drain without it would be taken for an administrator's.
+    verdict.steps.push(Step::Mark {
+        node: Some(node.id),
+    });
+    verdict.steps.push(Step::SetState {
+        node: node.id,
+        state: NodeState::Draining,
+    });
+    verdict.note("scale", "Draining", format!("{pod} is being emptied"));
+}
+
+/// Whether the others can hold what a node has.
+fn can_do_without(case: &Situation<'_>, node: &LayoutNode) -> Result<(), String> {
+    let Some(state) = &case.sight.state else {
+        return Err("the cluster does not answer".into());
+    };
+    let layout = &state.layout;
+    let others: Vec<&LayoutNode> = layout
+        .nodes
+        .values()
+        .filter(|other| other.id != node.id && other.takes_data())
+        .collect();
+    let redundancy = &case.resource.spec.redundancy;
+    let needed = redundancy.copies.max(redundancy.metadata_replicas) as usize;
+    if others.len() < needed {
+        return Err(format!(
+            "{} other nodes take data, and {needed} are needed",
+            others.len()
+        ));
+    }
+    let away: Vec<String> = others
+        .iter()
+        .filter(|other| !case.sight.answers(other.id))
+        .map(|other| other.id.to_string())
+        .collect();
+    if !away.is_empty() {
+        return Err(format!("node {} does not answer", away.join(", ")));
+    }
+    let used = space(case.sight, node).0;
+    let free: u64 = others
+        .iter()
+        .map(|other| space(case.sight, other).1 / 100 * FILL_PERCENT)
+        .sum();
+    if used > free {
+        return Err(format!(
+            "it holds {} MiB, and the others have room for {} MiB",
+            used >> 20,
+            free >> 20
+        ));
+    }
+    Ok(())
+}
+
+/// Bytes that a node holds, and that it has free.
+fn space(sight: &Sight, node: &LayoutNode) -> (u64, u64) {
+    let status = sight.nodes.values().find(|status| status.node == node.id);
+    status.map_or((0, 0), |status| {
+        (status.space.fragment_bytes, status.space.free)
+    })
+}
+
+fn remove(case: &Situation<'_>, verdict: &mut Verdict, node: &LayoutNode, ordinal: u32) {
+    let pod = names::node_pod(case.name, ordinal);
+    match case.sight.permit() {
+        Some(permit) if permit.node == node.id && permit.reason == REMOVE => {
+            verdict.storage_replicas = ordinal;
+            verdict.note("scale", "Removing", format!("{pod} is empty and goes"));
+        }
+        Some(permit) => {
+            let sentence = format!(
+                "{pod} is empty and waits: the maintenance permit is held: {}",
+                permit.reason
+            );
+            verdict.note("scale", "PermitHeld", sentence);
+        }
+        None => verdict.steps.push(Step::PermitRemoval { node: node.id }),
+    }
+}
+
+/// Gives the permit of a removal back once the pod is gone, and deletes the
+/// volume where that was asked for.
+fn end_removal(case: &Situation<'_>, verdict: &mut Verdict, now: u32) {
+    let Some(permit) = case.sight.permit().filter(|one| one.reason == REMOVE) else {
+        delete_retired(case, verdict, now);
+        return;
+    };
+    verdict.busy = Busy::Scaling;
+    let node = case.sight.node(permit.node);
+    let ordinal = node.and_then(|node| case.ordinal_of(node));
+    let gone = ordinal.is_none_or(|at| at >= now && !case.pods.contains_key(&at));
+    // Or it is wanted again.
+    let wanted = ordinal.is_some_and(|at| at < case.wanted());
+    if gone || wanted {
+        verdict.steps.push(Step::Release {
+            node: permit.node,
+            epoch: permit.epoch,
+        });
+    }
+}
+
+/// Claims of nodes that were found empty, where the resource says so. One that
+/// the cluster does not call empty stays, whatever the resource says.
+fn delete_retired(case: &Situation<'_>, verdict: &mut Verdict, now: u32) {
+    let retention = case.resource.spec.nodes.storage.retention.when_scaled_down;
+    if retention != holdfast_crd::RetentionPolicy::Delete {
+        return;
+    }
+    for (ordinal, claim) in case.claims.range(now.max(case.wanted())..) {
+        let empty = case
+            .sight
+            .node_at(&case.address(*ordinal))
+            .is_some_and(|node| node.state == NodeState::Drained);
+        if empty && !case.pods.contains_key(ordinal) {
+            verdict.steps.push(Step::DeleteClaim {
+                ordinal: *ordinal,
+                uid: claim.uid.clone(),
+            });
+        }
+    }
+}

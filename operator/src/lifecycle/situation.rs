@@ -1,0 +1,197 @@
+//! What decisions are made of: plain values, so that a test can make them.
+
+use std::collections::BTreeMap;
+
+use holdfast_crd::StorageCluster;
+use holdfast_model::{LayoutNode, NodeState};
+use holdfast_plan::names;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use kube::ResourceExt;
+
+use crate::nodes::Sight;
+use crate::observe::{Machine, Observed, is_smaller};
+
+/// A storage node's pod.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct PodSight {
+    /// The revision of the StatefulSet that it was made of.
+    pub revision: String,
+    /// Whether it is ready.
+    pub ready: bool,
+    /// For how many seconds it has not been.
+    pub not_ready_seconds: i64,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// The machine that it runs on.
+    pub machine: Option<String>,
+}
+
+/// A storage node's volume claim.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ClaimSight {
+    /// Its identity.
+    pub uid: String,
+    /// Whether it asks for less than is wanted.
+    pub smaller: bool,
+    /// Whether it has all the room that it asks for.
+    pub grown: bool,
+}
+
+/// What is there.
+pub struct Situation<'a> {
+    /// The resource.
+    pub resource: &'a StorageCluster,
+    /// Its name.
+    pub name: &'a str,
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// The StatefulSet.
+    pub set: Option<&'a StatefulSet>,
+    /// Pods, by ordinal.
+    pub pods: BTreeMap<u32, PodSight>,
+    /// Claims, by ordinal.
+    pub claims: BTreeMap<u32, ClaimSight>,
+    /// Whether claims can grow; `None` where none is too small.
+    pub can_grow: Option<bool>,
+    /// Machines, by name.
+    pub machines: &'a BTreeMap<String, Machine>,
+    /// What the nodes say.
+    pub sight: &'a Sight,
+}
+
+impl<'a> Situation<'a> {
+    /// What was observed, at a time in seconds since 1970.
+    pub fn of(observed: &'a Observed, now_seconds: i64) -> Self {
+        let pods = observed
+            .pods
+            .iter()
+            .filter_map(|pod| {
+                let ordinal = names::node_ordinal(&observed.name, &pod.name_any())?;
+                Some((ordinal, pod_sight(pod, now_seconds)))
+            })
+            .collect();
+        let wanted = &observed.resource.spec.nodes.storage.size;
+        let claims = observed
+            .claims
+            .iter()
+            .map(|(ordinal, claim)| {
+                let capacity = claim
+                    .status
+                    .as_ref()
+                    .and_then(|status| status.capacity.as_ref()?.get("storage").cloned());
+                let bytes = holdfast_plan::quantity::bytes;
+                let sight = ClaimSight {
+                    uid: claim.uid().unwrap_or_default(),
+                    smaller: is_smaller(claim, wanted),
+                    grown: capacity.as_ref().and_then(bytes) >= bytes(wanted),
+                };
+                (*ordinal, sight)
+            })
+            .collect();
+        Self {
+            resource: &observed.resource,
+            name: &observed.name,
+            namespace: &observed.namespace,
+            set: observed.set.as_ref(),
+            pods,
+            claims,
+            can_grow: observed.can_grow,
+            machines: &observed.machines,
+            sight: &observed.sight,
+        }
+    }
+
+    /// How many storage nodes are asked for.
+    pub fn wanted(&self) -> u32 {
+        self.resource.spec.nodes.replicas
+    }
+
+    /// How many there are to be while nothing is decided: those of the
+    /// StatefulSet, or of volumes that were kept, or those asked for.
+    pub fn replicas_now(&self) -> u32 {
+        let spec = self.set.and_then(|set| set.spec.as_ref());
+        let replicas = spec.and_then(|spec| spec.replicas);
+        match replicas.and_then(|count| u32::try_from(count).ok()) {
+            // A cluster that wakes up has none, and as many volumes as nodes.
+            Some(count) if count > 0 => count,
+            _ => {
+                let kept = self.claims.keys().last().map_or(0, |last| last + 1);
+                kept.max(self.wanted())
+            }
+        }
+    }
+
+    /// How many storage nodes others may take away: one while every object has
+    /// all its copies and nobody works on a node. Where there is no redundancy
+    /// waiting would change nothing.
+    pub fn disruptions(&self) -> u32 {
+        if self.resource.spec.redundancy.copies < 2 {
+            return 1;
+        }
+        let clean = self.sight.counts().is_some_and(|counts| counts.clean());
+        u32::from(clean && self.sight.permit().is_none() && self.sight.all_led())
+    }
+
+    /// Where a node is called.
+    pub fn address(&self, ordinal: u32) -> String {
+        names::node_address(self.name, self.namespace, ordinal)
+    }
+
+    /// The layout's node with this ordinal.
+    pub fn node(&self, ordinal: u32) -> Option<&'a LayoutNode> {
+        let found = match self.sight.nodes.get(&ordinal) {
+            // What answers there is the one, whatever was there before.
+            Some(status) => self.sight.node(status.node),
+            None => self.sight.node_at(&self.address(ordinal)),
+        };
+        found.filter(|node| node.state != NodeState::Lost)
+    }
+
+    /// The ordinal of a node of the layout.
+    pub fn ordinal_of(&self, node: &LayoutNode) -> Option<u32> {
+        let host = node.address.split('.').next()?;
+        names::node_ordinal(self.name, host)
+    }
+
+    /// Whether a pod was made of an older revision, as far as the StatefulSet's
+    /// controller has looked at its newest generation.
+    pub fn is_outdated(&self, pod: &PodSight) -> bool {
+        self.newest_revision()
+            .is_some_and(|revision| pod.revision != revision)
+    }
+
+    /// Whether the controller of StatefulSets has seen the newest one.
+    pub fn newest_revision(&self) -> Option<&'a str> {
+        let set = self.set?;
+        let status = set.status.as_ref()?;
+        if status.observed_generation != set.metadata.generation {
+            return None;
+        }
+        status.update_revision.as_deref()
+    }
+
+    /// The node that is drained to be removed.
+    pub fn marked(&self) -> Option<holdfast_model::NodeId> {
+        let set = self.set?;
+        set.annotations().get(super::scale::MARK)?.parse().ok()
+    }
+}
+
+fn pod_sight(pod: &k8s_openapi::api::core::v1::Pod, now_seconds: i64) -> PodSight {
+    let status = pod.status.as_ref();
+    let conditions = status.and_then(|status| status.conditions.as_ref());
+    let ready = conditions.and_then(|all| all.iter().find(|one| one.type_ == "Ready"));
+    let is_ready = ready.is_some_and(|one| one.status == "True");
+    let since = ready
+        .and_then(|one| one.last_transition_time.as_ref())
+        .or(pod.metadata.creation_timestamp.as_ref())
+        .map_or(now_seconds, |time| time.0.as_second());
+    let revision = pod.labels().get("controller-revision-hash");
+    PodSight {
+        revision: revision.cloned().unwrap_or_default(),
+        ready: is_ready,
+        not_ready_seconds: if is_ready { 0 } else { now_seconds - since },
+        deleting: pod.metadata.deletion_timestamp.is_some(),
+        machine: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
+    }
+}

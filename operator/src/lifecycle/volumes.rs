@@ -1,0 +1,61 @@
+//! Volumes grow: the claims are asked for more, and when all have it the
+//! StatefulSet is made again around its pods, since its claim template is fixed.
+
+use holdfast_plan::names;
+use holdfast_plan::quantity::bytes;
+
+use super::{Busy, Situation, Step, Verdict};
+
+/// Goes on with growing.
+pub(super) fn decide(case: &Situation<'_>, verdict: &mut Verdict) {
+    let smaller: Vec<u32> = case
+        .claims
+        .iter()
+        .filter(|(_, claim)| claim.smaller)
+        .map(|(ordinal, _)| *ordinal)
+        .collect();
+    if !smaller.is_empty() {
+        verdict.busy = Busy::Scaling;
+        if case.can_grow == Some(true) {
+            verdict.steps.push(Step::Grow { ordinals: smaller });
+        } else {
+            let sentence = format!(
+                "volume {} cannot grow: its StorageClass does not allow expansion; set spec.nodes.storage.size back, or move to a class that does",
+                smaller
+                    .first()
+                    .map_or_else(String::new, |ordinal| names::node_claim(case.name, *ordinal))
+            );
+            verdict.stalled = Some(("VolumesCannotGrow", sentence.clone()));
+            verdict.warn("volumes", "VolumesCannotGrow", sentence);
+        }
+        return;
+    }
+    let growing: Vec<String> = case
+        .claims
+        .iter()
+        .filter(|(_, claim)| !claim.grown)
+        .map(|(ordinal, _)| names::node_claim(case.name, *ordinal))
+        .collect();
+    // A claim without a volume yet has no room either.
+    let bound = case.sight.cluster().is_some();
+    if !growing.is_empty() && bound && template_is_smaller(case) {
+        verdict.busy = Busy::Scaling;
+        let sentence = format!("waiting for {} to have its room", growing.join(", "));
+        verdict.note("volumes", "VolumesGrowing", sentence);
+        return;
+    }
+    if template_is_smaller(case) && case.sight.permit().is_none() {
+        verdict.steps.push(Step::RecreateSet);
+    }
+}
+
+/// Whether new nodes would get volumes of another size than is asked for.
+fn template_is_smaller(case: &Situation<'_>) -> bool {
+    let spec = case.set.and_then(|set| set.spec.as_ref());
+    let templates = spec.and_then(|spec| spec.volume_claim_templates.as_ref());
+    let size = templates
+        .and_then(|all| all.first())
+        .and_then(|claim| claim.spec.as_ref()?.resources.as_ref())
+        .and_then(|resources| resources.requests.as_ref()?.get("storage"));
+    size.is_some_and(|size| bytes(size) < bytes(&case.resource.spec.nodes.storage.size))
+}

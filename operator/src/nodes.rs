@@ -1,0 +1,265 @@
+//! What the storage nodes themselves say, asked over the cluster's own protocol.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use holdfast_client::StorageNodeClient;
+use holdfast_client::error::CallError;
+use holdfast_metadata::command::{ClusterCommand, Command, Outcome};
+use holdfast_metadata::protocol::{GroupCensus, PermitRequest, ProposeRequest, Status};
+use holdfast_model::{
+    ClusterId, ClusterState, DiskId, Epoch, GroupId, LayoutNode, NodeId, NodeState, Permit,
+};
+use holdfast_runtime::{Address, Env};
+
+/// How long group 0 may take over a command.
+const COMMAND_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What the nodes of one cluster say at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Sight {
+    /// What each node says that answers, by its ordinal.
+    pub nodes: BTreeMap<u32, Status>,
+    /// The newest state that any of them knows.
+    pub state: Option<ClusterState>,
+    /// The newest count of each group.
+    pub censuses: BTreeMap<GroupId, GroupCensus>,
+    /// Who leads each group and has heard from a majority lately.
+    pub leaders: BTreeMap<GroupId, DiskId>,
+    /// Objects, of all kinds, by the furthest member of each group.
+    pub objects: u64,
+    /// Tasks that wait or run.
+    pub tasks: u64,
+    /// Chunks that repair and drain have still to copy.
+    pub chunks_to_copy: u64,
+}
+
+/// Objects by how they are, from the census.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counts {
+    /// Below their redundancy, but readable.
+    pub degraded: u64,
+    /// Not readable until disks come back.
+    pub unavailable: u64,
+    /// Not readable any more.
+    pub lost: u64,
+    /// Fragments that are not where they should be.
+    pub missing: u64,
+    /// Disks that did not answer, in the worst group.
+    pub silent_disks: u64,
+}
+
+impl Counts {
+    /// Whether every object has all that it should have.
+    pub fn clean(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Sight {
+    /// The identity of the cluster, once a node has one.
+    pub fn cluster(&self) -> Option<ClusterId> {
+        self.nodes.values().find_map(|status| status.cluster)
+    }
+
+    /// The layout's node that is called at `address` and was not given up.
+    pub fn node_at(&self, address: &str) -> Option<&LayoutNode> {
+        let layout = &self.state.as_ref()?.layout;
+        let here = layout.nodes.values().filter(|node| node.address == address);
+        // A node that was replaced has the same address as the one before.
+        here.min_by_key(|node| (node.state == NodeState::Lost, node.state == NodeState::Down))
+    }
+
+    /// A node of the layout.
+    pub fn node(&self, id: NodeId) -> Option<&LayoutNode> {
+        self.state.as_ref()?.layout.nodes.get(&id)
+    }
+
+    /// Whether a node answers now.
+    pub fn answers(&self, id: NodeId) -> bool {
+        self.nodes.values().any(|status| status.node == id)
+    }
+
+    /// The permit that is held.
+    pub fn permit(&self) -> Option<&Permit> {
+        self.state.as_ref()?.permit.as_ref()
+    }
+
+    /// Whether group 0 and every other group have a leader.
+    pub fn all_led(&self) -> bool {
+        self.state.as_ref().is_some_and(|state| {
+            let groups = &state.layout.groups;
+            groups.keys().all(|group| self.leaders.contains_key(group))
+        })
+    }
+
+    /// The counts of all groups, of the layout that is; `None` while one of
+    /// them has not been counted in it.
+    pub fn counts(&self) -> Option<Counts> {
+        let layout = &self.state.as_ref()?.layout;
+        let mut all = Counts::default();
+        for group in layout.data_groups() {
+            let census = self.censuses.get(&group)?;
+            if census.epoch != layout.epoch {
+                return None;
+            }
+            all.degraded += census.degraded;
+            all.unavailable += census.unavailable;
+            all.lost += census.lost;
+            all.missing += census.missing;
+            all.silent_disks = all.silent_disks.max(census.silent_disks);
+        }
+        Some(all)
+    }
+}
+
+/// Calls the nodes of one cluster.
+#[derive(Clone)]
+pub struct Nodes {
+    env: Env,
+    addresses: BTreeMap<u32, Address>,
+}
+
+impl Nodes {
+    /// The nodes at these addresses, by ordinal.
+    pub fn new(env: Env, addresses: BTreeMap<u32, Address>) -> Self {
+        Self { env, addresses }
+    }
+
+    /// The world that calls go through.
+    pub fn env(&self) -> &Env {
+        &self.env
+    }
+
+    /// Where a node is called.
+    pub fn address(&self, ordinal: u32) -> Option<&Address> {
+        self.addresses.get(&ordinal)
+    }
+
+    fn client(&self, address: &Address) -> StorageNodeClient {
+        StorageNodeClient::new(self.env.transport.clone(), address.clone())
+    }
+
+    /// Asks all nodes at once; those that do not answer within a second are
+    /// left out.
+    pub async fn look(&self) -> Sight {
+        let asked = self.addresses.iter().map(|(ordinal, address)| async move {
+            let client = self.client(address);
+            let (status, census) = tokio::join!(client.status(), client.census());
+            (*ordinal, status.ok(), census.ok())
+        });
+        let mut sight = Sight::default();
+        let mut furthest: BTreeMap<GroupId, (bool, u64, u64, u64)> = BTreeMap::new();
+        for (ordinal, status, census) in join_all(asked).await {
+            for count in census.iter().flat_map(|report| &report.groups) {
+                let known = sight.censuses.entry(count.group).or_insert(*count);
+                if (count.epoch, count.time) > (known.epoch, known.time) {
+                    *known = *count;
+                }
+            }
+            sight.chunks_to_copy += census.map_or(0, |report| report.chunks_to_copy);
+            let Some(mut status) = status else { continue };
+            take_newer(&mut sight.state, status.state.take());
+            for group in &status.groups {
+                let leads = group.active && group.leader == Some(status.disk);
+                if leads {
+                    sight.leaders.insert(group.group, status.disk);
+                }
+                let totals = &group.totals;
+                let tasks = totals.tasks_pending + totals.tasks_running;
+                let known = furthest.entry(group.group).or_default();
+                if (leads, group.applied) > (known.0, known.1) {
+                    *known = (leads, group.applied, totals.objects, tasks);
+                }
+            }
+            sight.nodes.insert(ordinal, status);
+        }
+        sight.objects = furthest.values().map(|group| group.2).sum();
+        sight.tasks = furthest.values().map(|group| group.3).sum();
+        sight
+    }
+
+    /// Has group 0 change the cluster's state.
+    ///
+    /// # Errors
+    /// When it refuses, has no leader, or does not answer in time.
+    pub async fn command(
+        &self,
+        sight: &Sight,
+        command: ClusterCommand,
+    ) -> Result<Outcome, CallError> {
+        let leader = sight.leaders.get(&GroupId::CLUSTER);
+        let at = sight
+            .nodes
+            .iter()
+            .find(|(_, status)| Some(&status.disk) == leader)
+            .and_then(|(ordinal, _)| self.addresses.get(ordinal));
+        let Some(address) = at else {
+            return Err(CallError::Node(
+                holdfast_metadata::protocol::NodeError::NoQuorum,
+            ));
+        };
+        let request = ProposeRequest {
+            group: GroupId::CLUSTER,
+            id: self.env.entropy.request_id(self.env.clock.as_ref()),
+            command: Command::Cluster(Box::new(command)),
+        };
+        self.client(address)
+            .propose(&request, COMMAND_DEADLINE, None)
+            .await
+    }
+
+    /// Takes the maintenance permit for a node, through any other that answers.
+    ///
+    /// # Errors
+    /// Why it is not granted.
+    pub async fn take_permit(
+        &self,
+        sight: &Sight,
+        node: NodeId,
+        reason: &str,
+    ) -> Result<Permit, CallError> {
+        let request = PermitRequest {
+            node,
+            reason: reason.to_owned(),
+        };
+        self.any(sight, node)?.take_permit(&request).await
+    }
+
+    /// Gives the permit back.
+    ///
+    /// # Errors
+    /// When it is another one by now, or nobody answers.
+    pub async fn release_permit(
+        &self,
+        sight: &Sight,
+        node: NodeId,
+        epoch: Epoch,
+    ) -> Result<(), CallError> {
+        self.any(sight, node)?.release_permit(epoch).await
+    }
+
+    /// A node that answers, rather not the one that it is about.
+    fn any(&self, sight: &Sight, about: NodeId) -> Result<StorageNodeClient, CallError> {
+        let mut answering: Vec<_> = sight.nodes.iter().collect();
+        answering.sort_by_key(|(_, status)| status.node == about);
+        answering
+            .into_iter()
+            .find_map(|(ordinal, _)| self.addresses.get(ordinal))
+            .map(|address| self.client(address))
+            .ok_or(CallError::Node(
+                holdfast_metadata::protocol::NodeError::NoQuorum,
+            ))
+    }
+}
+
+fn take_newer(known: &mut Option<ClusterState>, other: Option<Box<ClusterState>>) {
+    let Some(other) = other else { return };
+    if known
+        .as_ref()
+        .is_none_or(|known| other.revision > known.revision)
+    {
+        *known = Some(*other);
+    }
+}

@@ -1,0 +1,312 @@
+//! The first step: what is there, read from the API server and not from a
+//! cache, and asked of the cluster's own nodes.
+
+use std::collections::BTreeMap;
+
+use futures_util::future::try_join_all;
+use holdfast_crd::StorageCluster;
+use holdfast_plan::{ChildKind, OptionalKinds, names};
+use holdfast_runtime::Address;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod, Secret};
+use k8s_openapi::api::storage::v1::StorageClass;
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams};
+use kube::{Api, ResourceExt};
+
+use crate::context::Context;
+use crate::error::{Attempt, OperatorError};
+use crate::nodes::{Nodes, Sight};
+
+/// Where a machine is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Machine {
+    /// Its zone; a machine without the label is a zone of its own.
+    pub zone: String,
+    /// Whether the label was there.
+    pub labelled: bool,
+}
+
+/// What is there.
+pub struct Observed {
+    /// The resource.
+    pub resource: StorageCluster,
+    /// Its name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Objects that carry the cluster's labels, by kind and name.
+    pub children: BTreeMap<(ChildKind, String), DynamicObject>,
+    /// The storage nodes' StatefulSet.
+    pub set: Option<StatefulSet>,
+    /// Pods of all parts.
+    pub pods: Vec<Pod>,
+    /// Volume claims of storage nodes, by ordinal.
+    pub claims: BTreeMap<u32, PersistentVolumeClaim>,
+    /// Whether the claims' class lets them grow; `None` where it is not known.
+    pub can_grow: Option<bool>,
+    /// Machines that storage nodes run on, by name.
+    pub machines: BTreeMap<String, Machine>,
+    /// The Secret with what services know each other by.
+    pub credentials: Option<Secret>,
+    /// The Secret with the first access key.
+    pub admin: Option<Secret>,
+    /// The cluster's nodes, where a credential to call them is there.
+    pub nodes: Option<Nodes>,
+    /// What they say.
+    pub sight: Sight,
+    /// Which kinds of others the API server has.
+    pub kinds: OptionalKinds,
+}
+
+impl Observed {
+    /// A storage node's pod.
+    pub fn node_pod(&self, ordinal: u32) -> Option<&Pod> {
+        let name = names::node_pod(&self.name, ordinal);
+        self.pods.iter().find(|pod| pod.name_any() == name)
+    }
+
+    /// What a Secret holds, as text.
+    pub fn text(secret: Option<&Secret>, key: &str) -> Option<String> {
+        let bytes = secret?.data.as_ref()?.get(key)?;
+        String::from_utf8(bytes.0.clone()).ok()
+    }
+}
+
+/// The kind as the API of any objects takes it.
+pub fn api_resource(kind: ChildKind) -> ApiResource {
+    let (group, version) = kind
+        .api_version()
+        .split_once('/')
+        .unwrap_or(("", kind.api_version()));
+    let gvk = GroupVersionKind::gvk(group, version, kind.kind());
+    ApiResource::from_gvk_with_plural(&gvk, kind.plural())
+}
+
+/// Reads and asks.
+///
+/// # Errors
+/// When the API server does not answer: nothing is decided then.
+pub async fn observe(
+    context: &Context,
+    resource: &StorageCluster,
+) -> Result<Observed, OperatorError> {
+    let name = resource.name_any();
+    let namespace = resource.namespace().unwrap_or_default();
+    let kinds = *context.kinds.borrow();
+    let (children, pods, claims, credentials, admin) = tokio::try_join!(
+        list_children(context, &name, &namespace, kinds),
+        list_pods(context, &name, &namespace),
+        list_claims(context, &name, &namespace),
+        read_secret(context, &namespace, names::credentials_secret(&name)),
+        read_secret(context, &namespace, names::admin_secret(&name)),
+    )?;
+    let set = node_set(&children, &name)?;
+    let (machines, can_grow) = tokio::try_join!(
+        read_machines(context, resource, &name, &pods),
+        may_grow(context, resource, &claims),
+    )?;
+    let mut observed = Observed {
+        resource: resource.clone(),
+        children,
+        set,
+        pods,
+        claims,
+        can_grow,
+        machines,
+        credentials,
+        admin,
+        nodes: None,
+        sight: Sight::default(),
+        kinds,
+        name,
+        namespace,
+    };
+    ask_nodes(context, &mut observed).await?;
+    Ok(observed)
+}
+
+async fn ask_nodes(context: &Context, observed: &mut Observed) -> Result<(), OperatorError> {
+    let secret = observed.credentials.as_ref();
+    let Some(credential) = Observed::text(secret, names::CLUSTER_SECRET_KEY) else {
+        return Ok(());
+    };
+    let env = context.env(&observed.resource, &credential)?;
+    let pods = observed.pods.iter();
+    let addresses: BTreeMap<u32, Address> = pods
+        .filter_map(|pod| names::node_ordinal(&observed.name, &pod.name_any()))
+        .map(|ordinal| {
+            let address = names::node_address(&observed.name, &observed.namespace, ordinal);
+            (ordinal, Address(address))
+        })
+        .collect();
+    let nodes = Nodes::new(env, addresses);
+    observed.sight = nodes.look().await;
+    observed.nodes = Some(nodes);
+    Ok(())
+}
+
+fn node_set(
+    children: &BTreeMap<(ChildKind, String), DynamicObject>,
+    name: &str,
+) -> Result<Option<StatefulSet>, OperatorError> {
+    let found = children.get(&(ChildKind::StatefulSet, names::node_set(name)));
+    found
+        .map(|object| {
+            let value = serde_json::to_value(object);
+            value
+                .and_then(serde_json::from_value)
+                .map_err(|error| OperatorError::Malformed(format!("the StatefulSet: {error}")))
+        })
+        .transpose()
+}
+
+async fn list_children(
+    context: &Context,
+    name: &str,
+    namespace: &str,
+    kinds: OptionalKinds,
+) -> Result<BTreeMap<(ChildKind, String), DynamicObject>, OperatorError> {
+    let there = ChildKind::ALL.into_iter().filter(|kind| match kind {
+        ChildKind::ServiceMonitor => kinds.service_monitor,
+        ChildKind::PrometheusRule => kinds.prometheus_rule,
+        _ => true,
+    });
+    let params = ListParams::default().labels(&names::instance_selector(name));
+    let lists = try_join_all(there.map(|kind| {
+        let resource = api_resource(kind);
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(context.client.clone(), namespace, &resource);
+        let params = &params;
+        async move {
+            let list = api
+                .list(params)
+                .await
+                .attempt(|| format!("listing {}", kind.plural()))?;
+            Ok::<_, OperatorError>((kind, list.items))
+        }
+    }))
+    .await?;
+    Ok(lists
+        .into_iter()
+        .flat_map(|(kind, items)| {
+            items
+                .into_iter()
+                .map(move |item| ((kind, item.name_any()), item))
+        })
+        .collect())
+}
+
+async fn list_pods(
+    context: &Context,
+    name: &str,
+    namespace: &str,
+) -> Result<Vec<Pod>, OperatorError> {
+    let selector = format!(
+        "{}={},{}={name}",
+        names::NAME_LABEL,
+        names::APPLICATION,
+        names::INSTANCE_LABEL
+    );
+    let api: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
+    let list = api
+        .list(&ListParams::default().labels(&selector))
+        .await
+        .attempt(|| "listing pods".into())?;
+    Ok(list.items)
+}
+
+/// Claims are found by name: those of a resource that was deleted carry the
+/// labels of their template, and a person may have made one.
+async fn list_claims(
+    context: &Context,
+    name: &str,
+    namespace: &str,
+) -> Result<BTreeMap<u32, PersistentVolumeClaim>, OperatorError> {
+    let api: Api<PersistentVolumeClaim> = Api::namespaced(context.client.clone(), namespace);
+    let list = api
+        .list(&ListParams::default())
+        .await
+        .attempt(|| "listing volume claims".into())?;
+    let prefix = format!("{}-", names::NODE_CLAIM);
+    Ok(list
+        .items
+        .into_iter()
+        .filter_map(|claim| {
+            let pod = claim.name_any().strip_prefix(&prefix)?.to_owned();
+            Some((names::node_ordinal(name, &pod)?, claim))
+        })
+        .collect())
+}
+
+async fn read_secret(
+    context: &Context,
+    namespace: &str,
+    name: String,
+) -> Result<Option<Secret>, OperatorError> {
+    let api: Api<Secret> = Api::namespaced(context.client.clone(), namespace);
+    api.get_opt(&name)
+        .await
+        .attempt(|| format!("reading Secret {name}"))
+}
+
+async fn read_machines(
+    context: &Context,
+    resource: &StorageCluster,
+    name: &str,
+    pods: &[Pod],
+) -> Result<BTreeMap<String, Machine>, OperatorError> {
+    let key = &resource.spec.nodes.placement.zone_key;
+    let mut wanted: Vec<String> = pods
+        .iter()
+        .filter(|pod| names::node_ordinal(name, &pod.name_any()).is_some())
+        .filter_map(|pod| pod.spec.as_ref()?.node_name.clone())
+        .collect();
+    wanted.sort();
+    wanted.dedup();
+    let api: Api<Node> = Api::all(context.client.clone());
+    let read = wanted.into_iter().map(|machine| {
+        let api = api.clone();
+        async move {
+            let found = api
+                .get_opt(&machine)
+                .await
+                .attempt(|| format!("reading the labels of machine {machine}"))?;
+            let label = found.and_then(|node| node.labels().get(key).cloned());
+            let place = Machine {
+                labelled: label.is_some(),
+                zone: label.unwrap_or_else(|| machine.clone()),
+            };
+            Ok::<_, OperatorError>((machine, place))
+        }
+    });
+    Ok(try_join_all(read).await?.into_iter().collect())
+}
+
+async fn may_grow(
+    context: &Context,
+    resource: &StorageCluster,
+    claims: &BTreeMap<u32, PersistentVolumeClaim>,
+) -> Result<Option<bool>, OperatorError> {
+    let wanted = &resource.spec.nodes.storage.size;
+    let smaller = claims.values().find(|claim| is_smaller(claim, wanted));
+    let class = smaller.and_then(|claim| claim.spec.as_ref()?.storage_class_name.clone());
+    let Some(class) = class else { return Ok(None) };
+    let api: Api<StorageClass> = Api::all(context.client.clone());
+    let found = api
+        .get_opt(&class)
+        .await
+        .attempt(|| format!("reading StorageClass {class}"))?;
+    Ok(found.map(|class| class.allow_volume_expansion.unwrap_or(false)))
+}
+
+/// Whether a claim asks for less than `wanted`.
+pub fn is_smaller(
+    claim: &PersistentVolumeClaim,
+    wanted: &k8s_openapi::apimachinery::pkg::api::resource::Quantity,
+) -> bool {
+    let asked = claim.spec.as_ref().and_then(|spec| {
+        let requests = spec.resources.as_ref()?.requests.as_ref()?;
+        holdfast_plan::quantity::bytes(requests.get("storage")?)
+    });
+    asked < holdfast_plan::quantity::bytes(wanted)
+}

@@ -1,0 +1,173 @@
+//! One reconcile: the five steps in order.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use holdfast_crd::StorageCluster;
+use k8s_openapi::jiff::Timestamp;
+use kube::runtime::controller::Action;
+
+use crate::apply::{apply_children, keep_claims, take_steps};
+use crate::context::Context;
+use crate::error::OperatorError;
+use crate::lifecycle::{Busy, Situation, Verdict, decide};
+use crate::observe::{Observed, observe};
+use crate::report::{Outcome, build_status, gateways_available, write_status};
+use crate::validate::validate;
+use crate::{probe, secrets};
+
+/// When to look again while something is under way.
+const SOON: Duration = Duration::from_secs(2);
+/// When to look again at a cluster that is well: its own census is not watched.
+const LATER: Duration = Duration::from_secs(10);
+/// When to look again at one that sleeps, or is left alone.
+const SELDOM: Duration = Duration::from_secs(60);
+
+/// Makes what is there a step more like what is asked for.
+///
+/// # Errors
+/// [`OperatorError`]: it is tried again with back-off.
+pub async fn reconcile(
+    resource: Arc<StorageCluster>,
+    context: Arc<Context>,
+) -> Result<Action, OperatorError> {
+    if resource.metadata.deletion_timestamp.is_some() {
+        // What was owned goes by itself, and what is kept is kept.
+        context.forget(&resource);
+        return Ok(Action::await_change());
+    }
+    let begun = Instant::now();
+    let result = reconcile_now(&resource, &context).await;
+    if result.is_ok() {
+        context.succeeded(&resource);
+    }
+    let label = result.as_ref().map_or_else(OperatorError::reason, |_| "ok");
+    metrics::histogram!("holdfast_operator_reconcile_seconds")
+        .record(begun.elapsed().as_secs_f64());
+    metrics::counter!("holdfast_operator_reconciles_total", "result" => label).increment(1);
+    result
+}
+
+async fn reconcile_now(
+    resource: &StorageCluster,
+    context: &Context,
+) -> Result<Action, OperatorError> {
+    let mut observed = observe(context, resource).await?;
+    let stuck = too_old(resource)
+        .map(|why| ("OperatorTooOld", why))
+        .or_else(|| {
+            secrets::missing_credentials(&observed).map(|why| ("CredentialsMissing", why))
+        });
+    let idle = resource.spec.suspend || stuck.is_some();
+    if !idle && secrets::ensure(context, &observed).await? {
+        observed = observe(context, resource).await?;
+    }
+    let now = Timestamp::now();
+    let mut verdict = decide(&Situation::of(&observed, now.as_second()));
+    if stuck.is_some() {
+        verdict.steps.clear();
+        verdict.stalled = stuck;
+    }
+    let validated = validate(&observed, &verdict, &context.settings.default_tag);
+    let mut refused = Vec::new();
+    if let (Ok(cluster), false) = (&validated, idle) {
+        refused = apply_children(context, &observed, &holdfast_plan::desired(cluster)).await?;
+        keep_claims(context, &observed, cluster).await?;
+        say_notes(context, resource, &verdict).await;
+        take_steps(context, &observed, &verdict.steps).await?;
+    }
+    let probe = match may_probe(&observed, &verdict) && !context.was_probed(resource) {
+        true => probe::write_and_read(context, &observed).await.err(),
+        false => None,
+    };
+    let outcome = Outcome {
+        observed: &observed,
+        verdict: &verdict,
+        cluster: validated.as_ref().map_err(Vec::as_slice),
+        refused: &refused,
+        probed: context.was_probed(resource) || was_ready(resource),
+        probe,
+    };
+    let status = build_status(&outcome, now);
+    let ready = status
+        .conditions
+        .iter()
+        .any(|one| one.type_ == "Ready" && one.status == "True");
+    let whole = status
+        .conditions
+        .iter()
+        .any(|one| one.type_ == "Degraded" && one.status == "False");
+    write_status(context, resource, status).await?;
+    let well = ready && whole && verdict.busy == Busy::No;
+    Ok(Action::requeue(match (idle, resource.spec.hibernate, well) {
+        (true, ..) | (_, true, _) => SELDOM,
+        (_, _, true) => LATER,
+        _ => SOON,
+    }))
+}
+
+async fn say_notes(context: &Context, resource: &StorageCluster, verdict: &Verdict) {
+    for note in &verdict.notes {
+        context
+            .say(
+                resource,
+                note.about,
+                note.warning,
+                note.reason,
+                note.sentence.clone(),
+            )
+            .await;
+    }
+}
+
+/// Whether the cluster looks as if an object could be written and read.
+fn may_probe(observed: &Observed, verdict: &Verdict) -> bool {
+    let spec = &observed.resource.spec;
+    !spec.hibernate
+        && !spec.suspend
+        && verdict.busy == Busy::No
+        && observed.sight.all_led()
+        && gateways_available(observed) > 0
+}
+
+/// Whether the status says that this generation has been proved to serve: an
+/// operator that starts again does not ask for a second proof.
+fn was_ready(resource: &StorageCluster) -> bool {
+    let status = resource.status.as_ref();
+    status.is_some_and(|status| {
+        let mut conditions = status.conditions.iter();
+        conditions.any(|one| {
+            one.type_ == "Ready"
+                && one.status == "True"
+                && one.observed_generation == resource.metadata.generation
+        })
+    })
+}
+
+/// A cluster that a newer operator has looked after is left alone.
+fn too_old(resource: &StorageCluster) -> Option<String> {
+    let version = resource.status.as_ref()?.cluster_version.as_ref()?;
+    let own = env!("CARGO_PKG_VERSION");
+    (numbers(version) > numbers(own)).then(|| {
+        format!("the cluster is of release {version}, and this operator of {own}: it changes nothing; upgrade it")
+    })
+}
+
+fn numbers(version: &str) -> Vec<u64> {
+    let release = version.split(['-', '+']).next().unwrap_or(version);
+    release
+        .split('.')
+        .map(|number| number.parse().unwrap_or(0))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_are_compared_by_their_numbers() {
+        assert!(numbers("0.10.0") > numbers("0.9.3"));
+        assert!(numbers("1.0.0-rc.1") == numbers("1.0.0"));
+    }
+}

@@ -1,0 +1,230 @@
+//! Wires it together: the election, the watches, the port of operations.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+use holdfast_crd::StorageCluster;
+use holdfast_plan::{ChildKind, OptionalKinds, names};
+use holdfast_runtime::Shutdown;
+use holdfast_runtime::host::operations::{OperationsParts, serve_operations};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
+use kube::api::{DynamicObject, PartialObjectMeta};
+use kube::runtime::controller::{Action, Config};
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::{Controller, WatchStreamExt, metadata_watcher, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::sync::watch;
+
+use crate::context::Context;
+use crate::error::OperatorError;
+use crate::lease::Election;
+use crate::observe::api_resource;
+use crate::reconcile::reconcile;
+use crate::settings::OperatorSettings;
+
+/// Clusters that are reconciled at the same time.
+const CONCURRENCY: u16 = 16;
+/// The first and the longest wait after an error.
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+const RETRY_LONGEST: Duration = Duration::from_secs(30);
+/// How often it is looked for kinds of others.
+const LOOK_FOR_KINDS: Duration = Duration::from_secs(60);
+/// The API group of Prometheus's operator.
+const MONITORING: &str = "monitoring.coreos.com/v1";
+
+/// Runs until the shutdown.
+///
+/// # Errors
+/// When it cannot begin.
+pub async fn run(
+    settings: OperatorSettings,
+    client: Client,
+    metrics: PrometheusHandle,
+    shutdown: Shutdown,
+) -> anyhow::Result<()> {
+    let (election, leads) =
+        Election::new(client.clone(), &settings.namespace, settings.name.clone());
+    let (found, kinds) = watch::channel(find_kinds(&client).await);
+    let context = Context::new(client.clone(), settings.clone(), kinds);
+    serve_operations(
+        settings.metrics_addr,
+        OperationsParts {
+            metrics: Some(metrics),
+            // A replica that waits is ready: it takes over at once.
+            ready: Arc::new(|| Ok(())),
+            debug: Arc::new(|| serde_json::json!({ "version": env!("CARGO_PKG_VERSION") })),
+        },
+        shutdown.clone(),
+    )
+    .await
+    .with_context(|| {
+        format!(
+            "listening on {}; choose another with HOLDFAST_METRICS_ADDR",
+            settings.metrics_addr
+        )
+    })?;
+    let electing = tokio::spawn(election.run(shutdown.clone()));
+    tokio::spawn(look_for_kinds(client, found, shutdown.clone()));
+    work_while_leading(&context, leads, &shutdown).await;
+    electing.await.context("the election")?;
+    Ok(())
+}
+
+/// Works while this replica leads; what was begun ends before it stops.
+async fn work_while_leading(
+    context: &Arc<Context>,
+    mut leads: watch::Receiver<bool>,
+    shutdown: &Shutdown,
+) {
+    loop {
+        tokio::select! {
+            () = shutdown.begun() => return,
+            led = leads.wait_for(|leads| *leads) => if led.is_err() { return },
+        }
+        let stop = {
+            let (mut leads, shutdown) = (leads.clone(), shutdown.clone());
+            move || {
+                let (mut leads, shutdown) = (leads.clone(), shutdown.clone());
+                async move {
+                    tokio::select! {
+                        () = shutdown.begun() => {}
+                        _ = leads.wait_for(|leads| !*leads) => {}
+                    }
+                }
+            }
+        };
+        leads.mark_unchanged();
+        let all = context.settings.namespaces().into_iter().map(|namespace| {
+            let stop = stop();
+            work(context.clone(), namespace, stop)
+        });
+        join_all(all).await;
+        if shutdown.has_begun() {
+            return;
+        }
+    }
+}
+
+fn api<K>(client: &Client, namespace: Option<&String>) -> Api<K>
+where
+    K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
+async fn work(
+    context: Arc<Context>,
+    namespace: Option<String>,
+    stop: impl Future<Output = ()> + Send + Sync + 'static,
+) {
+    let client = &context.client;
+    let namespace = namespace.as_ref();
+    let ours = watcher::Config::default().labels(&format!(
+        "{}={},{}",
+        names::NAME_LABEL,
+        names::APPLICATION,
+        names::INSTANCE_LABEL
+    ));
+    let mut controller = Controller::new(
+        api::<StorageCluster>(client, namespace),
+        watcher::Config::default(),
+    )
+    .with_config(Config::default().concurrency(CONCURRENCY))
+    .watches_stream(
+        metadata_watcher(api::<Pod>(client, namespace), ours.clone()).touched_objects(),
+        owner,
+    )
+    .watches_stream(
+        metadata_watcher(api::<PersistentVolumeClaim>(client, namespace), ours.clone())
+            .touched_objects(),
+        owner,
+    )
+    .watches_stream(
+        metadata_watcher(api::<Secret>(client, namespace), ours.clone()).touched_objects(),
+        owner,
+    );
+    for kind in ChildKind::ALL.into_iter().filter(|kind| !kind.is_optional()) {
+        let resource = api_resource(kind);
+        let children: Api<DynamicObject> = match namespace {
+            Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+            None => Api::all_with(client.clone(), &resource),
+        };
+        let stream = metadata_watcher(children, ours.clone()).touched_objects();
+        controller = controller.watches_stream(stream, owner_of_any);
+    }
+    controller
+        .graceful_shutdown_on(stop)
+        .run(reconcile, retry, context.clone())
+        .for_each(|result| async move {
+            if let Err(error) = result {
+                tracing::debug!(%error, "a reconcile ended");
+            }
+        })
+        .await;
+}
+
+/// Whose a labelled object is.
+fn owner<K: Resource>(object: PartialObjectMeta<K>) -> Option<ObjectRef<StorageCluster>> {
+    let name = object.metadata.labels.as_ref()?.get(names::INSTANCE_LABEL)?;
+    let namespace = object.metadata.namespace.as_ref()?;
+    Some(ObjectRef::new(name).within(namespace))
+}
+
+fn owner_of_any(
+    object: PartialObjectMeta<DynamicObject>,
+) -> Option<ObjectRef<StorageCluster>> {
+    let name = object.metadata.labels.as_ref()?.get(names::INSTANCE_LABEL)?;
+    let namespace = object.metadata.namespace.as_ref()?;
+    Some(ObjectRef::new(name).within(namespace))
+}
+
+/// After an error: again, later each time it is known to have failed, not at
+/// the same moment as all the others.
+fn retry(
+    resource: Arc<StorageCluster>,
+    error: &OperatorError,
+    context: Arc<Context>,
+) -> Action {
+    let failures = context.failed(&resource);
+    tracing::warn!(cluster = resource.name_any(), %error, failures, "a reconcile failed");
+    let longest = RETRY_FIRST.saturating_mul(1 << failures.min(5)).min(RETRY_LONGEST);
+    Action::requeue(longest.mul_f64(context.jitter()))
+}
+
+async fn look_for_kinds(
+    client: Client,
+    found: watch::Sender<OptionalKinds>,
+    shutdown: Shutdown,
+) {
+    loop {
+        tokio::select! {
+            () = shutdown.begun() => return,
+            () = tokio::time::sleep(LOOK_FOR_KINDS) => {}
+        }
+        let kinds = find_kinds(&client).await;
+        found.send_if_modified(|known| std::mem::replace(known, kinds) != kinds);
+    }
+}
+
+/// Which kinds of others the API server has.
+async fn find_kinds(client: &Client) -> OptionalKinds {
+    let Ok(list) = client.list_api_group_resources(MONITORING).await else {
+        // It is not there.
+        return OptionalKinds::default();
+    };
+    let has = |kind: ChildKind| {
+        let mut all = list.resources.iter();
+        all.any(|resource| resource.kind == kind.kind())
+    };
+    OptionalKinds {
+        service_monitor: has(ChildKind::ServiceMonitor),
+        prometheus_rule: has(ChildKind::PrometheusRule),
+    }
+}
