@@ -88,7 +88,13 @@ async fn apply_child(
                 foreign.join(", ")
             );
             context
-                .say(&observed.resource, "drift", true, "ForeignPartsRemoved", sentence)
+                .say(
+                    &observed.resource,
+                    "drift",
+                    true,
+                    "ForeignPartsRemoved",
+                    sentence,
+                )
                 .await;
             let patch = Patch::Merge(drift::own_parts(&object));
             api.patch(&child.name, &PatchParams::default(), &patch)
@@ -159,7 +165,12 @@ async fn prune(
         }),
         ..DeleteParams::background()
     };
-    tracing::info!(namespace = observed.namespace, kind = kind.kind(), name, "pruning");
+    tracing::info!(
+        namespace = observed.namespace,
+        kind = kind.kind(),
+        name,
+        "pruning"
+    );
     match api.delete(name, &params).await {
         Err(error) if is_missing(&error) => Ok(()),
         done => done

@@ -14,9 +14,6 @@ mod scale;
 mod situation;
 mod volumes;
 
-#[cfg(test)]
-mod tests;
-
 use holdfast_model::{Epoch, NodeId, NodeState};
 
 pub use scale::MARK;

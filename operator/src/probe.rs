@@ -78,7 +78,10 @@ pub async fn write_and_read(context: &Context, observed: &Observed) -> Result<()
             read.len()
         ));
     }
-    tracing::info!(cluster = observed.resource.name_any(), "an object was written and read back");
+    tracing::info!(
+        cluster = observed.resource.name_any(),
+        "an object was written and read back"
+    );
     context.note_probed(&observed.resource);
     Ok(())
 }

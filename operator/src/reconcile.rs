@@ -55,9 +55,7 @@ async fn reconcile_now(
     let mut observed = observe(context, resource).await?;
     let stuck = too_old(resource)
         .map(|why| ("OperatorTooOld", why))
-        .or_else(|| {
-            secrets::missing_credentials(&observed).map(|why| ("CredentialsMissing", why))
-        });
+        .or_else(|| secrets::missing_credentials(&observed).map(|why| ("CredentialsMissing", why)));
     let idle = resource.spec.suspend || stuck.is_some();
     if !idle && secrets::ensure(context, &observed).await? {
         observed = observe(context, resource).await?;
@@ -99,11 +97,13 @@ async fn reconcile_now(
         .any(|one| one.type_ == "Degraded" && one.status == "False");
     write_status(context, resource, status).await?;
     let well = ready && whole && verdict.busy == Busy::No;
-    Ok(Action::requeue(match (idle, resource.spec.hibernate, well) {
-        (true, ..) | (_, true, _) => SELDOM,
-        (_, _, true) => LATER,
-        _ => SOON,
-    }))
+    Ok(Action::requeue(
+        match (idle, resource.spec.hibernate, well) {
+            (true, ..) | (_, true, _) => SELDOM,
+            (_, _, true) => LATER,
+            _ => SOON,
+        },
+    ))
 }
 
 async fn say_notes(context: &Context, resource: &StorageCluster, verdict: &Verdict) {

@@ -14,7 +14,7 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
 use kube::api::{DynamicObject, PartialObjectMeta};
 use kube::runtime::controller::{Action, Config};
 use kube::runtime::reflector::ObjectRef;
-use kube::runtime::{Controller, WatchStreamExt, metadata_watcher, watcher};
+use kube::runtime::{Controller, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
@@ -86,7 +86,7 @@ async fn work_while_leading(
             led = leads.wait_for(|leads| *leads) => if led.is_err() { return },
         }
         let stop = {
-            let (mut leads, shutdown) = (leads.clone(), shutdown.clone());
+            let (leads, shutdown) = (leads.clone(), shutdown.clone());
             move || {
                 let (mut leads, shutdown) = (leads.clone(), shutdown.clone());
                 async move {
@@ -137,27 +137,31 @@ async fn work(
         watcher::Config::default(),
     )
     .with_config(Config::default().concurrency(CONCURRENCY))
-    .watches_stream(
-        metadata_watcher(api::<Pod>(client, namespace), ours.clone()).touched_objects(),
+    .watches(
+        api::<PartialObjectMeta<Pod>>(client, namespace),
+        ours.clone(),
         owner,
     )
-    .watches_stream(
-        metadata_watcher(api::<PersistentVolumeClaim>(client, namespace), ours.clone())
-            .touched_objects(),
+    .watches(
+        api::<PartialObjectMeta<PersistentVolumeClaim>>(client, namespace),
+        ours.clone(),
         owner,
     )
-    .watches_stream(
-        metadata_watcher(api::<Secret>(client, namespace), ours.clone()).touched_objects(),
+    .watches(
+        api::<PartialObjectMeta<Secret>>(client, namespace),
+        ours.clone(),
         owner,
     );
-    for kind in ChildKind::ALL.into_iter().filter(|kind| !kind.is_optional()) {
+    for kind in ChildKind::ALL
+        .into_iter()
+        .filter(|kind| !kind.is_optional())
+    {
         let resource = api_resource(kind);
-        let children: Api<DynamicObject> = match namespace {
+        let children: Api<PartialObjectMeta<DynamicObject>> = match namespace {
             Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
             None => Api::all_with(client.clone(), &resource),
         };
-        let stream = metadata_watcher(children, ours.clone()).touched_objects();
-        controller = controller.watches_stream(stream, owner_of_any);
+        controller = controller.watches_with(children, resource, ours.clone(), owner);
     }
     controller
         .graceful_shutdown_on(stop)
@@ -171,38 +175,28 @@ async fn work(
 }
 
 /// Whose a labelled object is.
-fn owner<K: Resource>(object: PartialObjectMeta<K>) -> Option<ObjectRef<StorageCluster>> {
-    let name = object.metadata.labels.as_ref()?.get(names::INSTANCE_LABEL)?;
-    let namespace = object.metadata.namespace.as_ref()?;
-    Some(ObjectRef::new(name).within(namespace))
-}
-
-fn owner_of_any(
-    object: PartialObjectMeta<DynamicObject>,
-) -> Option<ObjectRef<StorageCluster>> {
-    let name = object.metadata.labels.as_ref()?.get(names::INSTANCE_LABEL)?;
+fn owner<K>(object: PartialObjectMeta<K>) -> Option<ObjectRef<StorageCluster>> {
+    let name = object
+        .metadata
+        .labels
+        .as_ref()?
+        .get(names::INSTANCE_LABEL)?;
     let namespace = object.metadata.namespace.as_ref()?;
     Some(ObjectRef::new(name).within(namespace))
 }
 
 /// After an error: again, later each time it is known to have failed, not at
 /// the same moment as all the others.
-fn retry(
-    resource: Arc<StorageCluster>,
-    error: &OperatorError,
-    context: Arc<Context>,
-) -> Action {
+fn retry(resource: Arc<StorageCluster>, error: &OperatorError, context: Arc<Context>) -> Action {
     let failures = context.failed(&resource);
     tracing::warn!(cluster = resource.name_any(), %error, failures, "a reconcile failed");
-    let longest = RETRY_FIRST.saturating_mul(1 << failures.min(5)).min(RETRY_LONGEST);
+    let longest = RETRY_FIRST
+        .saturating_mul(1 << failures.min(5))
+        .min(RETRY_LONGEST);
     Action::requeue(longest.mul_f64(context.jitter()))
 }
 
-async fn look_for_kinds(
-    client: Client,
-    found: watch::Sender<OptionalKinds>,
-    shutdown: Shutdown,
-) {
+async fn look_for_kinds(client: Client, found: watch::Sender<OptionalKinds>, shutdown: Shutdown) {
     loop {
         tokio::select! {
             () = shutdown.begun() => return,

@@ -26,7 +26,10 @@ pub const FOUNDING_KEY: &str = "founding";
 pub fn missing_credentials(observed: &Observed) -> Option<String> {
     let name = &observed.name;
     let needed = [
-        (names::credentials_secret(name), observed.credentials.is_none()),
+        (
+            names::credentials_secret(name),
+            observed.credentials.is_none(),
+        ),
         (names::admin_secret(name), observed.admin.is_none()),
     ];
     let missing: Vec<String> = needed
@@ -92,9 +95,7 @@ async fn create(
     let api: Api<Secret> = Api::namespaced(context.client.clone(), &observed.namespace);
     match api.create(&PostParams::default(), &secret).await {
         Err(error) if is_conflict(&error) => Ok(()),
-        made => made
-            .map(|_| ())
-            .attempt(|| format!("making Secret {name}")),
+        made => made.map(|_| ()).attempt(|| format!("making Secret {name}")),
     }
 }
 

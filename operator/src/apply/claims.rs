@@ -40,9 +40,13 @@ pub async fn keep_claims(
         }
         let owners: Vec<&Value> = owner.iter().collect();
         let patch = json!({ "metadata": { "labels": labels, "ownerReferences": owners } });
-        api.patch(&claim.name_any(), &PatchParams::default(), &Patch::Merge(patch))
-            .await
-            .attempt(|| format!("labelling volume claim {}", claim.name_any()))?;
+        api.patch(
+            &claim.name_any(),
+            &PatchParams::default(),
+            &Patch::Merge(patch),
+        )
+        .await
+        .attempt(|| format!("labelling volume claim {}", claim.name_any()))?;
     }
     label_secrets(context, observed, cluster).await
 }

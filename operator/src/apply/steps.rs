@@ -34,9 +34,7 @@ pub async fn take_steps(
         let taken = take(context, observed, nodes, step).await?;
         if let Err(why) = taken {
             let resource = &observed.resource;
-            context
-                .say(resource, "step", true, reason(step), why)
-                .await;
+            context.say(resource, "step", true, reason(step), why).await;
             return Ok(());
         }
     }
@@ -133,9 +131,7 @@ async fn take(
             let pod = read_pod(context, observed, *ordinal).await?;
             return delete_pod(context, observed, pod).await.map(Ok);
         }
-        Step::Release { node, epoch } => {
-            done(nodes.release_permit(sight, *node, *epoch).await)
-        }
+        Step::Release { node, epoch } => done(nodes.release_permit(sight, *node, *epoch).await),
         Step::DeleteClaim { ordinal, uid } => {
             return delete_claim(context, observed, *ordinal, uid).await.map(Ok);
         }

@@ -23,7 +23,9 @@ pub(super) fn decide(case: &Situation<'_>, verdict: &mut Verdict) {
                 "volume {} cannot grow: its StorageClass does not allow expansion; set spec.nodes.storage.size back, or move to a class that does",
                 smaller
                     .first()
-                    .map_or_else(String::new, |ordinal| names::node_claim(case.name, *ordinal))
+                    .map_or_else(String::new, |ordinal| names::node_claim(
+                        case.name, *ordinal
+                    ))
             );
             verdict.stalled = Some(("VolumesCannotGrow", sentence.clone()));
             verdict.warn("volumes", "VolumesCannotGrow", sentence);

@@ -132,9 +132,10 @@ fn reconciling(outcome: &Outcome<'_>, case: &Situation<'_>) -> Said {
         sentences.join("; ")
     };
     match outcome.verdict.busy {
-        _ if outcome.observed.resource.spec.suspend => {
-            Said::No("Suspended", "spec.suspend is set: nothing is changed".into())
-        }
+        _ if outcome.observed.resource.spec.suspend => Said::No(
+            "Suspended",
+            "spec.suspend is set: nothing is changed".into(),
+        ),
         Busy::Birth => Said::Yes("Creating", note()),
         Busy::Scaling => Said::Yes("Scaling", note()),
         Busy::Rolling => Said::Yes("RollingOut", note()),
@@ -165,9 +166,7 @@ fn degraded(case: &Situation<'_>) -> Said {
         return Said::Unknown("Hibernated", "no node runs".into());
     }
     let silent: Vec<String> = (0..case.wanted())
-        .filter(|ordinal| {
-            case.node(*ordinal).is_some() && !case.sight.nodes.contains_key(ordinal)
-        })
+        .filter(|ordinal| case.node(*ordinal).is_some() && !case.sight.nodes.contains_key(ordinal))
         .map(|ordinal| names::node_pod(case.name, ordinal))
         .collect();
     if !silent.is_empty() {
