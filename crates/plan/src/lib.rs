@@ -33,4 +33,4 @@ mod worker;
 
 pub use cluster::{Cluster, Decisions, Images, OptionalKinds};
 pub use desired::{Child, ChildKind, DesiredState, desired};
-pub use validate::{Contradiction, Reason, validate};
+pub use validate::{Contradiction, MAX_NAME_CHARACTERS, Reason, validate};
