@@ -59,6 +59,30 @@ pub enum Command {
     /// Runs the cluster.
     #[command(subcommand)]
     Admin(Admin),
+    /// Says what something comes to, before it is done.
+    #[command(subcommand)]
+    Explain(Explain),
+}
+
+#[derive(Subcommand)]
+pub enum Explain {
+    /// Prints the Kubernetes objects that a StorageCluster means.
+    ///
+    /// They are those of a cluster that is healthy and at rest, as YAML
+    /// documents in the order of application. No cluster is asked: kinds of
+    /// Prometheus are shown whether there are such or not. What contradicts
+    /// itself is told instead, with what to change.
+    Plan(ExplainPlan),
+}
+
+#[derive(Args)]
+pub struct ExplainPlan {
+    /// The resource as YAML or JSON; `-` is standard input. Documents of other
+    /// kinds are passed over.
+    pub file: PathBuf,
+    /// The namespace of a resource that names none.
+    #[arg(short, long, default_value = "default")]
+    pub namespace: String,
 }
 
 #[derive(Args)]

@@ -64,6 +64,14 @@ pub enum Failure {
     /// A backup was not restored; the sentence says why.
     #[error("{0}")]
     Restore(String),
+    /// A resource means nothing; each line says what to change.
+    #[error("{}: {}", path.display(), sentences.join("\n  "))]
+    Resource {
+        /// The file it is in.
+        path: PathBuf,
+        /// What to change.
+        sentences: Vec<String>,
+    },
     /// Some of several things failed; each was told.
     #[error("{failed} of {all} failed")]
     Some {

@@ -16,6 +16,7 @@ mod api;
 mod arguments;
 mod backup;
 mod dev;
+mod explain;
 mod failure;
 mod get;
 mod health;
@@ -34,7 +35,7 @@ use clap::Parser;
 
 use crate::access::Access;
 use crate::api::Api;
-use crate::arguments::{Admin, Arguments, Command};
+use crate::arguments::{Admin, Arguments, Command, Explain};
 use crate::failure::Failure;
 use crate::show::Output;
 
@@ -69,6 +70,9 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     if let Command::Admin(Admin::Restore(order)) = arguments.command {
         return restore::run(order, arguments.data, output).await;
     }
+    if let Command::Explain(Explain::Plan(plan)) = &arguments.command {
+        return explain::plan(plan, output);
+    }
     let access = Access {
         url: arguments.url,
         key: arguments.key,
@@ -76,8 +80,8 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
     };
     let api = || Api::new(&access);
     match arguments.command {
-        // It was told apart above: it needs no gateway.
-        Command::Dev(_) => Ok(()),
+        // They were told apart above: they need no gateway.
+        Command::Dev(_) | Command::Explain(_) => Ok(()),
         Command::Put(put) => put::run(&api()?, &put, output).await,
         Command::Get(get) => get::run(&api()?, &get, output).await,
         Command::Ls(ls) => listing::list(&api()?, &ls, output).await,

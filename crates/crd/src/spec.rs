@@ -1,4 +1,8 @@
 //! What a StorageCluster asks for.
+#![allow(
+    clippy::duplicated_attributes,
+    reason = "columns of the same type are columns all the same"
+)]
 
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;

@@ -1,6 +1,12 @@
 //! The definition for Kubernetes: what is accepted, what is refused and with
 //! which sentence.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test ends where something is not as it should be, also in its helpers"
+)]
+
 use holdfast_crd::{QueueType, StorageCluster};
 use kube::CustomResourceExt;
 use serde_json::{Value, json};

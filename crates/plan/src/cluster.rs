@@ -72,6 +72,27 @@ pub struct OptionalKinds {
 }
 
 impl Decisions {
+    /// What is decided about a cluster of `spec` that is healthy and at rest,
+    /// whose resource was created under the release `tag`, where all kinds exist:
+    /// for showing what a resource comes to.
+    pub fn at_rest(spec: &StorageClusterSpec, tag: String) -> Self {
+        let (gateway, worker) = (&spec.gateway, &spec.worker);
+        Self {
+            tag,
+            cluster_id: None,
+            storage_replicas: spec.nodes.replicas,
+            storage_disruptions: 1,
+            gateway_replicas: gateway.autoscale.is_none().then_some(gateway.replicas),
+            // Nothing waits, so none is needed beyond the least.
+            worker_replicas: worker.autoscale.map_or(worker.replicas, |scale| scale.min),
+            hibernated: spec.hibernate,
+            kinds: OptionalKinds {
+                service_monitor: true,
+                prometheus_rule: true,
+            },
+        }
+    }
+
     /// `wanted` replicas, or none while the cluster sleeps.
     pub(crate) fn awake(&self, wanted: u32) -> u32 {
         if self.hibernated { 0 } else { wanted }

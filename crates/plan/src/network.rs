@@ -41,7 +41,7 @@ const fn allowed(from: Peer, to: Component, port: u16) -> Allowed {
 }
 
 /// All connections that are allowed.
-pub const CONNECTIONS: [Allowed; 17] = {
+pub const CONNECTIONS: [Allowed; 15] = {
     use Component::{Gateway, Node, Rabbitmq, Redis, Worker};
     use Peer::{AnyPod, Anywhere, Operator, Part};
     [
@@ -59,9 +59,6 @@ pub const CONNECTIONS: [Allowed; 17] = {
         allowed(Operator, Rabbitmq, names::RABBITMQ_MANAGEMENT_PORT),
         allowed(Part(Rabbitmq), Rabbitmq, names::EPMD_PORT),
         allowed(Part(Rabbitmq), Rabbitmq, names::RABBITMQ_CLUSTER_PORT),
-        // Management asks all brokers for what it shows.
-        allowed(Part(Rabbitmq), Rabbitmq, names::RABBITMQ_MANAGEMENT_PORT),
-        allowed(Part(Rabbitmq), Rabbitmq, names::AMQP_PORT),
         allowed(Part(Gateway), Redis, names::REDIS_PORT),
         allowed(Part(Worker), Redis, names::REDIS_PORT),
     ]

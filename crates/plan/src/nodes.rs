@@ -16,8 +16,9 @@ const DATA_PATH: &str = "/data/0";
 /// What is there to end: leadership is handed over in 25 s, the rest is for
 /// calls that run.
 const GRACE_SECONDS: u32 = 60;
-/// A node may replay its log for 30 minutes before it answers: failures of 5 s.
-const STARTUP_FAILURES: u32 = 360;
+/// A node may replay its log for 30 minutes before it answers. It is asked every
+/// second, so that one that has little to replay is back at once.
+const STARTUP_FAILURES: u32 = 1_800;
 
 pub(crate) fn build(cluster: &Cluster) -> Vec<Child> {
     vec![build_service(cluster), build_set(cluster)]
@@ -106,7 +107,7 @@ fn build_template(cluster: &Cluster) -> Value {
             {"name": "api", "containerPort": names::NODE_PORT, "protocol": "TCP"},
             {"name": "metrics", "containerPort": names::METRICS_PORT, "protocol": "TCP"},
         ],
-        "startupProbe": pods::http_probe("/healthz", "metrics", 5, STARTUP_FAILURES),
+        "startupProbe": pods::http_probe("/healthz", "metrics", 1, STARTUP_FAILURES),
         "readinessProbe": pods::http_probe("/readyz", "metrics", 2, 3),
         "livenessProbe": pods::http_probe("/healthz", "metrics", 10, 6),
         "resources": pods::resources(nodes.resources.as_ref(), "256Mi", "2Gi"),

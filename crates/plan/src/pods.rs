@@ -25,8 +25,6 @@ pub(crate) const CONFIG_VOLUME: &str = "config";
 const SECRET_MODE: u32 = 0o440;
 /// What may lie in /tmp: ours write nothing there, libraries might.
 const TMP_LIMIT: &str = "256Mi";
-/// A zone, where nothing else is said.
-const ZONE_KEY: &str = "topology.kubernetes.io/zone";
 /// A machine.
 const HOST_KEY: &str = "kubernetes.io/hostname";
 
@@ -179,8 +177,9 @@ pub(crate) fn tmp_mount() -> Value {
 /// Spread as far as there is room.
 pub(crate) fn preferred_spread(cluster: &Cluster, component: Component) -> Vec<Value> {
     let preferred = Spread::Preferred;
+    let zone_key = &cluster.spec.nodes.placement.zone_key;
     vec![
-        spread(cluster, component, ZONE_KEY, preferred),
+        spread(cluster, component, zone_key, preferred),
         spread(cluster, component, HOST_KEY, preferred),
     ]
 }

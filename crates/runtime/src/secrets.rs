@@ -350,6 +350,28 @@ mod tests {
         assert!(error.to_string().contains("HOLDFAST_ADMIN_TOKEN"));
     }
 
+    /// A projected volume of Kubernetes: what is mounted are links through
+    /// `..data`, which is exchanged as a whole; files are 0440 and of the pod's group.
+    #[test]
+    fn secrets_of_a_projected_volume_are_read_and_nothing_is_made() {
+        let made = tempfile::tempdir().unwrap();
+        let secrets = Secrets::ensure(made.path(), None).unwrap();
+        let volume = tempfile::tempdir().unwrap();
+        let version = volume.path().join("..2026_01_01_00_00_00.1");
+        fs::create_dir(&version).unwrap();
+        let kept = version.join(SECRETS_SUBDIRECTORY);
+        fs::rename(made.path().join(SECRETS_SUBDIRECTORY), &kept).unwrap();
+        fs::set_permissions(&kept, fs::Permissions::from_mode(0o2755)).unwrap();
+        let link = |to: &str, name: &str| {
+            std::os::unix::fs::symlink(to, volume.path().join(name)).unwrap();
+        };
+        link("..2026_01_01_00_00_00.1", "..data");
+        link("..data/cluster", SECRETS_SUBDIRECTORY);
+        assert_eq!(Secrets::read(volume.path()).unwrap(), Some(secrets.clone()));
+        assert_eq!(Secrets::ensure(volume.path(), None).unwrap(), secrets);
+        assert_eq!(fs::read_dir(volume.path()).unwrap().count(), 3);
+    }
+
     #[test]
     fn secrets_that_everybody_can_read_are_refused() {
         let dir = tempfile::tempdir().unwrap();

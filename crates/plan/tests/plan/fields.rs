@@ -216,10 +216,12 @@ fn url(cluster: &Cluster, variable: &str) -> Value {
     found[0].clone()
 }
 
+type Change = fn(&mut Cluster);
+
 #[test]
 fn every_decision_changes_something() {
     let before = cluster(&resource(EVERYTHING));
-    let changes: [(&str, fn(&mut Cluster)); 7] = [
+    let changes: [(&str, Change); 7] = [
         ("storage_replicas", |c| c.decisions.storage_replicas += 1),
         ("storage_disruptions", |c| {
             c.decisions.storage_disruptions = 0

@@ -2,8 +2,7 @@
 
 use holdfast_crd::StorageCluster;
 use holdfast_plan::{
-    Child, ChildKind, Cluster, Contradiction, Decisions, DesiredState, OptionalKinds, desired,
-    validate,
+    Child, ChildKind, Cluster, Contradiction, Decisions, DesiredState, desired, validate,
 };
 use serde_json::Value;
 
@@ -24,31 +23,10 @@ pub fn parse(resource: &Value) -> StorageCluster {
     serde_json::from_value(resource.clone()).unwrap()
 }
 
-/// What a healthy cluster of `resource` has.
-pub fn decisions(resource: &StorageCluster) -> Decisions {
-    let spec = &resource.spec;
-    Decisions {
-        tag: "0.1.0".into(),
-        cluster_id: Some("c1".into()),
-        storage_replicas: spec.nodes.replicas,
-        storage_disruptions: 1,
-        gateway_replicas: spec
-            .gateway
-            .autoscale
-            .is_none()
-            .then_some(spec.gateway.replicas),
-        worker_replicas: spec.worker.replicas,
-        hibernated: false,
-        kinds: OptionalKinds {
-            service_monitor: true,
-            prometheus_rule: true,
-        },
-    }
-}
-
 pub fn try_cluster(resource: &Value) -> Result<Cluster, Vec<Contradiction>> {
     let resource = parse(resource);
-    validate(&resource, decisions(&resource))
+    let decisions = Decisions::at_rest(&resource.spec, "0.1.0".into());
+    validate(&resource, decisions)
 }
 
 pub fn cluster(resource: &Value) -> Cluster {
