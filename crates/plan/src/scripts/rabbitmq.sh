@@ -29,6 +29,10 @@ chmod 400 "$cookie"
 
 export RABBITMQ_CONFIG_FILE=$settings
 export RABBITMQ_NODENAME=rabbit@$name
+# The image's own directory of logs cannot be written, and logs go to the console.
+export RABBITMQ_LOG_BASE=/tmp
+# A dump is as large as the memory that was full.
+export ERL_CRASH_DUMP_BYTES=0
 # An idle broker does not spin.
 export RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="+sbwt none +sbwtdcpu none +sbwtdio none"
 exec docker-entrypoint.sh rabbitmq-server
