@@ -1,5 +1,5 @@
-//! What is set up for Prometheus, where its kinds exist: where to read, and
-//! when somebody is called.
+//! What is set up for Prometheus, where its kinds exist: where to read, when
+//! somebody is called, and what they look at then.
 
 use serde_json::json;
 
@@ -9,6 +9,7 @@ use crate::names::{self, Component};
 use crate::object::child;
 
 mod alerts;
+mod dashboard;
 
 /// How often Prometheus reads.
 const INTERVAL: &str = "30s";
@@ -22,6 +23,7 @@ pub(crate) fn build(cluster: &Cluster) -> Vec<Child> {
     if kinds.service_monitor {
         children.push(build_service(cluster));
         children.push(build_monitor(cluster));
+        children.push(dashboard::build_dashboard(cluster));
     }
     if kinds.prometheus_rule {
         children.push(alerts::build_rules(cluster));
@@ -70,4 +72,14 @@ fn build_monitor(cluster: &Cluster) -> Child {
             "endpoints": [{"port": "metrics", "path": "/metrics", "interval": INTERVAL}],
         }}),
     )
+}
+
+/// An expression about the metrics of `cluster` alone, which it names `SELECTOR`.
+fn of_cluster(cluster: &Cluster, expression: &str) -> String {
+    let selector = format!(
+        "namespace=\"{}\", service=\"{}\"",
+        cluster.namespace,
+        names::metrics_service(&cluster.name)
+    );
+    expression.replace("SELECTOR", &selector)
 }

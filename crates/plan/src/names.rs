@@ -204,6 +204,11 @@ pub fn metrics_service(cluster: &str) -> String {
     format!("{cluster}-metrics")
 }
 
+/// The ConfigMap with the dashboard for Grafana.
+pub fn dashboard(cluster: &str) -> String {
+    format!("{cluster}-dashboard")
+}
+
 /// The ServiceAccount of all pods. It has no rights.
 pub fn service_account(cluster: &str) -> String {
     format!("{cluster}-pods")

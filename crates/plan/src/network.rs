@@ -5,6 +5,7 @@
 //! ruled: where pods go (DNS, an external queue) differs from place to place.
 //! A port that is not in the table is closed, whoever asks.
 
+use holdfast_crd::{CacheType, QueueType};
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
@@ -76,8 +77,8 @@ pub(crate) fn build_policies(cluster: &Cluster) -> Vec<Child> {
 /// Whether a part is run by the operator.
 fn runs(cluster: &Cluster, component: Component) -> bool {
     match component {
-        Component::Rabbitmq => cluster.spec.queue.external.is_none(),
-        Component::Redis => cluster.spec.cache.external.is_none(),
+        Component::Rabbitmq => cluster.spec.queue.kind == QueueType::Managed,
+        Component::Redis => cluster.spec.cache.kind == CacheType::Managed,
         _ => true,
     }
 }

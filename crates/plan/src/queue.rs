@@ -22,8 +22,8 @@ const GRACE_SECONDS: u32 = 60;
 /// Room on the volume below which it takes no more messages, unless the volume
 /// is so small that a fifth of it is less.
 const DISK_FREE_LIMIT_BYTES: u64 = 200 << 20;
-/// Brokers that wait for each other may take 10 minutes: failures of 5 s.
-const STARTUP_FAILURES: u32 = 120;
+/// Brokers that wait for each other may take 10 minutes: failures of 2 s.
+const STARTUP_FAILURES: u32 = 300;
 
 /// The managed queue, where there is one.
 fn managed(cluster: &Cluster) -> Option<ManagedQueue> {
@@ -83,9 +83,9 @@ fn configuration(cluster: &Cluster, queue: &ManagedQueue) -> Value {
          # Messages are hints of some bytes: this is a million of them.\n\
          vm_memory_high_watermark.absolute = 400MiB\n\
          disk_free_limit.absolute = {disk_free_limit}\n\
-         # Those that start together wait for each other.\n\
+         # Those that start together wait for each other, for 10 s.\n\
          cluster_formation.peer_discovery_backend = classic_config\n\
-         cluster_formation.discovery_retry_limit = 60\n\
+         cluster_formation.discovery_retry_limit = 10\n\
          cluster_formation.discovery_retry_interval = 1000\n"
     );
     for ordinal in 0..queue.replicas {
@@ -174,10 +174,10 @@ fn build_set(cluster: &Cluster, queue: &ManagedQueue, hash: String) -> Child {
     )
 }
 
-fn build_template(cluster: &Cluster, hash: String) -> Value {
+fn build_container(cluster: &Cluster) -> Value {
     let container_port =
         |name: &str, number: u16| json!({"name": name, "containerPort": number, "protocol": "TCP"});
-    let container = json!({
+    json!({
         "name": CONTAINER,
         "image": cluster.images.rabbitmq,
         "imagePullPolicy": pods::pull_policy(cluster),
@@ -196,7 +196,7 @@ fn build_template(cluster: &Cluster, hash: String) -> Value {
         ],
         // The port opens when all else is done; asking the broker itself would
         // start an Erlang machine every time.
-        "startupProbe": pods::tcp_probe("amqp", 5, STARTUP_FAILURES),
+        "startupProbe": pods::tcp_probe("amqp", 2, STARTUP_FAILURES),
         "readinessProbe": pods::tcp_probe("amqp", 5, 3),
         "livenessProbe": pods::tcp_probe("amqp", 10, 6),
         "resources": pods::resources(None, "256Mi", "1Gi"),
@@ -207,7 +207,10 @@ fn build_template(cluster: &Cluster, hash: String) -> Value {
             pods::secrets_mount(),
             pods::tmp_mount(),
         ],
-    });
+    })
+}
+
+fn build_template(cluster: &Cluster, hash: String) -> Value {
     let config_map = names::workload(&cluster.name, Component::Rabbitmq);
     let keys = [names::RABBITMQ_PASSWORD_KEY, names::ERLANG_COOKIE_KEY].map(|key| (key, key));
     pods::pod_template(
@@ -215,7 +218,7 @@ fn build_template(cluster: &Cluster, hash: String) -> Value {
         Pod {
             component: Component::Rabbitmq,
             user: pods::THEIR_USER,
-            container,
+            container: build_container(cluster),
             volumes: vec![
                 json!({"name": pods::CONFIG_VOLUME, "configMap": {"name": config_map}}),
                 pods::secrets_volume(&[(&names::credentials_secret(&cluster.name), &keys)]),

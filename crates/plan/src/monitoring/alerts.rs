@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
 use crate::desired::{Child, ChildKind};
-use crate::names::{self, Component};
+use crate::names::Component;
 use crate::object::child;
 
 /// Where the pages are.
@@ -91,14 +91,9 @@ pub(super) fn build_rules(cluster: &Cluster) -> Child {
 }
 
 fn rule(cluster: &Cluster, alert: &Alert) -> Value {
-    let selector = format!(
-        "namespace=\"{}\", service=\"{}\"",
-        cluster.namespace,
-        names::metrics_service(&cluster.name)
-    );
     json!({
         "alert": alert.name,
-        "expr": alert.expression.replace("SELECTOR", &selector),
+        "expr": super::of_cluster(cluster, alert.expression),
         "for": alert.lasting,
         "labels": {
             "severity": alert.severity,

@@ -33,8 +33,21 @@ fn sources(place: &Path, all: &mut String) {
     }
 }
 
+/// The expressions of the panels.
+fn panels() -> Vec<String> {
+    let state = plan(SMALLEST);
+    let map = find(&state, ChildKind::ConfigMap, "demo-dashboard");
+    assert_eq!(map["metadata"]["labels"]["grafana_dashboard"], "1");
+    let text = map["data"]["holdfast-files-demo.json"].as_str().unwrap();
+    let dashboard: Value = serde_json::from_str(text).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap().iter();
+    panels
+        .map(|panel| panel["targets"][0]["expr"].as_str().unwrap().to_owned())
+        .collect()
+}
+
 #[test]
-fn every_alert_reads_metrics_that_our_processes_show() {
+fn alerts_and_panels_read_metrics_that_our_processes_show() {
     let mut code = String::new();
     for place in [
         "crates/controller/src",
@@ -43,8 +56,12 @@ fn every_alert_reads_metrics_that_our_processes_show() {
     ] {
         sources(&root().join(place), &mut code);
     }
-    for rule in rules() {
-        let expression = rule["expr"].as_str().unwrap();
+    let alerts = rules()
+        .into_iter()
+        .map(|rule| rule["expr"].as_str().unwrap().to_owned());
+    let expressions: Vec<String> = alerts.chain(panels()).collect();
+    assert!(expressions.len() > 10);
+    for expression in &expressions {
         let is_name = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
         let words = expression.split(|letter| !is_name(letter));
         let metrics: BTreeSet<&str> = words.filter(|word| word.starts_with("holdfast_")).collect();
