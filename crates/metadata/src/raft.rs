@@ -228,41 +228,98 @@ pub(crate) type Inbox = mpsc::Sender<Event>;
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use holdfast_model::{ClusterId, Timestamp};
 
     use super::*;
 
-    #[test]
-    fn messages_of_an_older_start_or_of_another_disk_are_refused() {
-        let disk = DiskId::from_bytes([3; 16]);
-        let book = AddressBook::default();
-        let batch = |incarnation| RaftBatch {
-            cluster: ClusterId::from_bytes([1; 16]),
-            from: disk,
-            to: DiskId::from_bytes([4; 16]),
+    const CLUSTER: ClusterId = ClusterId::from_bytes([1; 16]);
+    const PEER: DiskId = DiskId::from_bytes([3; 16]);
+    const OWN: DiskId = DiskId::from_bytes([4; 16]);
+    const OTHER: DiskId = DiskId::from_bytes([9; 16]);
+
+    fn message(from: DiskId) -> GroupMessage {
+        let mut message = raft::eraftpb::Message::default();
+        message.set_msg_type(raft::eraftpb::MessageType::MsgHeartbeat);
+        message.from = from.raft_id();
+        message.to = OWN.raft_id();
+        GroupMessage {
+            group: GroupId(1),
+            message: wire::encode_message(&message).unwrap(),
+        }
+    }
+
+    /// A heartbeat from [`PEER`] in its start of that number.
+    fn batch(incarnation: u64) -> RaftBatch {
+        RaftBatch {
+            cluster: CLUSTER,
+            from: PEER,
+            to: OWN,
             incarnation,
             sent: Timestamp(0),
-            messages: Vec::new(),
+            messages: vec![message(PEER)],
+        }
+    }
+
+    /// What calls and what answers bring both goes through here.
+    fn take(book: &AddressBook, batch: RaftBatch) -> Result<Incoming, NodeError> {
+        let identity = Identity {
+            cluster: CLUSTER,
+            disk: OWN,
+            incarnation: 1,
         };
-        assert!(
-            book.admit(&batch(1)).is_ok(),
-            "the group decides on strangers"
-        );
-        let entry = |disk, incarnation| Entry {
+        Incoming::of(book, &identity, batch)
+    }
+
+    fn refused(book: &AddressBook, batch: RaftBatch) -> bool {
+        matches!(take(book, batch), Err(NodeError::Mistaken(_)))
+    }
+
+    /// Has the book know a disk by the Raft number of [`PEER`].
+    fn know(book: &AddressBook, disk: DiskId, incarnation: u64) {
+        let entry = Entry {
             disk,
             address: Address("node:8000".into()),
             incarnation,
         };
-        let set = |entry| book.entries.lock().unwrap().insert(disk.raft_id(), entry);
-        set(entry(disk, 2));
-        assert!(book.admit(&batch(2)).is_ok());
-        assert!(book.admit(&batch(5)).is_ok());
-        assert_eq!(book.incarnation(disk.raft_id()), 5);
-        for older in [2, 4] {
-            let refused = book.admit(&batch(older));
-            assert!(matches!(refused, Err(NodeError::Mistaken(_))), "{older}");
+        book.entries.lock().unwrap().insert(PEER.raft_id(), entry);
+    }
+
+    #[test]
+    fn messages_of_an_older_start_or_of_another_disk_are_refused() {
+        let book = AddressBook::default();
+        let taken = take(&book, batch(1)).expect("the group decides on strangers");
+        assert_eq!(taken.from, PEER.raft_id());
+        assert_eq!(taken.messages.len(), 1);
+        know(&book, PEER, 2);
+        for newer in [2, 5] {
+            assert!(take(&book, batch(newer)).is_ok(), "{newer}");
         }
-        set(entry(DiskId::from_bytes([9; 16]), 1));
-        assert!(matches!(book.admit(&batch(6)), Err(NodeError::Mistaken(_))));
+        assert_eq!(book.incarnation(PEER.raft_id()), 5);
+        for older in [2, 4] {
+            assert!(refused(&book, batch(older)), "{older}");
+        }
+        know(&book, OTHER, 1);
+        assert!(refused(&book, batch(6)), "the disk is no member");
+    }
+
+    #[test]
+    fn messages_for_others_or_in_anothers_name_are_refused() {
+        let book = AddressBook::default();
+        know(&book, PEER, 2);
+        let mut elsewhere = batch(3);
+        elsewhere.cluster = ClusterId::from_bytes([2; 16]);
+        assert!(refused(&book, elsewhere), "of another cluster");
+        let mut astray = batch(3);
+        astray.to = OTHER;
+        assert!(refused(&book, astray), "for another disk");
+        assert_eq!(book.incarnation(PEER.raft_id()), 2);
+        let mut borrowed = batch(3);
+        borrowed.messages.push(message(OTHER));
+        assert!(refused(&book, borrowed), "in another disk's name");
+        let mut cut = batch(3);
+        cut.messages[0].message = Bytes::from_static(&[0x9f]);
+        assert!(matches!(take(&book, cut), Err(NodeError::Invalid(_))));
+        assert!(take(&book, batch(3)).is_ok());
     }
 }

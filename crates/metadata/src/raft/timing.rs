@@ -5,8 +5,8 @@ use std::time::Duration;
 use holdfast_model::{DiskId, GroupId};
 use raft::StateRole;
 
-/// The unit of Raft's time-outs, and the interval of heartbeats: those of all
-/// groups fall on the same tick, so that they travel together.
+/// The unit of Raft's time-outs. All groups count the same ticks, so that their
+/// heartbeats travel together.
 pub const TICK: Duration = Duration::from_millis(250);
 /// A heartbeat every other tick: three before the first follower stands for election.
 pub const HEARTBEAT_TICKS: usize = 2;
