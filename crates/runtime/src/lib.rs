@@ -14,6 +14,7 @@ pub mod memory_disk;
 pub mod secrets;
 pub mod settings;
 pub mod shutdown;
+pub mod still;
 pub mod tasks;
 pub mod telemetry;
 pub mod transport;

@@ -60,7 +60,7 @@ pub enum Work {
         /// Its members.
         members: Members,
     },
-    /// The group has left this disk.
+    /// The group has left this disk, and the log knows it.
     Remove(GroupId),
     /// Tell how a group stands, at this time of the leader's clock.
     Look(GroupId, Timestamp),
@@ -96,6 +96,8 @@ pub enum Applied {
         /// What it was of.
         end: LogEnd,
     },
+    /// The rows of a group that has left are gone, durably.
+    Removed(GroupId),
     /// How a group stands.
     Looked {
         /// The group.

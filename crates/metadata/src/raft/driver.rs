@@ -33,6 +33,8 @@ mod progress;
 mod reader;
 mod replies;
 mod stalls;
+#[cfg(test)]
+mod tests;
 
 pub use handle::Groups;
 
@@ -123,7 +125,8 @@ pub(super) struct Driver {
     rounds: Rounds,
     writing: Option<oneshot::Receiver<Result<Written, LogError>>>,
     ticks: u64,
-    /// Groups that leave, until the log knows.
+    /// Groups that leave, until neither log nor state has anything of them: one
+    /// that was begun anew before would take rows for its own that are to go.
     leaving: BTreeSet<GroupId>,
     clock_off: ClockOff,
     handing_over: Option<Answerer<()>>,

@@ -55,6 +55,7 @@ pub(super) fn step(
                 Work::Remove(group) => {
                     batch.delete_group(group)?;
                     progress.applied.remove(&group);
+                    told.push(Applied::Removed(group));
                 }
                 Work::Look(group, now) => looks.push((group, now)),
             }

@@ -3,7 +3,7 @@
 use holdfast_model::{DiskId, GroupId};
 use raft::StateRole;
 
-use super::{Driver, Group, LEFT_TICKS, Work};
+use super::{Driver, Group, LEFT_TICKS};
 use crate::protocol::{MemberStep, MembersRequest, NodeError};
 use crate::raft::Answerer;
 use crate::wire::{MemberChange, conf_change};
@@ -176,9 +176,9 @@ impl Driver {
         for id in left {
             tracing::info!(group = %id, "the group has left this disk");
             self.groups.remove(&id);
+            // First the log, then the rows: a log without rows is a disk that has
+            // lost data.
             self.leaving.insert(id);
-            // Whoever holds the work's other end has gone only at the end.
-            let _ = self.work.send(Work::Remove(id));
             self.rounds.forget(id);
             self.rounds.waiting_of(id).round.removed = true;
             self.rounds.demand_sync(id);

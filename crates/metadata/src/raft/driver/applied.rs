@@ -88,6 +88,9 @@ impl Driver {
                     group.ticking = false;
                 }
             }
+            Applied::Removed(id) => {
+                self.leaving.remove(&id);
+            }
             Applied::Durable(applied) => self.purge(applied),
             Applied::Cluster(state) => {
                 self.book.learn(&state);

@@ -213,7 +213,8 @@ impl Driver {
         written: Option<Written>,
     ) {
         if released.round.removed {
-            self.leaving.remove(&id);
+            // Whoever holds the work's other end has gone only at the end.
+            let _ = self.work.send(Work::Remove(id));
         }
         let Some(group) = self.groups.get_mut(&id) else {
             return;
