@@ -9,7 +9,8 @@
 //! What an upload holds of its [`MemoryBudget`] is [`WRITER_BYTES`]: a stripe
 //! that is being filled, one that is offered, one in each queue (shared by all
 //! fragments), one on its way. A piece given to [`ObjectWriter::write`] is the
-//! caller's. Beside it there are at most [`MAX_CHUNKS_PER_COMMAND`] chunk rows.
+//! caller's. Beside it there are at most [`MAX_CHUNKS_PER_COMMAND`](holdfast_metadata::command::MAX_CHUNKS_PER_COMMAND)
+//! chunk rows.
 //!
 //! **Clean-up.** Fragments carry the group's generation of the upload's start.
 //! An upload that takes longer than [`INTENT_AFTER`], or has more chunks than
@@ -19,27 +20,22 @@
 //! be deleted by the caller once a commit of it may have been sent.
 
 mod chunk;
+mod chunked;
 mod fragment;
 mod intent;
 mod stripes;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use holdfast_metadata::command::MAX_CHUNKS_PER_COMMAND;
-use holdfast_metadata::protocol::UploadRequest;
 use holdfast_model::record::{Coding, INLINE_LIMIT_BYTES, MAX_CHUNK_BYTES, STRIPE_BYTES};
 use holdfast_model::{
-    BucketId, Chunk, ClusterState, DiskId, FragmentHeader, FragmentId, Generation, GroupId,
-    ObjectKey, Part, Representation, Timestamp, UploadId, VersionId,
+    BucketId, Chunk, Generation, ObjectKey, Part, Representation, Timestamp, VersionId,
 };
 use sha2::{Digest, Sha256};
 
-use self::chunk::{Behind, ChunkShape, ClosingChunk, OpenChunk};
-use self::fragment::FragmentUpload;
-use self::stripes::stripe_columns;
+use self::chunked::Chunked;
 use crate::budget::{MemoryBudget, Permit};
 use crate::cluster::Cluster;
 use crate::error::ClusterError;
@@ -100,26 +96,6 @@ pub struct ObjectWriter {
     cut: Option<Option<u32>>,
     coded: bool,
     chunked: Option<Chunked>,
-}
-
-/// What there is once the object is longer than the inline limit.
-struct Chunked {
-    state: Arc<ClusterState>,
-    group: GroupId,
-    upload: UploadId,
-    generation: Generation,
-    open: Option<OpenChunk>,
-    closing: Option<ClosingChunk>,
-    /// Settled and not yet appended.
-    held: Vec<Chunk>,
-    next_index: u32,
-    chunk_bytes: Option<u32>,
-    object_bytes: u64,
-    /// Whether the last chunk cut is shorter than the first, so that none may follow.
-    short: bool,
-    avoid: BTreeSet<DiskId>,
-    /// When the intent was last recorded.
-    intent: Option<Duration>,
 }
 
 impl ObjectWriter {
@@ -343,198 +319,4 @@ impl ObjectWriter {
     fn chunk_is_full(&self) -> bool {
         !self.coded && self.open_bytes() >= MAX_CHUNK_BYTES
     }
-
-    async fn begin_chunks(&mut self) -> Result<(), ClusterError> {
-        if std::mem::take(&mut self.thought_small) {
-            // Given back first: who holds some and waits for more can block everybody.
-            self.permit = None;
-            self.permit = Some(self.budget.take(WRITER_BYTES).await);
-        }
-        let state = self.cluster.require_state()?;
-        check_supported(state.layout.redundancy)?;
-        let group = self
-            .cluster
-            .group_of(self.target.bucket, &self.target.key)?;
-        self.chunked = Some(Chunked {
-            state,
-            group,
-            upload: UploadId::from_bytes(self.cluster.env().entropy.id()),
-            generation: self.cluster.generation(group).await?,
-            open: None,
-            closing: None,
-            held: Vec::new(),
-            next_index: 0,
-            chunk_bytes: None,
-            object_bytes: 0,
-            short: false,
-            avoid: BTreeSet::new(),
-            intent: None,
-        });
-        Ok(())
-    }
-
-    /// Sends what is in the buffer as a stripe of the open chunk, which is
-    /// opened if there is none.
-    async fn send_stripe(&mut self) -> Result<(), ClusterError> {
-        let stripe = self.buffer.split().freeze();
-        if stripe.is_empty() {
-            return Ok(());
-        }
-        self.open_chunk()?;
-        let Some(chunked) = &mut self.chunked else {
-            return Err(lost());
-        };
-        let Some(open) = &mut chunked.open else {
-            return Err(lost());
-        };
-        let bytes = stripe.len();
-        let columns = stripe_columns(open.shape.redundancy, stripe)?;
-        let behind = open.send(self.cluster.env(), &columns, bytes).await?;
-        leave_behind(&self.cluster, chunked, behind);
-        Ok(())
-    }
-
-    fn open_chunk(&mut self) -> Result<(), ClusterError> {
-        let Some(chunked) = &mut self.chunked else {
-            return Err(lost());
-        };
-        if chunked.open.is_some() {
-            return Ok(());
-        }
-        if chunked.short {
-            return Err(ClusterError::Internal(
-                "only the last chunk of an object may be shorter than the others".into(),
-            ));
-        }
-        let shape = ChunkShape {
-            index: chunked.next_index,
-            redundancy: chunked.state.layout.redundancy,
-            stripe_bytes: STRIPE_BYTES,
-            generation: chunked.generation,
-        };
-        let fragments = start_fragments(&self.cluster, &self.target, &self.trace, chunked, shape)?;
-        chunked.open = Some(OpenChunk::new(shape, fragments));
-        chunked.next_index += 1;
-        Ok(())
-    }
-
-    /// Ends the open chunk, once the one before it is durable.
-    async fn end_chunk(&mut self, object_bytes: Option<u32>) -> Result<(), ClusterError> {
-        self.send_stripe().await?;
-        self.settle_closing().await?;
-        let Some(chunked) = &mut self.chunked else {
-            return Err(lost());
-        };
-        let Some(open) = chunked.open.take() else {
-            return Ok(());
-        };
-        let size = object_bytes.unwrap_or(open.stored as u32);
-        let usual = *chunked.chunk_bytes.get_or_insert(size);
-        if size > usual {
-            return Err(ClusterError::Internal(
-                "a chunk holds more of the object than those before it".into(),
-            ));
-        }
-        chunked.short = size < usual;
-        chunked.object_bytes += u64::from(size);
-        let (closing, behind) = open.end(self.cluster.env(), size).await?;
-        chunked.closing = Some(closing);
-        leave_behind(&self.cluster, chunked, behind);
-        Ok(())
-    }
-
-    async fn settle_closing(&mut self) -> Result<(), ClusterError> {
-        let Some(chunked) = &mut self.chunked else {
-            return Ok(());
-        };
-        let Some(closing) = chunked.closing.take() else {
-            return Ok(());
-        };
-        let settled = closing.settle(self.cluster.env()).await?;
-        for disk in &settled.late {
-            self.cluster.manager().note_slow(*disk);
-        }
-        chunked.avoid.extend(settled.failed);
-        chunked.held.push(settled.chunk);
-        if chunked.held.len() > MAX_CHUNKS_PER_COMMAND {
-            self.append_held().await?;
-        }
-        Ok(())
-    }
-}
-
-/// The rest of the upload, and for a while everybody else, goes on without
-/// those that were left behind.
-fn leave_behind(cluster: &Cluster, chunked: &mut Chunked, behind: Behind) {
-    for disk in &behind.late {
-        cluster.manager().note_slow(*disk);
-    }
-    chunked.avoid.extend(behind.late);
-    chunked.avoid.extend(behind.failed);
-}
-
-/// Starts an upload to each of the disks chosen for a chunk.
-fn start_fragments(
-    cluster: &Cluster,
-    target: &ObjectTarget,
-    trace: &Option<String>,
-    chunked: &Chunked,
-    shape: ChunkShape,
-) -> Result<Vec<FragmentUpload>, ClusterError> {
-    let count = shape.redundancy.fragments();
-    let need = shape.redundancy.enough();
-    let mut avoid = chunked.avoid.clone();
-    avoid.extend(cluster.manager().slow_disks());
-    // Who is slow is left out where enough others remain, even if the chunk is
-    // born with a fragment less: repair makes that one, and nobody waits for it.
-    let mut disks = cluster.manager().pick_avoiding(count, &[], &avoid);
-    if disks.len() < need {
-        disks = cluster.manager().pick_avoiding(count, &[], &chunked.avoid);
-    }
-    if disks.len() < need {
-        // A disk that was slow once, under load, is better than none.
-        disks = cluster.manager().pick(count, &[]);
-    }
-    let nodes: Vec<_> = disks
-        .into_iter()
-        .filter_map(|disk| Some((disk, cluster.manager().node_of_disk(disk)?)))
-        .collect();
-    if nodes.len() < need {
-        let manager = cluster.manager();
-        return Err(if manager.lacks_room_only(need, &chunked.avoid) {
-            ClusterError::DiskFull
-        } else {
-            let have = nodes.len();
-            ClusterError::NotEnoughNodes { have, need }
-        });
-    }
-    let start = |(index, (disk, node))| {
-        let request = UploadRequest {
-            disk,
-            header: FragmentHeader {
-                id: FragmentId {
-                    group: chunked.group,
-                    upload: chunked.upload,
-                    chunk: shape.index,
-                    index,
-                },
-                cluster: chunked.state.cluster,
-                bucket: target.bucket,
-                version: target.version,
-                redundancy: shape.redundancy,
-                stripe_bytes: shape.stripe_bytes,
-                generation: shape.generation,
-                encryption_key: None,
-            },
-            max_bytes: MAX_CODED_CHUNK_BYTES,
-            key: Some(target.key.clone()),
-            expires: target.expires,
-        };
-        FragmentUpload::start(cluster.env(), node, request, trace.clone())
-    };
-    Ok((0u8..).zip(nodes).map(start).collect())
-}
-
-fn lost() -> ClusterError {
-    ClusterError::Internal("a writer was used after it had failed".into())
 }
