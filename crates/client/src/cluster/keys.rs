@@ -108,7 +108,13 @@ fn merge(pages: Vec<KeyPage>, asked: &ListKeys) -> KeyPage {
     let next = if cut {
         last.or(asked.after.clone())
     } else {
-        end
+        // A group that stopped amid keys that a common prefix stands for, which
+        // another group has shown, would show it again on the next page.
+        let shown = last.filter(|last| {
+            let ends_in = |end: &KeyCursor| end.name().starts_with(last.name());
+            matches!(last, KeyCursor::Prefix(_)) && end.as_ref().is_some_and(ends_in)
+        });
+        shown.or(end)
     };
     KeyPage { entries, next }
 }
@@ -254,5 +260,22 @@ mod tests {
         let page = merge(vec![behind, ahead], &asked(9, None));
         assert_eq!(page.entries, [object("a")]);
         assert_eq!(page.next, Some(KeyCursor::Key("b".to_owned())));
+    }
+
+    #[test]
+    fn a_common_prefix_is_not_shown_again_for_a_group_that_stopped_within_it() {
+        let stopped = |at: &str| KeyPage {
+            entries: vec![object("a")],
+            next: Some(KeyCursor::Key(at.to_owned())),
+        };
+        let ahead = KeyPage {
+            entries: vec![entry("d/"), object("z")],
+            next: None,
+        };
+        let page = merge(vec![stopped("d/x"), ahead.clone()], &asked(9, None));
+        assert_eq!(page.entries, [object("a"), entry("d/")]);
+        assert_eq!(page.next, Some(KeyCursor::Prefix("d/".to_owned())));
+        let page = merge(vec![stopped("e"), ahead], &asked(9, None));
+        assert_eq!(page.next, Some(KeyCursor::Key("e".to_owned())));
     }
 }
