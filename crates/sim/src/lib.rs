@@ -12,6 +12,7 @@ pub mod journal;
 pub mod machine;
 pub mod network;
 pub mod orders;
+pub mod plain_put;
 pub mod points;
 pub mod scenario;
 pub mod trace;

@@ -10,10 +10,10 @@ use futures_util::StreamExt;
 use holdfast_blobs::{Engine, FragmentState};
 use holdfast_client::{Cluster, MemoryBudget, ObjectTarget, ObjectWriter};
 use holdfast_controller::Census;
-use holdfast_metadata::command::{Command, Condition, Outcome, PutObject};
-use holdfast_model::record::Content;
+use holdfast_metadata::command::{Command, Outcome};
 use holdfast_model::*;
 use holdfast_sim::faults::damage::flip_fragments;
+use holdfast_sim::plain_put::plain_put;
 use holdfast_sim::run;
 use holdfast_sim::world::World;
 
@@ -44,41 +44,9 @@ async fn put(cluster: &Cluster, name: &str) {
     let mut writer = ObjectWriter::new(cluster, target, None, budget);
     writer.write(vec![7; 300 << 10].into()).await.unwrap();
     let stored = writer.finish().await.unwrap();
-    let record = ObjectRecord {
-        bucket,
-        key: key.clone(),
-        version,
-        owner: state.access_keys[0].id,
-        created: Timestamp(0),
-        expires: None,
-        content: Content {
-            filename: None,
-            mime: "text/plain".into(),
-            size: stored.size,
-            sha256: stored.sha256,
-            etag: "x".into(),
-            checksums: Default::default(),
-        },
-        representation: stored.representation,
-        downloads: None,
-        password: None,
-        delete_token: None,
-        metadata: Default::default(),
-        tags: Default::default(),
-        derived: vec![],
-        revision: 0,
-        fingerprint: None,
-        kind: Default::default(),
-        headers: Default::default(),
-    };
-    let command = Command::PutObject(Box::new(PutObject {
-        record,
-        chunks: stored.chunks,
-        generation: stored.generation,
-        tasks: vec![],
-        condition: Condition::Always,
-        lifetime_millis: None,
-    }));
+    let owner = state.access_keys[0].id;
+    let put = plain_put(bucket, key.clone(), version, owner, stored);
+    let command = Command::PutObject(Box::new(put));
     let group = cluster.group_of(bucket, &key).unwrap();
     let id = env.entropy.request_id(env.clock.as_ref());
     let outcome = cluster.propose(group, id, command, DEADLINE, None).await;

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use holdfast_client::{ClusterError, ObjectTarget, ObjectWriter, Written as Stored};
-use holdfast_metadata::command::{Command, Condition, DeleteCause, Outcome, PutObject, Refusal};
-use holdfast_model::record::{Content, DownloadLimit};
-use holdfast_model::{ObjectKey, ObjectRecord, Timestamp, VersionId};
+use holdfast_metadata::command::{Command, Condition, DeleteCause, Outcome, Refusal};
+use holdfast_model::record::DownloadLimit;
+use holdfast_model::{ObjectKey, VersionId};
 
 use super::{BODY_LIMIT, Client, LIFETIME_MILLIS, Pace, said};
 use crate::history::Action;
 use crate::journal::Written;
+use crate::plain_put::plain_put;
 
 impl Client {
     /// Puts an object and notes what came of it.
@@ -71,40 +72,11 @@ impl Client {
         let stored = self.upload(key, version, written).await?;
         let expires = self.below(3) == 0;
         let owner = state.access_keys.first().map(|key| key.id);
-        let put = PutObject {
-            record: ObjectRecord {
-                bucket: self.bucket,
-                key: key.clone(),
-                version,
-                owner: owner.ok_or_else(|| ClusterError::NotReady("no access key".into()))?,
-                created: Timestamp(0),
-                expires: None,
-                content: Content {
-                    filename: None,
-                    mime: "application/octet-stream".into(),
-                    size: stored.size,
-                    sha256: stored.sha256,
-                    etag: version.to_string(),
-                    checksums: Default::default(),
-                },
-                representation: stored.representation,
-                downloads: limit.map(|limit| DownloadLimit { limit, left: limit }),
-                password: None,
-                delete_token: None,
-                metadata: Default::default(),
-                tags: Default::default(),
-                derived: Vec::new(),
-                revision: 0,
-                fingerprint: None,
-                kind: Default::default(),
-                headers: Default::default(),
-            },
-            chunks: stored.chunks,
-            generation: stored.generation,
-            tasks: Vec::new(),
-            condition,
-            lifetime_millis: expires.then_some(LIFETIME_MILLIS),
-        };
+        let owner = owner.ok_or_else(|| ClusterError::NotReady("no access key".into()))?;
+        let mut put = plain_put(self.bucket, key.clone(), version, owner, stored);
+        put.record.downloads = limit.map(|limit| DownloadLimit { limit, left: limit });
+        put.condition = condition;
+        put.lifetime_millis = expires.then_some(LIFETIME_MILLIS);
         let command = Command::PutObject(Box::new(put));
         match self.command(group, command).await? {
             Outcome::Put(record) if record.version == version => Ok(()),

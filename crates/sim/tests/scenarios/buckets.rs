@@ -3,11 +3,9 @@
 use std::time::Duration;
 
 use holdfast_client::{Cluster, ClusterError};
-use holdfast_metadata::command::{
-    ClusterCommand, Command, Condition, DeleteCause, Outcome, PutObject, Refusal,
-};
-use holdfast_model::record::{Coding, Content};
+use holdfast_metadata::command::{ClusterCommand, Command, DeleteCause, Outcome, Refusal};
 use holdfast_model::*;
+use holdfast_sim::plain_put::{inline, plain_put};
 use holdfast_sim::run;
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -27,44 +25,9 @@ async fn change(
 }
 
 async fn put(cluster: &Cluster) -> Result<Outcome, ClusterError> {
-    let record = ObjectRecord {
-        bucket: BUCKET,
-        key: key(),
-        version: VersionId::from_bytes(cluster.env().entropy.id()),
-        owner: AccessKeyId::from_bytes([1; 16]),
-        created: Timestamp(0),
-        expires: None,
-        content: Content {
-            filename: None,
-            mime: "text/plain".into(),
-            size: 1,
-            sha256: [0; 32],
-            etag: "x".into(),
-            checksums: Default::default(),
-        },
-        representation: Representation::Inline {
-            bytes: vec![1].into(),
-            coding: Coding::Identity,
-        },
-        downloads: None,
-        password: None,
-        delete_token: None,
-        metadata: Default::default(),
-        tags: Default::default(),
-        derived: vec![],
-        revision: 0,
-        fingerprint: None,
-        kind: Default::default(),
-        headers: Default::default(),
-    };
-    let put = PutObject {
-        record,
-        chunks: vec![],
-        generation: None,
-        tasks: vec![],
-        condition: Condition::Always,
-        lifetime_millis: None,
-    };
+    let version = VersionId::from_bytes(cluster.env().entropy.id());
+    let owner = AccessKeyId::from_bytes([1; 16]);
+    let put = plain_put(BUCKET, key(), version, owner, inline(vec![1].into()));
     let group = cluster.group_of(BUCKET, &key())?;
     change(cluster, group, Command::PutObject(Box::new(put))).await
 }

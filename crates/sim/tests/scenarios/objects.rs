@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use holdfast_client::Cluster;
-use holdfast_metadata::command::{Command, Condition, DeleteCause, Outcome, PutObject};
+use holdfast_metadata::command::{Command, DeleteCause, Outcome};
 use holdfast_metadata::query::{Answer, Query};
-use holdfast_model::record::{Coding, Content};
 use holdfast_model::*;
+use holdfast_sim::plain_put::{inline, plain_put};
 
 pub fn key(n: u32) -> ObjectKey {
     ObjectKey::new(format!("object-{n}")).unwrap()
@@ -25,44 +25,9 @@ pub async fn put_sized(cluster: &Cluster, n: u32, bytes: usize) -> Result<(), St
     let key = key(n);
     let group = cluster.group_of(bucket, &key).map_err(|e| e.to_string())?;
     let env = cluster.env();
-    let record = ObjectRecord {
-        bucket,
-        key,
-        version: VersionId::from_bytes(env.entropy.id()),
-        owner: state.access_keys[0].id,
-        created: Timestamp(0),
-        expires: None,
-        content: Content {
-            filename: None,
-            mime: "text/plain".into(),
-            size: bytes as u64,
-            sha256: [0; 32],
-            etag: "x".into(),
-            checksums: Default::default(),
-        },
-        representation: Representation::Inline {
-            bytes: vec![n as u8; bytes].into(),
-            coding: Coding::Identity,
-        },
-        downloads: None,
-        password: None,
-        delete_token: None,
-        metadata: Default::default(),
-        tags: Default::default(),
-        derived: vec![],
-        revision: 0,
-        fingerprint: None,
-        kind: Default::default(),
-        headers: Default::default(),
-    };
-    let put = PutObject {
-        record,
-        chunks: vec![],
-        generation: None,
-        tasks: vec![],
-        condition: Condition::Always,
-        lifetime_millis: None,
-    };
+    let version = VersionId::from_bytes(env.entropy.id());
+    let written = inline(vec![n as u8; bytes].into());
+    let put = plain_put(bucket, key, version, state.access_keys[0].id, written);
     let id = env.entropy.request_id(env.clock.as_ref());
     let outcome = cluster
         .propose(
