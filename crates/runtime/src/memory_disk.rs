@@ -5,6 +5,7 @@
 //!
 //! Handles opened before a power cut are dead after it.
 
+mod altered;
 mod calls;
 mod inode;
 mod state;
@@ -15,6 +16,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub use self::altered::AlteredDisk;
 use self::calls::MemoryFile;
 use self::state::{State, apply, not_found};
 use crate::disk::{File, parent};

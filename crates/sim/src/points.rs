@@ -2,16 +2,10 @@
 //! and in a change of the layout at which a seed cuts a machine's power. The
 //! code says that it passes one with
 //! [`Tasks::pass`](holdfast_runtime::Tasks::pass), the disk engine with
-//! [`Disk::reached`]; both do nothing outside of tests.
+//! [`Disk::reached`](holdfast_runtime::Disk::reached); both do nothing outside of tests.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use holdfast_runtime::disk::Space;
-use holdfast_runtime::memory_disk::MemoryDisk;
-use holdfast_runtime::{Disk, File};
-use tokio_util::sync::CancellationToken;
 
 /// Points that every busy cluster passes often.
 pub const OFTEN: &[&str] = &[
@@ -82,57 +76,6 @@ pub fn all() -> impl Iterator<Item = &'static str> {
 
 /// What is done when a machine passes a point.
 pub type AtPoint = Arc<dyn Fn(&'static str) + Send + Sync>;
-
-/// A disk that tells which points the disk engine passes, while its machine has
-/// power.
-pub struct ToldDisk {
-    /// The disk.
-    pub disk: MemoryDisk,
-    /// The machine's power.
-    pub power: CancellationToken,
-    /// Who is told.
-    pub at_point: AtPoint,
-}
-
-impl Disk for ToldDisk {
-    fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        self.disk.open(name)
-    }
-
-    fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        self.disk.create(name)
-    }
-
-    fn create_dir(&self, name: &str) -> io::Result<()> {
-        self.disk.create_dir(name)
-    }
-
-    fn list(&self, dir: &str) -> io::Result<Vec<String>> {
-        self.disk.list(dir)
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.disk.remove(name)
-    }
-
-    fn sync_dir(&self, dir: &str) -> io::Result<()> {
-        self.disk.sync_dir(dir)
-    }
-
-    fn space(&self) -> io::Result<Space> {
-        self.disk.space()
-    }
-
-    fn reached(&self, point: &'static str) {
-        if !self.power.is_cancelled() {
-            (self.at_point)(point);
-        }
-    }
-}
 
 /// What is to happen at points, and what has happened; of a whole world.
 #[derive(Default)]

@@ -6,47 +6,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::{FutureExt, TryStreamExt};
 use holdfast_runtime::Disk;
-use holdfast_runtime::disk::{File, Space};
-use holdfast_runtime::memory_disk::MemoryDisk;
+use holdfast_runtime::disk::File;
+use holdfast_runtime::memory_disk::{AlteredDisk, MemoryDisk};
 
 use super::world::*;
 use crate::{Compactor, Engine};
 
 const LEN: usize = 150_000;
 
-/// A disk that, when told to, writes data with a bit flipped and says nothing.
-struct Spoiling(MemoryDisk, Arc<AtomicBool>);
-
+/// A file that, when told to, writes data with a bit flipped and says nothing.
 struct SpoilingFile(Arc<dyn File>, Arc<AtomicBool>);
-
-impl Disk for Spoiling {
-    fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        let file = self.0.open(name)?;
-        Ok(Arc::new(SpoilingFile(file, self.1.clone())))
-    }
-    fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        let file = self.0.create(name)?;
-        Ok(Arc::new(SpoilingFile(file, self.1.clone())))
-    }
-    fn create_dir(&self, name: &str) -> io::Result<()> {
-        self.0.create_dir(name)
-    }
-    fn list(&self, dir: &str) -> io::Result<Vec<String>> {
-        self.0.list(dir)
-    }
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.0.rename(from, to)
-    }
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.0.remove(name)
-    }
-    fn sync_dir(&self, dir: &str) -> io::Result<()> {
-        self.0.sync_dir(dir)
-    }
-    fn space(&self) -> io::Result<Space> {
-        self.0.space()
-    }
-}
 
 impl File for SpoilingFile {
     fn len(&self) -> io::Result<u64> {
@@ -126,7 +95,10 @@ async fn sparse_segments_become_few() {
 async fn a_copy_that_is_not_what_was_written_never_replaces_its_original() {
     let disk = disk();
     let spoil = Arc::new(AtomicBool::new(false));
-    let engine = sparse(Arc::new(Spoiling(disk.clone(), spoil.clone()))).await;
+    let told = spoil.clone();
+    let spoiling = AlteredDisk::new(disk.clone())
+        .with_files(move |file| Arc::new(SpoilingFile(file, told.clone())));
+    let engine = sparse(Arc::new(spoiling)).await;
     spoil.store(true, Ordering::SeqCst);
     assert_eq!(compact_all(&engine).await, 0);
     spoil.store(false, Ordering::SeqCst);

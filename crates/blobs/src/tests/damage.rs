@@ -1,28 +1,10 @@
 //! Bits flipped, extents misdirected, files zeroed: never a wrong byte, and
 //! never silence.
 
-use holdfast_runtime::memory_disk::MemoryDisk;
-
+use super::three::*;
 use super::world::*;
 use crate::format::{closing_at, extent_bytes};
 use crate::{Engine, FragmentState, ReadError};
-
-const LEN: usize = 150_000;
-const FILE: &str = "blobs/segment-00000000";
-
-/// Three fragments of [`LEN`] bytes, one after the other.
-async fn three() -> (MemoryDisk, Engine) {
-    let disk = disk();
-    let engine = open(&disk).await;
-    for number in 0..3 {
-        put(&engine, number, LEN).await.unwrap();
-    }
-    (disk, engine)
-}
-
-fn start(number: u64) -> u64 {
-    4096 + number * extent_bytes(LEN as u64)
-}
 
 async fn others_are_whole(engine: &Engine, bad: u64) {
     for number in (0..3).filter(|number| *number != bad) {

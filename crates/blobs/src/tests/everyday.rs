@@ -282,28 +282,6 @@ async fn the_engine_runs_on_a_real_file_system() {
 }
 
 #[tokio::test]
-async fn a_file_system_without_holes_costs_room_and_nothing_else() {
-    let disk = disk();
-    for round in 0..4 {
-        let plain = Arc::new(Plain(disk.clone()));
-        let (engine, _) = try_open(plain, round, SETTINGS).await.unwrap();
-        let report = engine.report();
-        assert_eq!((report.damaged, report.corrupt, report.torn), (0, 0, 0));
-        assert_eq!(report.fragments, round * 5);
-        for number in round * 10..round * 10 + 10 {
-            put(&engine, number, 200_000).await.unwrap();
-        }
-        for number in round * 10..round * 10 + 5 {
-            engine.delete(id(number)).await.unwrap();
-        }
-        for entry in listed(&engine, 100).await {
-            engine.verify(entry.id).await.unwrap();
-        }
-        disk.power_cut();
-    }
-}
-
-#[tokio::test]
 async fn a_delete_of_older_generations_leaves_what_was_written_since() {
     let engine = open(&disk()).await;
     put(&engine, 1, 1000).await.unwrap();

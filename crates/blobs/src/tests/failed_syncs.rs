@@ -5,9 +5,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use holdfast_runtime::memory_disk::MemoryDisk;
+use holdfast_runtime::memory_disk::{AlteredDisk, MemoryDisk};
 
-use super::hooked::Hooked;
 use super::world::*;
 use crate::{Compactor, Engine, WriteError};
 
@@ -41,17 +40,14 @@ async fn a_sync_that_fails_anywhere_ends_the_disk() {
     for (what, point) in SYNCS {
         let disk = MemoryDisk::new(64 << 20, 1);
         let armed = Arc::new(AtomicBool::new(false));
-        let hooked = Hooked {
-            disk: disk.clone(),
-            at: {
-                let (disk, armed, point) = (disk.clone(), armed.clone(), *point);
-                Box::new(move |reached| {
-                    if reached == point && armed.swap(false, Ordering::SeqCst) {
-                        disk.fail_next_sync();
-                    }
-                })
-            },
-        };
+        let hooked = AlteredDisk::new(disk.clone()).told({
+            let (disk, armed, point) = (disk.clone(), armed.clone(), *point);
+            move |reached| {
+                if reached == point && armed.swap(false, Ordering::SeqCst) {
+                    disk.fail_next_sync();
+                }
+            }
+        });
         let (engine, heard) = try_open(Arc::new(hooked), 1, SETTINGS).await.unwrap();
         for number in 0..36 {
             put(&engine, number, LEN).await.unwrap();

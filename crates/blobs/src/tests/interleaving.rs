@@ -6,9 +6,8 @@ use std::sync::{Arc, Mutex, mpsc};
 
 use futures_util::FutureExt;
 use holdfast_model::Generation;
-use holdfast_runtime::memory_disk::MemoryDisk;
+use holdfast_runtime::memory_disk::{AlteredDisk, MemoryDisk};
 
-use super::hooked::Hooked;
 use super::world::*;
 use crate::segment::Found;
 use crate::{Closing, Compactor, Engine};
@@ -101,15 +100,12 @@ where
     let (resume, resumed) = mpsc::channel::<()>();
     let resumed = Mutex::new(resumed);
     let in_hook = armed.clone();
-    let hooked = Hooked {
-        disk: disk.clone(),
-        at: Box::new(move |point| {
-            if point == "write: header written" && in_hook.swap(false, Ordering::SeqCst) {
-                arrived.send(()).unwrap();
-                resumed.lock().unwrap().recv().unwrap();
-            }
-        }),
-    };
+    let hooked = AlteredDisk::new(disk.clone()).told(move |point| {
+        if point == "write: header written" && in_hook.swap(false, Ordering::SeqCst) {
+            arrived.send(()).unwrap();
+            resumed.lock().unwrap().recv().unwrap();
+        }
+    });
     let own = runtime();
     let engine = own.block_on(super::compaction::sparse(Arc::new(hooked)));
     let mut compactor = Compactor::new(engine.clone());

@@ -5,27 +5,13 @@
 use holdfast_runtime::Disk;
 use holdfast_runtime::memory_disk::MemoryDisk;
 
+use super::three::*;
 use super::world::*;
 use crate::format::{closing_at, extent_bytes};
 use crate::{Engine, FragmentState, ReadError};
 
-const LEN: usize = 150_000;
-const FILE: &str = "blobs/segment-00000000";
 const BASE: &str = "blobs/index-00000001";
 const JOURNAL: &str = "blobs/index-00000001.journal";
-
-async fn three() -> (MemoryDisk, Engine) {
-    let disk = disk();
-    let engine = open(&disk).await;
-    for number in 0..3 {
-        put(&engine, number, LEN).await.unwrap();
-    }
-    (disk, engine)
-}
-
-fn start(number: u64) -> u64 {
-    4096 + number * extent_bytes(LEN as u64)
-}
 
 fn closing(number: u64) -> u64 {
     start(number) + closing_at(LEN as u64)

@@ -8,13 +8,13 @@ use holdfast_metadata::log::LogSettings;
 use holdfast_node::identity::mark_failed;
 use holdfast_node::node::NodeHandler;
 use holdfast_node::{Node, NodeParts};
-use holdfast_runtime::memory_disk::MemoryDisk;
+use holdfast_runtime::memory_disk::{AlteredDisk, MemoryDisk};
 use holdfast_runtime::{Fatal, Shutdown};
 use tokio_util::sync::CancellationToken;
 
 use super::{DISK_BYTES, RESERVE_BYTES, World};
 use crate::machine::{Machine, MachineClock};
-use crate::points::{AtPoint, ToldDisk};
+use crate::points::AtPoint;
 
 impl World {
     /// Gives a machine power and starts its node.
@@ -34,11 +34,14 @@ impl World {
         let disk_millis = Arc::new(AtomicU64::new(self.max_disk_millis));
         let shutdown = Shutdown::default();
         let at_point = self.point_cutter(number, &disk, &power);
-        let told = ToldDisk {
-            disk: disk.clone(),
-            power: power.clone(),
-            at_point: at_point.clone(),
-        };
+        let told = AlteredDisk::new(disk.clone()).told({
+            let (power, at_point) = (power.clone(), at_point.clone());
+            move |point| {
+                if !power.is_cancelled() {
+                    at_point(point);
+                }
+            }
+        });
         let env = self.env_with_disk(
             address.clone(),
             power.clone(),
