@@ -31,6 +31,8 @@ use crate::segment::DIRECTORY;
 pub(crate) mod files;
 mod heal;
 mod notes;
+#[cfg(test)]
+mod tests;
 
 use files::{IndexFiles, base_name, journal_name, new_name};
 use heal::Healed;
@@ -45,8 +47,8 @@ const MERGE_PART: u64 = 16;
 /// Changes after which the journal gets a line: what a start after a crash
 /// looks at, two reads each.
 const LINE_EVERY: usize = 1024;
-/// A journal longer than this is replaced: one that grew by deletes of what had
-/// just been written, and is read whole at the start.
+/// A journal longer than this is replaced, with its base: one that grew by what
+/// was changed again and again, and is read whole at the start.
 const MAX_JOURNAL_BYTES: u64 = 64 << 20;
 
 /// Why the index was not saved. Nothing is lost: the next start reads more.
@@ -75,6 +77,8 @@ pub(crate) struct Keeper {
     healing: AtomicBool,
     /// Changes at which the next base is made; raised when that has failed.
     merge_at: AtomicU64,
+    /// Whether the journal has become too long.
+    long: AtomicBool,
     /// Look-ups that may still fail before healing is tried again.
     heal_pause: AtomicU64,
 }
@@ -103,8 +107,15 @@ impl Keeper {
             lining: AtomicBool::new(false),
             healing: AtomicBool::new(false),
             merge_at: AtomicU64::new(0),
+            long: AtomicBool::new(false),
             heal_pause: AtomicU64::new(0),
         }
+    }
+
+    /// Notes how long the journal has become.
+    fn measure(&self, journal: &Journal) {
+        let long = journal.bytes() > MAX_JOURNAL_BYTES;
+        self.long.store(long, Ordering::SeqCst);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -259,7 +270,9 @@ impl Shared {
         let index = self.index();
         let base = index.base.as_ref().map_or(0, |base| base.entries);
         let least = self.keeper.merge_at.load(Ordering::SeqCst);
-        let merge_at = MERGE_AT_LEAST.max(base / MERGE_PART).max(least);
+        let long = self.keeper.long.load(Ordering::SeqCst);
+        let much = MERGE_AT_LEAST.max(base / MERGE_PART);
+        let merge_at = if long { least } else { much.max(least) };
         let merging = self.keeper.merging.load(Ordering::SeqCst);
         (
             index.delta.len() as u64 >= merge_at && !merging,
@@ -305,11 +318,9 @@ impl Shared {
         healed: Option<Healed>,
     ) -> Result<(), CheckpointError> {
         let mut state = self.keeper.state();
-        let was_journaled = self.index().journaled;
         let journal = match self.begin_journal(&base, number) {
             Ok(journal) => journal,
             Err(error) => {
-                self.index().journaled = was_journaled;
                 let _ = self.disk.remove(&journal_name(number));
                 let _ = self.disk.remove(&new_name(number));
                 return Err(error.into());
@@ -333,6 +344,7 @@ impl Shared {
             index.base = Some(Arc::new(base));
             index.frozen = None;
         }
+        self.keeper.measure(&journal);
         state.journal = Some(journal);
         state.current = Some(number);
         drop(state);
@@ -345,23 +357,33 @@ impl Shared {
     fn begin_journal(&self, base: &Base, number: u64) -> io::Result<Journal> {
         let file = self.disk.create(&journal_name(number))?;
         let mut journal = Journal::new(file, base.id);
-        let (rows, line) = {
+        let (rows, line, unsaved, was_journaled) = {
             let allocator = self.allocator();
             let mut index = self.index();
             let rows: Vec<Vec<u8>> = index.delta.to_bytes(LINE_EVERY).collect();
-            index.unsaved.clear();
-            index.journaled = true;
-            (rows, self.line(allocator.next_segment, &index))
+            let unsaved = std::mem::take(&mut index.unsaved);
+            let was_journaled = std::mem::replace(&mut index.journaled, true);
+            let line = self.line(allocator.next_segment, &index);
+            (rows, line, unsaved, was_journaled)
         };
         // All of it is durable before the base has its name, so only the last
         // record need say where everything stands.
         let mut pieces = rows.into_iter();
         let last = pieces.next_back().unwrap_or_default();
-        for piece in pieces {
-            journal.write_changes(piece, Line::default())?;
+        let written = pieces
+            .try_for_each(|piece| journal.write_changes(piece, Line::default()))
+            .and_then(|()| journal.write_changes(last, line));
+        if written.is_err() {
+            let mut index = self.index();
+            index.journaled = was_journaled;
+            // The old journal goes on, and its next line must have all of them.
+            if was_journaled {
+                index.unsaved.extend(unsaved);
+            } else {
+                index.unsaved.clear();
+            }
         }
-        journal.write_changes(last, line)?;
-        Ok(journal)
+        written.map(|()| journal)
     }
 
     /// Writes what has changed, and a line, into the journal; nothing without
@@ -392,9 +414,7 @@ impl Shared {
             .sync()
             .map_err(|error| self.index_not_synced(&error))?;
         self.disk.reached("line: synced");
-        if journal.bytes() > MAX_JOURNAL_BYTES {
-            self.keeper.merge_at.store(0, Ordering::SeqCst);
-        }
+        self.keeper.measure(journal);
         Ok(())
     }
 

@@ -67,7 +67,11 @@ impl Scan {
         };
         let numbers = segment_numbers(disk)?;
         let last = numbers.last().copied();
-        scan.next_segment = last.map_or(0, |last| last + 1);
+        // A number that a journal speaks of is not given again while that is there:
+        // extents of the new segment would count as deleted.
+        let spoken_of = scan.condemned.last().map(|(number, _)| *number);
+        let used = last.max(spoken_of);
+        scan.next_segment = used.map_or(0, |used| used + 1);
         for number in numbers {
             let begin = Begin {
                 from: ALIGN,

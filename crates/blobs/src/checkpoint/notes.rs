@@ -77,6 +77,7 @@ impl Shared {
                 .map_err(|error| self.index_not_synced(&error))?;
         }
         self.disk.reached("delete: note synced");
+        self.keeper.measure(journal);
         Ok(())
     }
 

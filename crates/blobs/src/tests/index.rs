@@ -1,10 +1,15 @@
 //! The index on disk: what a start reads, and what it does with damage.
 
+use std::sync::Arc;
+
 use futures_util::stream::{self, StreamExt};
 use holdfast_runtime::Disk;
 use holdfast_runtime::memory_disk::MemoryDisk;
 
 use super::world::*;
+use crate::fatal::Fatal;
+use crate::index::Place;
+use crate::scan::Scan;
 use crate::{Engine, FragmentState};
 
 const BASE: &str = "blobs/index-00000001";
@@ -192,4 +197,19 @@ async fn what_happens_while_a_base_is_made_is_in_its_journal() {
         assert!(engine.report().resumed);
         assert_eq!(listed(&engine, 1000).await, expected, "{polls} polls");
     }
+}
+
+/// The journal of an index that was lost may outlive a segment it speaks of:
+/// what is written afterwards must not take that place.
+#[test]
+fn a_segment_that_an_old_journal_speaks_of_is_not_begun_again() {
+    let disk = disk();
+    disk.create_dir("blobs").unwrap();
+    let fatal = Fatal::new(Arc::new(|reason| panic!("{reason}")));
+    let next = |condemned: &[Place]| {
+        let condemned = condemned.iter().copied().collect();
+        Scan::full(&disk, &fatal, condemned).unwrap().next_segment
+    };
+    assert_eq!(next(&[]), 0);
+    assert_eq!(next(&[(2, 4096), (7, 4096), (7, 8192)]), 8);
 }
