@@ -20,14 +20,16 @@ pub enum Level {
 }
 
 /// The programs that the images hold.
-const BINARIES: [&str; 4] = [
+const BINARIES: [&str; 5] = [
     "holdfast",
+    "holdfast-operator",
     "holdfast-node",
     "holdfast-gateway",
     "holdfast-worker",
 ];
-const PACKAGES: [&str; 5] = [
+const PACKAGES: [&str; 6] = [
     "holdfast-cli",
+    "holdfast-operator",
     "holdfast-node",
     "holdfast-gateway",
     "holdfast-worker",
