@@ -1,17 +1,15 @@
-//! The suite against containers: release binaries are built once, here, and
-//! given to the images; then the suite's own program runs against the stack.
+//! The suites against containers: under docker compose, and in a Kubernetes
+//! cluster. Both take the same release binaries, built once.
 
-use std::fs;
-use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::budget::Budget;
-use crate::{cargo, execute, root};
+use crate::{binaries, execute, kubernetes, root};
 
-/// How much of the suite.
-#[derive(Clone, Copy, clap::ValueEnum)]
+/// How much of the suites.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Level {
     /// What each change must pass.
     Core,
@@ -19,44 +17,62 @@ pub enum Level {
     Full,
 }
 
-/// The programs that the images hold.
-const BINARIES: [&str; 5] = [
-    "holdfast",
-    "holdfast-operator",
-    "holdfast-node",
-    "holdfast-gateway",
-    "holdfast-worker",
-];
-const PACKAGES: [&str; 6] = [
-    "holdfast-cli",
-    "holdfast-operator",
-    "holdfast-node",
-    "holdfast-gateway",
-    "holdfast-worker",
-    "holdfast-e2e",
-];
-
-/// Builds, and runs the suite.
-pub fn run(
-    budget: &mut Budget,
-    level: Level,
-    compose_only: bool,
-    only: Option<&str>,
-) -> Result<()> {
-    if !compose_only {
-        // There is no other kind of stack yet.
-        eprintln!("the suite runs under docker compose");
-    }
-    budget.step("release binaries", 2400, || {
-        let mut build = cargo();
-        build.args(["build", "--release", "--locked"]);
-        for package in PACKAGES {
-            build.args(["-p", package]);
+impl Level {
+    /// As the suites' programs call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Core => "core",
+            Self::Full => "full",
         }
-        execute(&mut build)
-    })?;
+    }
+}
+
+/// What of the suites runs.
+#[derive(clap::Args)]
+pub struct Chosen {
+    /// How much of it.
+    #[arg(value_enum, default_value = "core")]
+    level: Level,
+    /// Everything: the level `full`, under docker compose and in Kubernetes.
+    #[arg(long, conflicts_with_all = ["compose_only", "kubernetes_only", "only"])]
+    all: bool,
+    /// Only what runs under docker compose.
+    #[arg(long, conflicts_with = "kubernetes_only")]
+    compose_only: bool,
+    /// Only what runs in a Kubernetes cluster.
+    #[arg(long)]
+    kubernetes_only: bool,
+    /// Only tests whose names contain this.
+    #[arg(long)]
+    only: Option<String>,
+}
+
+/// Builds, and runs what was chosen.
+pub fn run(budget: &mut Budget, chosen: &Chosen) -> Result<()> {
+    let level = if chosen.all {
+        Level::Full
+    } else {
+        chosen.level
+    };
+    let only = chosen.only.as_deref();
+    let cluster = if chosen.compose_only {
+        None
+    } else {
+        // Looked for first: nobody waits for a build to hear that there is none.
+        kubernetes::find(chosen.all || chosen.kubernetes_only)?
+    };
+    binaries::provide(budget, &["holdfast-e2e"])?;
+    if !chosen.kubernetes_only {
+        compose(budget, level, only)?;
+    }
+    match cluster {
+        Some(cluster) => kubernetes::suite(budget, &cluster, level, only),
+        None => Ok(()),
+    }
+}
+
+fn compose(budget: &mut Budget, level: Level, only: Option<&str>) -> Result<()> {
     budget.step("images", 180, || {
-        provide_binaries(&root().join("docker/prebuilt"))?;
         execute(
             Command::new("docker")
                 .args(["compose", "build", "--quiet"])
@@ -67,14 +83,14 @@ pub fn run(
         )
         .context("docker compose is needed for this suite")
     })?;
-    let (name, seconds) = match level {
-        Level::Core => ("core", 600),
-        Level::Full => ("full", 3600),
+    let seconds = match level {
+        Level::Core => 600,
+        Level::Full => 3600,
     };
     budget.step("compose suite", seconds, || {
-        let mut suite = Command::new(release_directory()?.join("holdfast-e2e"));
+        let mut suite = Command::new(binaries::release_directory()?.join("holdfast-e2e"));
         suite
-            .arg(name)
+            .arg(level.name())
             .current_dir(root())
             .env("HOLDFAST_BINARIES", "prebuilt")
             .env("HOLDFAST_TAG", "e2e");
@@ -83,41 +99,4 @@ pub fn run(
         }
         execute(&mut suite)
     })
-}
-
-/// Copies the programs to where the images take them from, without their symbols.
-fn provide_binaries(to: &Path) -> Result<()> {
-    let from = release_directory()?;
-    for name in BINARIES {
-        let (source, target) = (from.join(name), to.join(name));
-        let stripped = Command::new("strip")
-            .arg("-o")
-            .args([&target, &source])
-            .status();
-        if !stripped.is_ok_and(|status| status.success()) {
-            fs::copy(&source, &target)
-                .with_context(|| format!("cannot copy {}", source.display()))?;
-        }
-    }
-    Ok(())
-}
-
-fn release_directory() -> Result<std::path::PathBuf> {
-    let output = cargo()
-        .args([
-            "metadata",
-            "--no-deps",
-            "--offline",
-            "--format-version",
-            "1",
-        ])
-        .output()?;
-    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout)?;
-    match metadata
-        .get("target_directory")
-        .and_then(serde_json::Value::as_str)
-    {
-        Some(directory) => Ok(Path::new(directory).join("release")),
-        None => bail!("cargo metadata names no target directory"),
-    }
 }

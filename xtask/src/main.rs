@@ -1,5 +1,5 @@
 //! What building and testing need beyond cargo: `cargo xtask test`, `e2e`,
-//! `sim`, `soak`, `bench`, `check-manifests`.
+//! `cluster`, `crds`, `sim`, `soak`, `bench`, `check-manifests`.
 //!
 //! Promises: it installs nothing but the two servers that tests talk to, and
 //! those only where they are missing; whatever it starts it ends, by its own
@@ -10,8 +10,11 @@
     reason = "a tool that runs other programs; the simulation has no part in it"
 )]
 
+mod binaries;
 mod budget;
+mod crds;
 mod e2e;
+mod kubernetes;
 mod manifests;
 mod servers;
 
@@ -38,17 +41,20 @@ enum Task {
         #[arg(last = true)]
         cargo: Vec<String>,
     },
-    /// Runs the suite against running stacks of containers.
+    /// Runs the suites against containers: under docker compose, then in the
+    /// Kubernetes cluster of KUBECONFIG, or in one that kind makes.
     E2e {
-        /// How much of it.
-        #[arg(value_enum, default_value = "core")]
-        level: e2e::Level,
-        /// Only what runs under docker compose.
+        #[command(flatten)]
+        chosen: e2e::Chosen,
+    },
+    /// Builds, loads and installs (or upgrades) the operator, into the
+    /// Kubernetes cluster of KUBECONFIG or into one that kind makes.
+    Cluster,
+    /// Writes the definition of StorageCluster, as its types say, to where it is kept.
+    Crds {
+        /// Says whether it is there, and writes nothing.
         #[arg(long)]
-        compose_only: bool,
-        /// Only tests whose names contain this.
-        #[arg(long)]
-        only: Option<String>,
+        check: bool,
     },
     /// Runs seeded simulations, or one seed again.
     Sim {
@@ -99,11 +105,9 @@ fn main() -> ExitCode {
 fn run(budget: &mut Budget) -> Result<()> {
     match Arguments::parse().task {
         Task::Test { cargo } => test(budget, &cargo),
-        Task::E2e {
-            level,
-            compose_only,
-            only,
-        } => e2e::run(budget, level, compose_only, only.as_deref()),
+        Task::E2e { chosen } => e2e::run(budget, &chosen),
+        Task::Cluster => kubernetes::cluster(budget),
+        Task::Crds { check } => crds::run(check),
         Task::Sim {
             seed,
             count,

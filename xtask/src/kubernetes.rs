@@ -1,0 +1,109 @@
+//! Holdfast in a Kubernetes cluster: images that hold the binaries built here,
+//! the chart, and the suite against both.
+//!
+//! The cluster is that of KUBECONFIG where this variable is set, and otherwise
+//! one that kind makes: never the one that kubectl would take by itself, which
+//! may be somebody's real one.
+
+mod access;
+mod images;
+mod release;
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::binaries;
+use crate::budget::Budget;
+use crate::e2e::Level;
+use crate::{execute, root};
+
+pub use access::{Found, find};
+use images::Images;
+
+/// The cases alone, on a machine of two cores.
+const CORE_SECONDS: u64 = 900;
+/// All of them.
+const FULL_SECONDS: u64 = 5400;
+
+/// Builds, loads and installs, or upgrades what is installed.
+pub fn cluster(budget: &mut Budget) -> Result<()> {
+    let found = find(true)?;
+    binaries::provide(budget, &[])?;
+    let Some(found) = found else { return Ok(()) };
+    // It is for a person to look at: kept, also where kind has just made it.
+    let cluster = budget.step("cluster", 300, || found.open())?;
+    let images = provide_images(budget, &cluster)?;
+    budget.step("helm upgrade", 120, || {
+        release::install(&cluster, &images.operator, "info")
+    })?;
+    println!("export KUBECONFIG={}", cluster.kubeconfig.display());
+    println!("images of a StorageCluster: tag {}", images.store);
+    Ok(())
+}
+
+/// Builds images, installs the chart, runs the suite, and takes away what it made.
+pub fn suite(
+    budget: &mut Budget,
+    found: &Found,
+    level: Level,
+    only: Option<&str>,
+) -> Result<()> {
+    let cluster = budget.step("cluster", 300, || found.open())?;
+    let there_before = release::is_installed(&cluster);
+    let result = run(budget, &cluster, level, only);
+    let cleaned = budget.step("clean up", 180, || {
+        release::remove_namespaces(&cluster)?;
+        if !there_before {
+            release::uninstall(&cluster)?;
+        }
+        cluster.close()
+    });
+    // Why the suite failed comes before why something could not be removed.
+    result.and(cleaned)
+}
+
+fn run(
+    budget: &mut Budget,
+    cluster: &access::Cluster,
+    level: Level,
+    only: Option<&str>,
+) -> Result<()> {
+    let images = provide_images(budget, cluster)?;
+    budget.step("helm install", 120, || {
+        // Of a run that was ended before it had cleaned up.
+        release::remove_namespaces(cluster)?;
+        release::install(cluster, &images.operator, "info,holdfast_operator=debug")?;
+        release::test(cluster)
+    })?;
+    let seconds = match level {
+        Level::Core => CORE_SECONDS,
+        Level::Full => FULL_SECONDS,
+    };
+    budget.step("Kubernetes suite", seconds, || {
+        let program = binaries::release_directory()?.join("holdfast-e2e-kubernetes");
+        let mut suite = Command::new(program);
+        suite
+            .arg(level.name())
+            .args(["--tag", &images.store])
+            .arg("--logs")
+            .arg(logs())
+            .current_dir(root());
+        if let Some(only) = only {
+            suite.args(["--only", only]);
+        }
+        execute(cluster.use_in(&mut suite))
+    })
+}
+
+fn provide_images(budget: &mut Budget, cluster: &access::Cluster) -> Result<Images> {
+    let images = budget.step("images for Kubernetes", 180, images::build)?;
+    budget.step("load images", 180, || images::load(cluster, &images))?;
+    Ok(images)
+}
+
+/// Where logs, events and resources of failed cases are left.
+fn logs() -> PathBuf {
+    root().join("target/e2e-logs")
+}

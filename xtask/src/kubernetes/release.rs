@@ -1,0 +1,73 @@
+//! The chart in a cluster.
+
+use anyhow::Result;
+
+use super::access::Cluster;
+
+const NAME: &str = "holdfast";
+const NAMESPACE: &str = "holdfast-system";
+const CHART: &str = "charts/holdfast";
+const DEFINITION: &str = "storageclusters.holdfast.dev";
+/// What the suite labels its namespaces with.
+const CASES: &str = "holdfast.dev/e2e=true";
+
+/// Whether somebody has installed it.
+pub fn is_installed(cluster: &Cluster) -> bool {
+    cluster
+        .helm(&["status", NAME, "--namespace", NAMESPACE])
+        .is_ok()
+}
+
+/// Installs the chart, or upgrades it, and waits until the operator is ready.
+pub fn install(cluster: &Cluster, tag: &str, log: &str) -> Result<()> {
+    let tag = format!("image.tag={tag}");
+    // A comma separates values.
+    let log = format!("log.level={}", log.replace(',', "\\,"));
+    cluster.helm(&[
+        "upgrade",
+        NAME,
+        CHART,
+        "--install",
+        "--namespace",
+        NAMESPACE,
+        "--create-namespace",
+        "--set",
+        "image.repository=holdfast/operator",
+        "--set",
+        &tag,
+        "--set",
+        &log,
+        // One run after another leaves the definition behind.
+        "--take-ownership",
+        "--wait",
+        "--timeout",
+        "2m",
+    ])
+}
+
+/// Runs the chart's own test.
+pub fn test(cluster: &Cluster) -> Result<()> {
+    cluster.helm(&["test", NAME, "--namespace", NAMESPACE, "--timeout", "1m"])
+}
+
+/// Removes the namespaces of all cases, while there still is an operator.
+pub fn remove_namespaces(cluster: &Cluster) -> Result<()> {
+    let arguments = ["delete", "namespace", "--selector", CASES];
+    cluster
+        .kubectl(&[&arguments[..], &["--ignore-not-found", "--timeout", "2m"]].concat())
+        .map(drop)
+}
+
+/// Removes the release, and what it leaves behind where nobody uses it.
+pub fn uninstall(cluster: &Cluster) -> Result<()> {
+    let quiet = ["--ignore-not-found", "--wait", "--timeout", "1m"];
+    let named = ["uninstall", NAME, "--namespace", NAMESPACE];
+    cluster.helm(&[&named[..], &quiet].concat())?;
+    cluster.kubectl(&["delete", "namespace", NAMESPACE, "--ignore-not-found"])?;
+    let list = ["get", DEFINITION, "--all-namespaces", "--output", "name"];
+    // Without the definition there is nothing to list.
+    if cluster.kubectl(&list).is_ok_and(|left| left.is_empty()) {
+        cluster.kubectl(&["delete", "crd", DEFINITION, "--ignore-not-found"])?;
+    }
+    Ok(())
+}
