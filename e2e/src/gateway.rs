@@ -20,7 +20,12 @@ pub struct Gateway {
 impl Gateway {
     /// The gateway at `url`.
     pub fn new(url: String, key: String) -> Result<Self> {
-        let client = Client::builder().no_proxy().timeout(LIMIT).build()?;
+        Self::with_limit(url, key, LIMIT)
+    }
+
+    /// The same, for requests that take at most `limit`.
+    pub fn with_limit(url: String, key: String, limit: Duration) -> Result<Self> {
+        let client = Client::builder().no_proxy().timeout(limit).build()?;
         Ok(Self { client, url, key })
     }
 

@@ -10,5 +10,6 @@
 pub mod content;
 pub mod dev;
 pub mod gateway;
+pub mod level;
 pub mod processes;
 pub mod wait;

@@ -22,18 +22,10 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::Result;
-use clap::{Parser, ValueEnum};
+use clap::Parser;
+use holdfast_e2e::level::Level;
 
 use crate::stack::Stack;
-
-/// How much of the suite.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
-pub enum Level {
-    /// What each change must pass.
-    Core,
-    /// All of it.
-    Full,
-}
 
 #[derive(Parser)]
 struct Arguments {

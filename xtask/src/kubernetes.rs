@@ -44,12 +44,7 @@ pub fn cluster(budget: &mut Budget) -> Result<()> {
 }
 
 /// Builds images, installs the chart, runs the suite, and takes away what it made.
-pub fn suite(
-    budget: &mut Budget,
-    found: &Found,
-    level: Level,
-    only: Option<&str>,
-) -> Result<()> {
+pub fn suite(budget: &mut Budget, found: &Found, level: Level, only: Option<&str>) -> Result<()> {
     let cluster = budget.step("cluster", 300, || found.open())?;
     let there_before = release::is_installed(&cluster);
     let result = run(budget, &cluster, level, only);

@@ -1,0 +1,175 @@
+//! Changes by those who may make them, and by those who may not.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use holdfast_e2e::wait::until;
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::ResourceExt;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use serde_json::json;
+
+use super::{BIRTH, SETTLED};
+use crate::children::{is_ready, node_set, storage_pods, waits_for};
+use crate::roll::Onlooker;
+use crate::room::Room;
+use crate::spec::{small, two_gateways};
+use crate::traffic::{Patience, Traffic};
+
+/// The operator is to need 3 s of it; two cases share two cores.
+const PUT_RIGHT: Duration = Duration::from_secs(10);
+
+pub async fn a_changed_setting_rolls_one_node_at_a_time(room: &Room) -> Result<()> {
+    room.apply("demo", &small(room)).await?;
+    room.until_settled("demo", BIRTH).await?;
+    let old = identities(room).await?;
+    let traffic = Traffic::start(room.gateway("demo").await?, Patience::OneRetry).await?;
+    let onlooker = Onlooker::begin(room, "demo", 3);
+    let change = json!({"nodes": {"resources": {"requests": {"memory": "80Mi"}}}});
+    room.change("demo", change).await?;
+    until("all nodes have the new setting", SETTLED, async || {
+        for pod in storage_pods(room, "demo").await? {
+            let name = pod.name_any();
+            ensure!(!old.contains(&pod.uid()), "{name} is the old one");
+            ensure!(is_ready(&pod), "{name} is not ready");
+            let asked = pod
+                .spec
+                .iter()
+                .flat_map(|spec| &spec.containers)
+                .filter_map(|container| container.resources.as_ref()?.requests.as_ref())
+                .any(|requests| requests.get("memory").is_some_and(|m| m.0 == "80Mi"));
+            ensure!(asked, "{name} has not got the setting");
+        }
+        Ok(())
+    })
+    .await?;
+    room.until_settled("demo", SETTLED).await?;
+    onlooker.expect_one_at_a_time().await?;
+    traffic.finish_unharmed().await.map(drop)
+}
+
+async fn identities(room: &Room) -> Result<Vec<Option<String>>> {
+    let pods = storage_pods(room, "demo").await?;
+    ensure!(pods.len() == 3, "there are {} storage pods", pods.len());
+    Ok(pods.iter().map(ResourceExt::uid).collect())
+}
+
+pub async fn an_image_that_does_not_exist_then_the_revert(room: &Room) -> Result<()> {
+    room.apply("demo", &two_gateways(room)).await?;
+    room.until_settled("demo", BIRTH).await?;
+    let traffic = Traffic::start(room.gateway("demo").await?, Patience::OneRetry).await?;
+    let onlooker = Onlooker::begin(room, "demo", 3);
+    room.change("demo", json!({"image": {"tag": "there-is-no-such-tag"}}))
+        .await?;
+    until("a pod waits for the image", SETTLED, async || {
+        let pods = storage_pods(room, "demo").await?;
+        let waits = pods.iter().filter_map(waits_for);
+        let images = waits.filter(|why| why.contains("Image")).count();
+        ensure!(images > 0, "none of {} waits for an image", pods.len());
+        Ok(())
+    })
+    .await?;
+    room.change("demo", json!({"image": {"tag": room.tag}}))
+        .await?;
+    room.until_settled("demo", SETTLED).await?;
+    onlooker.expect_one_at_a_time().await?;
+    traffic.finish_unharmed().await.map(drop)
+}
+
+pub async fn drift_is_put_right(room: &Room) -> Result<()> {
+    room.apply("demo", &small(room)).await?;
+    room.until_settled("demo", BIRTH).await?;
+    a_port_comes_back(room).await?;
+    a_number_comes_back(room).await?;
+    a_foreign_container_goes(room).await?;
+    what_was_deleted_comes_back(room).await?;
+    room.until_settled("demo", SETTLED).await.map(drop)
+}
+
+async fn a_port_comes_back(room: &Room) -> Result<()> {
+    // As `kubectl edit` does it: the same entry with another number.
+    let service = room.api::<Service>().get("demo-gateway").await?;
+    let mut ports = serde_json::to_value(service.spec.and_then(|spec| spec.ports))?;
+    ports[0]["port"] = json!(5999);
+    room.merge::<Service>("demo-gateway", json!({"spec": {"ports": ports}}))
+        .await?;
+    until("the port", PUT_RIGHT, async || {
+        let service = room.api::<Service>().get("demo-gateway").await?;
+        let ports = service.spec.and_then(|spec| spec.ports).unwrap_or_default();
+        let numbers: Vec<i32> = ports.iter().map(|port| port.port).collect();
+        ensure!(numbers == [5000], "ports {numbers:?}");
+        Ok(())
+    })
+    .await
+}
+
+async fn a_number_comes_back(room: &Room) -> Result<()> {
+    room.merge::<Deployment>("demo-gateway", json!({"spec": {"replicas": 3}}))
+        .await?;
+    until("the number of gateways", PUT_RIGHT, async || {
+        let replicas = deployment_replicas(room, "demo-gateway").await?;
+        ensure!(replicas == Some(1), "{replicas:?} gateways");
+        Ok(())
+    })
+    .await?;
+    // More of them would join as nodes that nobody asked for.
+    room.merge::<StatefulSet>(&node_set("demo"), json!({"spec": {"replicas": 4}}))
+        .await?;
+    until("the number of nodes", PUT_RIGHT, async || {
+        let set = room.api::<StatefulSet>().get(&node_set("demo")).await?;
+        let replicas = set.spec.and_then(|spec| spec.replicas);
+        ensure!(replicas == Some(3), "{replicas:?} nodes");
+        Ok(())
+    })
+    .await
+}
+
+async fn deployment_replicas(room: &Room, name: &str) -> Result<Option<i32>> {
+    let deployment = room.api::<Deployment>().get(name).await?;
+    Ok(deployment.spec.and_then(|spec| spec.replicas))
+}
+
+async fn a_foreign_container_goes(room: &Room) -> Result<()> {
+    let foreign = json!({"spec": {"template": {"spec": {
+        "containers": [{"name": "foreign", "image": "debian:trixie-slim"}],
+        "volumes": [{"name": "foreign", "emptyDir": {}}],
+    }}}});
+    // Strategic: beside ours, and not in their place.
+    room.api::<Deployment>()
+        .patch(
+            "demo-worker",
+            &PatchParams::default(),
+            &Patch::Strategic(&foreign),
+        )
+        .await?;
+    until("the foreign container", PUT_RIGHT, async || {
+        let deployment = room.api::<Deployment>().get("demo-worker").await?;
+        let text = serde_json::to_string(&deployment.spec)?;
+        ensure!(!text.contains("foreign"), "it is still there");
+        Ok(())
+    })
+    .await
+}
+
+async fn what_was_deleted_comes_back(room: &Room) -> Result<()> {
+    let now = DeleteParams::default();
+    room.api::<Service>().delete("demo-gateway", &now).await?;
+    room.api::<Deployment>().delete("demo-worker", &now).await?;
+    let budgets = room.api::<PodDisruptionBudget>();
+    let listed = budgets.list(&ListParams::default()).await?;
+    let budget = listed
+        .items
+        .first()
+        .context("there is no disruption budget")?;
+    let (name, old) = (budget.name_any(), budget.uid());
+    budgets.delete(&name, &now).await?;
+    until("what was deleted", PUT_RIGHT, async || {
+        room.api::<Service>().get("demo-gateway").await?;
+        room.api::<Deployment>().get("demo-worker").await?;
+        ensure!(budgets.get(&name).await?.uid() != old, "the old budget");
+        Ok(())
+    })
+    .await
+}

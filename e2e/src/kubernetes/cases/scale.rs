@@ -1,0 +1,128 @@
+//! More storage nodes, and fewer again.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use holdfast_e2e::gateway::Gateway;
+use holdfast_e2e::wait::until;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, ListParams};
+use serde_json::Value;
+
+use super::{BIRTH, SETTLED};
+use crate::children::{claim_uid, node_replicas};
+use crate::room::Room;
+use crate::spec::small;
+use crate::state;
+use crate::traffic::{Patience, Traffic};
+
+/// The node that comes and goes.
+const FOURTH: u32 = 3;
+const OPERATOR: &str = "app.kubernetes.io/name=holdfast-operator";
+
+pub async fn scaling_to_four_and_back_keeps_every_file(room: &Room) -> Result<()> {
+    let (traffic, gateway) = grown_to_four(room).await?;
+    let (id, claim) = fourth(room).await?;
+
+    room.scale("demo", 3).await?;
+    let last = watch_it_leave(room, &gateway, &id).await?;
+    ensure!(last == Some(0), "the node left with {last:?} fragments");
+    room.until_settled("demo", SETTLED).await?;
+    // Retained, unless asked otherwise.
+    ensure!(
+        claim_uid(room, "demo", FOURTH).await? == claim,
+        "its volume is gone"
+    );
+    traffic.finish_unharmed().await.map(drop)
+}
+
+pub async fn the_operator_killed_in_the_middle_of_scale_down(room: &Room) -> Result<()> {
+    const KILLS: u32 = 4;
+    /// A new one has begun to work, and has not finished.
+    const BETWEEN: Duration = Duration::from_secs(4);
+    let (traffic, gateway) = grown_to_four(room).await?;
+    let (id, _) = fourth(room).await?;
+
+    room.scale("demo", 3).await?;
+    room.until_cluster("demo", "the drain begins", BIRTH, |cluster| {
+        cluster
+            .status
+            .as_ref()
+            .is_some_and(|status| format!("{:?}", status.phase).contains("Scaling"))
+    })
+    .await?;
+    let killing = async {
+        for _ in 0..KILLS {
+            let all = ListParams::default().labels(OPERATOR);
+            let at_once = DeleteParams::default().grace_period(0);
+            room.beside_the_operator::<Pod>()
+                .delete_collection(&at_once, &all)
+                .await?;
+            tokio::time::sleep(BETWEEN).await;
+        }
+        anyhow::Ok(())
+    };
+    let (killed, last) = tokio::join!(killing, watch_it_leave(room, &gateway, &id));
+    killed?;
+    let last = last?;
+    ensure!(last == Some(0), "the node left with {last:?} fragments");
+    room.until_settled("demo", SETTLED).await?;
+    traffic.finish_unharmed().await.map(drop)
+}
+
+/// A cluster of four nodes, which was one of three with files in it.
+async fn grown_to_four(room: &Room) -> Result<(Traffic, Gateway)> {
+    room.apply("demo", &small(room)).await?;
+    room.until_settled("demo", BIRTH).await?;
+    let gateway = room.gateway("demo").await?;
+    let traffic = Traffic::start(gateway.clone(), Patience::OneRetry).await?;
+    room.scale("demo", 4).await?;
+    room.until_settled("demo", SETTLED).await?;
+    let (id, _) = fourth(room).await?;
+    // Otherwise it could leave without having held anything.
+    until("the new node holds data", SETTLED, async || {
+        let held = fragments_of(&gateway, &id).await?;
+        ensure!(held.is_some_and(|held| held > 0), "it holds {held:?}");
+        Ok(())
+    })
+    .await?;
+    Ok((traffic, gateway))
+}
+
+/// The fourth node's identity, and that of its volume.
+async fn fourth(room: &Room) -> Result<(String, String)> {
+    let cluster = room.cluster("demo").await?;
+    let node = state::node(&cluster, FOURTH).context("there is no fourth node")?;
+    let id = node.id.clone().context("the fourth node has no identity")?;
+    Ok((id, claim_uid(room, "demo", FOURTH).await?))
+}
+
+/// Looks at a node until its pod is taken away; how many fragments it had last.
+async fn watch_it_leave(room: &Room, gateway: &Gateway, id: &str) -> Result<Option<u64>> {
+    let mut last = None;
+    until("the node is removed", SETTLED, async || {
+        let replicas = node_replicas(room, "demo").await?;
+        if replicas == FOURTH as i32 {
+            return Ok(());
+        }
+        // What it has while it still is there; a request may fail meanwhile.
+        if let Ok(Some(held)) = fragments_of(gateway, id).await {
+            last = Some(held);
+        }
+        anyhow::bail!("{replicas} replicas, {last:?} fragments on it")
+    })
+    .await?;
+    Ok(last)
+}
+
+/// How many fragments a node holds, as the cluster says. None when it is not listed.
+async fn fragments_of(gateway: &Gateway, id: &str) -> Result<Option<u64>> {
+    let nodes = gateway.json("/api/nodes").await?;
+    let listed = nodes.get("nodes").and_then(Value::as_array);
+    Ok(listed
+        .context("no nodes")?
+        .iter()
+        .find(|node| node.get("id").and_then(Value::as_str) == Some(id))
+        .and_then(|node| node.get("fragments"))
+        .and_then(Value::as_u64))
+}

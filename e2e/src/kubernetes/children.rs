@@ -1,0 +1,102 @@
+//! The objects that the operator makes of a StorageCluster, by the names that
+//! are promised.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail, ensure};
+use holdfast_e2e::wait::until;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use kube::ResourceExt;
+use kube::api::{DeleteParams, ListParams};
+
+use crate::room::Room;
+
+/// The name of the storage nodes' StatefulSet.
+pub fn node_set(cluster: &str) -> String {
+    format!("{cluster}-node")
+}
+
+/// The name of a storage node's pod.
+pub fn node_pod(cluster: &str, ordinal: u32) -> String {
+    format!("{}-{ordinal}", node_set(cluster))
+}
+
+/// The name of a storage node's volume claim.
+pub fn node_claim(cluster: &str, ordinal: u32) -> String {
+    format!("data-0-{}", node_pod(cluster, ordinal))
+}
+
+/// The pods of the storage nodes.
+pub async fn storage_pods(room: &Room, cluster: &str) -> Result<Vec<Pod>> {
+    let prefix = format!("{}-", node_set(cluster));
+    let mut pods = room.api::<Pod>().list(&ListParams::default()).await?.items;
+    pods.retain(|pod| {
+        let ordinal = pod.name_any().strip_prefix(&prefix).map(str::to_owned);
+        ordinal.is_some_and(|ordinal| ordinal.parse::<u32>().is_ok())
+    });
+    Ok(pods)
+}
+
+/// Whether a pod serves, and is not about to leave.
+pub fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref());
+    pod.metadata.deletion_timestamp.is_none()
+        && conditions.is_some_and(|conditions| {
+            conditions
+                .iter()
+                .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+        })
+}
+
+/// Why a container of a pod waits: `ImagePullBackOff`.
+pub fn waits_for(pod: &Pod) -> Option<&str> {
+    let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
+    statuses.iter().find_map(|status| {
+        let waiting = status.state.as_ref()?.waiting.as_ref()?;
+        waiting.reason.as_deref()
+    })
+}
+
+/// How many storage nodes the StatefulSet is to have.
+pub async fn node_replicas(room: &Room, cluster: &str) -> Result<i32> {
+    let set = room.api::<StatefulSet>().get(&node_set(cluster)).await?;
+    Ok(set.spec.and_then(|spec| spec.replicas).unwrap_or_default())
+}
+
+/// The identity of a node's volume claim.
+pub async fn claim_uid(room: &Room, cluster: &str, ordinal: u32) -> Result<String> {
+    let claim = room
+        .api::<PersistentVolumeClaim>()
+        .get(&node_claim(cluster, ordinal))
+        .await?;
+    Ok(claim.uid().unwrap_or_default())
+}
+
+/// Deletes a storage pod and waits until another one serves in its place.
+pub async fn replace_pod(room: &Room, cluster: &str, ordinal: u32, limit: Duration) -> Result<()> {
+    let (pods, name) = (room.api::<Pod>(), node_pod(cluster, ordinal));
+    let old = pods.get(&name).await?.uid();
+    pods.delete(&name, &DeleteParams::default()).await?;
+    until("the pod is back", limit, async || {
+        let pod = pods.get(&name).await?;
+        ensure!(pod.uid() != old, "the old one is still there");
+        ensure!(is_ready(&pod), "it is not ready");
+        Ok(())
+    })
+    .await
+}
+
+/// Waits until no pod of a cluster is left.
+pub async fn until_no_pods(room: &Room, cluster: &str, limit: Duration) -> Result<()> {
+    let prefix = format!("{cluster}-");
+    until("all pods are gone", limit, async || {
+        let pods = room.api::<Pod>().list(&ListParams::default()).await?;
+        let left: Vec<String> = pods.iter().map(ResourceExt::name_any).collect();
+        if left.iter().any(|name| name.starts_with(&prefix)) {
+            bail!("{}", left.join(", "));
+        }
+        Ok(())
+    })
+    .await
+}

@@ -1,0 +1,139 @@
+//! Tests in a running Kubernetes cluster that has the operator installed: the
+//! one of KUBECONFIG. `cargo xtask e2e` builds, loads and installs, and runs this.
+//!
+//! Each case says in its name what it claims and has a namespace of its own, in
+//! which nothing runs that does not fit the `restricted` Pod Security level.
+//! Cases run side by side, those that break what all share one by one behind
+//! them. A wait is a predicate with a deadline. What a failed case leaves (logs,
+//! events, resources) is collected before its namespace goes.
+//!
+//! Pods and Services must be reachable from this machine.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::indexing_slicing,
+    reason = "a test from outside; the simulation has no part in it"
+)]
+
+mod cases;
+mod children;
+mod evidence;
+mod machines;
+mod roll;
+mod room;
+mod spec;
+mod state;
+mod traffic;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use futures_util::{StreamExt, stream};
+use holdfast_e2e::level::Level;
+
+use crate::cases::{Case, Company};
+use crate::room::{Room, World};
+
+#[derive(Parser)]
+#[command(about = "Tests of the operator in the Kubernetes cluster of KUBECONFIG")]
+struct Arguments {
+    #[arg(value_enum, default_value = "core")]
+    level: Level,
+    /// Only cases whose names contain this.
+    #[arg(long)]
+    only: Option<String>,
+    /// The tag of a store's images, which the machines have.
+    #[arg(long, default_value = "dev")]
+    tag: String,
+    /// Where logs, events and resources of failed cases are left.
+    #[arg(long, default_value = "target/e2e-logs")]
+    logs: PathBuf,
+    /// Cases at the same time.
+    #[arg(long, default_value_t = 2)]
+    jobs: usize,
+    /// Leaves the namespaces of failed cases.
+    #[arg(long)]
+    keep: bool,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Arguments::parse()).await {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("e2e: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs what is chosen; how many failed.
+async fn run(arguments: Arguments) -> Result<usize> {
+    let world = World::reach(arguments.tag.clone()).await?;
+    let chosen = |case: &Case| {
+        case.level <= arguments.level
+            && arguments
+                .only
+                .as_ref()
+                .is_none_or(|only| case.name.contains(only.as_str()))
+    };
+    let (together, alone): (Vec<Case>, Vec<Case>) = cases::all()
+        .into_iter()
+        .filter(chosen)
+        .partition(|case| case.company == Company::Others);
+    if together.is_empty() && alone.is_empty() {
+        bail!("no case has such a name");
+    }
+    let (world, arguments) = (&world, &arguments);
+    let show = |case| async move { show(world, case, arguments).await };
+    let side_by_side = stream::iter(together).map(show);
+    let mut verdicts: Vec<bool> = side_by_side
+        .buffer_unordered(arguments.jobs.max(1))
+        .collect()
+        .await;
+    for case in alone {
+        verdicts.push(show(case).await);
+    }
+    let failed = verdicts.iter().filter(|passed| !**passed).count();
+    println!("{} passed, {failed} failed", verdicts.len() - failed);
+    Ok(failed)
+}
+
+/// Shows a claim; whether it holds.
+async fn show(world: &World, case: Case, arguments: &Arguments) -> bool {
+    let start = Instant::now();
+    let room = match Room::open(world, case.name).await {
+        Ok(room) => room,
+        Err(error) => {
+            println!("FAIL     0.0 s  {}: no namespace: {error:#}", case.name);
+            return false;
+        }
+    };
+    let limit = case.limit();
+    let result = tokio::time::timeout(limit, (case.run)(&room))
+        .await
+        .with_context(|| format!("not within {limit:?}"))
+        .flatten();
+    let took = start.elapsed().as_secs_f64();
+    if let Err(error) = &result {
+        println!("FAIL  {took:>6.1} s  {}: {error:#}", case.name);
+        match evidence::collect(&room, &arguments.logs, error) {
+            Ok(place) => println!("      see {}", place.display()),
+            Err(error) => println!("      no evidence: {error:#}"),
+        }
+        if arguments.keep {
+            println!("      kept: namespace {}", room.namespace);
+            return false;
+        }
+    } else {
+        println!("ok    {took:>6.1} s  {}", case.name);
+    }
+    if let Err(error) = room.close().await {
+        println!("      namespace {} stays: {error:#}", room.namespace);
+    }
+    result.is_ok()
+}

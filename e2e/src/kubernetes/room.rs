@@ -1,0 +1,213 @@
+//! The Kubernetes cluster, and a namespace in it for each case.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use holdfast_crd::StorageCluster;
+use holdfast_e2e::gateway::Gateway;
+use holdfast_e2e::wait::until;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::{Namespace, Secret, Service};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client, Config, Resource};
+use serde_json::{Value, json};
+
+use crate::state;
+
+/// Where the chart is installed.
+pub const OPERATOR_NAMESPACE: &str = "holdfast-system";
+/// What all namespaces of cases carry, so that they are found and removed.
+const LABEL: &str = "holdfast.dev/e2e";
+/// Whose the fields of resources are that cases apply.
+const MANAGER: &str = "holdfast-e2e";
+/// Longer than a request takes that a gateway answers at all.
+const REQUEST_LIMIT: Duration = Duration::from_secs(20);
+
+/// The Kubernetes cluster.
+pub struct World {
+    client: Client,
+    tag: String,
+}
+
+impl World {
+    /// The cluster of KUBECONFIG, by no proxy.
+    pub async fn reach(tag: String) -> Result<Self> {
+        let mut config = Config::infer().await.context("no cluster in KUBECONFIG")?;
+        config.proxy_url = None;
+        let client = Client::try_from(config)?;
+        let version = client.apiserver_version().await;
+        version.context("the cluster does not answer")?;
+        Ok(Self { client, tag })
+    }
+}
+
+/// A namespace, and what a case does in it.
+pub struct Room {
+    /// Its name.
+    pub namespace: String,
+    /// The tag of a store's images.
+    pub tag: String,
+    client: Client,
+}
+
+impl Room {
+    /// Makes a namespace that is named for the case.
+    pub async fn open(world: &World, case: &str) -> Result<Self> {
+        let namespace = format!("e2e-{}-{}", case.replace('_', "-"), std::process::id());
+        let made = serde_json::from_value(json!({
+            "metadata": {"name": namespace, "labels": {
+                (LABEL): "true",
+                "pod-security.kubernetes.io/enforce": "restricted",
+            }}
+        }))?;
+        Api::<Namespace>::all(world.client.clone())
+            .create(&PostParams::default(), &made)
+            .await?;
+        Ok(Self {
+            namespace,
+            tag: world.tag.clone(),
+            client: world.client.clone(),
+        })
+    }
+
+    /// Has it removed with all that is in it, and does not wait for that.
+    pub async fn close(&self) -> Result<()> {
+        Api::<Namespace>::all(self.client.clone())
+            .delete(&self.namespace, &DeleteParams::default())
+            .await?;
+        Ok(())
+    }
+
+    /// Objects of a kind in this namespace.
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Objects of a kind in the operator's namespace.
+    pub fn beside_the_operator<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        Api::namespaced(self.client.clone(), OPERATOR_NAMESPACE)
+    }
+
+    /// Objects of a kind that belongs to no namespace.
+    pub fn everywhere<K>(&self) -> Api<K>
+    where
+        K: Resource,
+        K::DynamicType: Default,
+    {
+        Api::all(self.client.clone())
+    }
+
+    /// `kubectl apply` of a StorageCluster.
+    pub async fn apply(&self, name: &str, spec: &Value) -> kube::Result<StorageCluster> {
+        let resource = json!({
+            "apiVersion": "holdfast.dev/v1alpha1",
+            "kind": "StorageCluster",
+            "metadata": {"name": name},
+            "spec": spec,
+        });
+        let parameters = PatchParams::apply(MANAGER).force();
+        self.api::<StorageCluster>()
+            .patch(name, &parameters, &Patch::Apply(&resource))
+            .await
+    }
+
+    /// `kubectl patch --type merge` of its spec.
+    pub async fn change(&self, name: &str, spec: Value) -> Result<()> {
+        self.merge::<StorageCluster>(name, json!({ "spec": spec }))
+            .await
+    }
+
+    /// `kubectl patch --type merge` of anything here.
+    pub async fn merge<K>(&self, name: &str, change: Value) -> Result<()>
+    where
+        K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + serde::de::DeserializeOwned,
+        K::DynamicType: Default,
+    {
+        let patch = Patch::Merge(&change);
+        self.api::<K>()
+            .patch(name, &PatchParams::default(), &patch)
+            .await
+            .with_context(|| format!("{name}: {change}"))?;
+        Ok(())
+    }
+
+    /// `kubectl scale`.
+    pub async fn scale(&self, name: &str, replicas: u32) -> Result<()> {
+        let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
+        self.api::<StorageCluster>()
+            .patch_scale(name, &PatchParams::default(), &patch)
+            .await
+            .with_context(|| format!("kubectl scale --replicas={replicas}"))?;
+        Ok(())
+    }
+
+    /// The resource as it is now.
+    pub async fn cluster(&self, name: &str) -> Result<StorageCluster> {
+        Ok(self.api::<StorageCluster>().get(name).await?)
+    }
+
+    /// Waits until the resource is as it should be.
+    pub async fn until_cluster(
+        &self,
+        name: &str,
+        what: &str,
+        limit: Duration,
+        holds: impl Fn(&StorageCluster) -> bool,
+    ) -> Result<StorageCluster> {
+        until(what, limit, async || {
+            let cluster = self.cluster(name).await?;
+            if !holds(&cluster) {
+                bail!("{}", state::say(&cluster));
+            }
+            Ok(cluster)
+        })
+        .await
+    }
+
+    /// Waits until it is Ready, and this is about the spec of now.
+    pub async fn until_ready(&self, name: &str, limit: Duration) -> Result<StorageCluster> {
+        self.until_cluster(name, "Ready", limit, |cluster| {
+            state::is_current(cluster) && state::is(cluster, "Ready", "True")
+        })
+        .await
+    }
+
+    /// Waits until it is Ready, and nothing is below its redundancy or under way.
+    pub async fn until_settled(&self, name: &str, limit: Duration) -> Result<StorageCluster> {
+        self.until_cluster(name, "Ready and whole", limit, state::is_settled)
+            .await
+    }
+
+    /// The gateways by their Service, with the first key.
+    pub async fn gateway(&self, name: &str) -> Result<Gateway> {
+        let service = self
+            .api::<Service>()
+            .get(&format!("{name}-gateway"))
+            .await?;
+        let address = service
+            .spec
+            .and_then(|spec| spec.cluster_ip)
+            .context("the Service has no address")?;
+        let url = format!("http://{address}:5000");
+        Gateway::with_limit(url, self.first_key(name).await?, REQUEST_LIMIT)
+    }
+
+    /// The first key.
+    pub async fn first_key(&self, name: &str) -> Result<String> {
+        let secret = self.api::<Secret>().get(&format!("{name}-admin")).await?;
+        let token = secret
+            .data
+            .and_then(|mut data| data.remove("token"))
+            .context("the Secret has no token")?;
+        Ok(String::from_utf8(token.0)?)
+    }
+}
