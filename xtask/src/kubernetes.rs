@@ -9,10 +9,11 @@ mod access;
 mod images;
 mod release;
 
+use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::binaries;
 use crate::budget::Budget;
@@ -77,6 +78,10 @@ fn run(
         Level::Full => FULL_SECONDS,
     };
     budget.step("Kubernetes suite", seconds, || {
+        // What is there afterwards is of this run.
+        if logs().exists() {
+            fs::remove_dir_all(logs()).context("cannot remove the logs of an earlier run")?;
+        }
         let program = binaries::release_directory()?.join("holdfast-e2e-kubernetes");
         let mut suite = Command::new(program);
         suite

@@ -13,9 +13,19 @@ const CASES: &str = "holdfast.dev/e2e=true";
 
 /// Whether somebody has installed it.
 pub fn is_installed(cluster: &Cluster) -> bool {
+    // Helm keeps a Secret for each of a release's revisions.
+    let secrets = format!("--selector=owner=helm,name={NAME}");
+    let list = [
+        "get",
+        "secrets",
+        "--output",
+        "name",
+        "--namespace",
+        NAMESPACE,
+    ];
     cluster
-        .helm(&["status", NAME, "--namespace", NAMESPACE])
-        .is_ok()
+        .kubectl(&[&list[..], &[&secrets]].concat())
+        .is_ok_and(|found| !found.is_empty())
 }
 
 /// Installs the chart, or upgrades it, and waits until the operator is ready.
