@@ -17,12 +17,13 @@ use holdfast_e2e::wait::until;
 use reqwest::{Method, StatusCode};
 use tokio::task::JoinHandle;
 
-/// Inline, one fragment, several blocks, more than a chunk.
-const SIZES: [usize; 5] = [900, 40_000, 300_000, 20_000, 9 << 20];
+/// Inline, one fragment, several blocks, and now and then more than a chunk.
+const SIZES: [usize; 8] = [900, 40_000, 300_000, 20_000, 5_000, 100_000, 700, 9 << 20];
 /// What the client keeps: older files are deleted.
 const MOST_BYTES: usize = 64 << 20;
-/// Leaves the cluster some of two cores.
-const PAUSE: Duration = Duration::from_millis(80);
+/// Leaves the cluster some of two cores, and its disks less to write than
+/// compaction takes back.
+const PAUSE: Duration = Duration::from_millis(300);
 /// Uploads and downloads at the same time.
 const LANES: u64 = 2;
 /// At the end everything must come back at once, but for an election.
