@@ -37,10 +37,9 @@ pub fn cluster(budget: &mut Budget) -> Result<()> {
     let cluster = budget.step("cluster", 300, || found.open())?;
     let images = provide_images(budget, &cluster)?;
     budget.step("helm upgrade", 120, || {
-        release::install(&cluster, &images.operator, "info")
+        release::install(&cluster, &images, "info")
     })?;
     println!("export KUBECONFIG={}", cluster.kubeconfig.display());
-    println!("images of a StorageCluster: tag {}", images.store);
     Ok(())
 }
 
@@ -70,7 +69,7 @@ fn run(
     budget.step("helm install", 120, || {
         // Of a run that was ended before it had cleaned up.
         release::remove_namespaces(cluster)?;
-        release::install(cluster, &images.operator, "info,holdfast_operator=debug")?;
+        release::install(cluster, &images, "info,holdfast_operator=debug")?;
         release::test(cluster)
     })?;
     let seconds = match level {

@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use super::access::Cluster;
+use super::images::Images;
 
 const NAME: &str = "holdfast";
 const NAMESPACE: &str = "holdfast-system";
@@ -29,8 +30,10 @@ pub fn is_installed(cluster: &Cluster) -> bool {
 }
 
 /// Installs the chart, or upgrades it, and waits until the operator is ready.
-pub fn install(cluster: &Cluster, tag: &str, log: &str) -> Result<()> {
-    let tag = format!("image.tag={tag}");
+pub fn install(cluster: &Cluster, images: &Images, log: &str) -> Result<()> {
+    let tag = format!("image.tag={}", images.operator);
+    // So that the example of the README runs what was built here.
+    let default_tag = format!("defaultTag={}", images.store);
     // A comma separates values.
     let log = format!("log.level={}", log.replace(',', "\\,"));
     cluster.helm(&[
@@ -45,6 +48,8 @@ pub fn install(cluster: &Cluster, tag: &str, log: &str) -> Result<()> {
         "image.repository=holdfast/operator",
         "--set",
         &tag,
+        "--set",
+        &default_tag,
         "--set",
         &log,
         // One run after another leaves the definition behind.
