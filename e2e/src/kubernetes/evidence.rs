@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Error, Result};
 
-use crate::room::{OPERATOR_NAMESPACE, Room};
+use crate::room::{OPERATOR, OPERATOR_NAMESPACE, Room};
 
 /// Everything that a case may have made, but Secrets.
 const KINDS: &str = "storageclusters,statefulsets,deployments,pods,services,persistentvolumeclaims,\
@@ -38,11 +38,7 @@ pub fn collect(room: &Room, logs: &Path, error: &Error) -> Result<PathBuf> {
             fs::write(place.join(format!("{pod}.before.log")), before)?;
         }
     }
-    let operator = [
-        "logs",
-        "--selector",
-        "app.kubernetes.io/name=holdfast-operator",
-    ];
+    let operator = ["logs", "--selector", OPERATOR];
     let operator = [&operator[..], &["--prefix", TAIL]].concat();
     keep("operator.log", OPERATOR_NAMESPACE, &operator)?;
     Ok(place)

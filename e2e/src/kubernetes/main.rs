@@ -45,7 +45,8 @@ struct Arguments {
     /// Only cases whose names contain this.
     #[arg(long)]
     only: Option<String>,
-    /// The tag of a store's images, which the machines have.
+    /// The tag of a store's images, which the machines have, and which the
+    /// operator was told to give to stores that name none.
     #[arg(long, default_value = "dev")]
     tag: String,
     /// Where logs, events and resources of failed cases are left.

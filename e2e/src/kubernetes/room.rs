@@ -17,6 +17,8 @@ use crate::state;
 
 /// Where the chart is installed.
 pub const OPERATOR_NAMESPACE: &str = "holdfast-system";
+/// The label of its pods.
+pub const OPERATOR: &str = "app.kubernetes.io/name=holdfast-operator";
 /// What all namespaces of cases carry, so that they are found and removed.
 const LABEL: &str = "holdfast.dev/e2e";
 /// Whose the fields of resources are that cases apply.

@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::Node;
 use kube::api::ListParams;
 use serde_json::{Value, json};
 
-use super::BIRTH;
+use super::{BIRTH, SETTLED};
 use crate::children::{claim_uid, node_pod};
 use crate::room::Room;
 use crate::spec::{example, small, with};
@@ -19,7 +19,7 @@ use crate::state::{self, CONDITIONS};
 const ZONE: &str = "topology.kubernetes.io/zone";
 
 pub async fn apply_makes_a_cluster_that_stores_and_serves(room: &Room) -> Result<()> {
-    room.apply("demo", &example(room)?).await?;
+    room.apply("demo", &example()?).await?;
     let first = room.until_cluster("demo", "a first status", BIRTH, |cluster| {
         cluster.status.is_some()
     });
@@ -33,7 +33,8 @@ pub async fn apply_makes_a_cluster_that_stores_and_serves(room: &Room) -> Result
         gateway.expect(&id, &bytes).await?;
     }
 
-    let cluster = room.until_settled("demo", BIRTH).await?;
+    // The first census comes when it comes.
+    let cluster = room.until_settled("demo", SETTLED).await?;
     all_conditions_are_there(&cluster)?;
     ensure!(
         state::is(&cluster, "Stalled", "False"),
@@ -42,7 +43,13 @@ pub async fn apply_makes_a_cluster_that_stores_and_serves(room: &Room) -> Result
     );
     let status = cluster.status.as_ref().context("no status")?;
     ensure!(status.cluster_id.is_some(), "no clusterId");
-    ensure!(!status.images.is_empty(), "no images");
+    // The example names no tag: the one of then is recorded.
+    let images: Vec<&String> = status.images.values().collect();
+    ensure!(
+        images.iter().any(|image| image.contains(&room.tag)),
+        "images {images:?}, and not {}",
+        room.tag
+    );
     nodes_are_told_as_they_are(room, &cluster).await
 }
 

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use holdfast_e2e::wait::until;
-use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::json;
 
-use super::{BIRTH, SETTLED};
-use crate::children::{is_ready, node_set, storage_pods, waits_for};
+use super::SETTLED;
+use crate::children::{is_ready, storage_pods, waits_for};
 use crate::roll::Onlooker;
 use crate::room::Room;
 use crate::spec::{small, two_gateways};
@@ -23,7 +23,7 @@ const PUT_RIGHT: Duration = Duration::from_secs(10);
 
 pub async fn a_changed_setting_rolls_one_node_at_a_time(room: &Room) -> Result<()> {
     room.apply("demo", &small(room)).await?;
-    room.until_settled("demo", BIRTH).await?;
+    room.until_settled("demo", SETTLED).await?;
     let old = identities(room).await?;
     let traffic = Traffic::start(room.gateway("demo").await?, Patience::OneRetry).await?;
     let onlooker = Onlooker::begin(room, "demo", 3);
@@ -58,7 +58,7 @@ async fn identities(room: &Room) -> Result<Vec<Option<String>>> {
 
 pub async fn an_image_that_does_not_exist_then_the_revert(room: &Room) -> Result<()> {
     room.apply("demo", &two_gateways(room)).await?;
-    room.until_settled("demo", BIRTH).await?;
+    room.until_settled("demo", SETTLED).await?;
     let traffic = Traffic::start(room.gateway("demo").await?, Patience::OneRetry).await?;
     let onlooker = Onlooker::begin(room, "demo", 3);
     room.change("demo", json!({"image": {"tag": "there-is-no-such-tag"}}))
@@ -80,7 +80,7 @@ pub async fn an_image_that_does_not_exist_then_the_revert(room: &Room) -> Result
 
 pub async fn drift_is_put_right(room: &Room) -> Result<()> {
     room.apply("demo", &small(room)).await?;
-    room.until_settled("demo", BIRTH).await?;
+    room.until_settled("demo", SETTLED).await?;
     a_port_comes_back(room).await?;
     a_number_comes_back(room).await?;
     a_foreign_container_goes(room).await?;
@@ -111,16 +111,6 @@ async fn a_number_comes_back(room: &Room) -> Result<()> {
     until("the number of gateways", PUT_RIGHT, async || {
         let replicas = deployment_replicas(room, "demo-gateway").await?;
         ensure!(replicas == Some(1), "{replicas:?} gateways");
-        Ok(())
-    })
-    .await?;
-    // More of them would join as nodes that nobody asked for.
-    room.merge::<StatefulSet>(&node_set("demo"), json!({"spec": {"replicas": 4}}))
-        .await?;
-    until("the number of nodes", PUT_RIGHT, async || {
-        let set = room.api::<StatefulSet>().get(&node_set("demo")).await?;
-        let replicas = set.spec.and_then(|spec| spec.replicas);
-        ensure!(replicas == Some(3), "{replicas:?} nodes");
         Ok(())
     })
     .await

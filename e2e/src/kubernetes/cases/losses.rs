@@ -3,24 +3,25 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use futures_util::future::try_join_all;
 use holdfast_crd::StorageCluster;
 use holdfast_e2e::wait::until;
-use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::ResourceExt;
-use kube::api::{DeleteParams, ListParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::json;
 
-use super::{BIRTH, SETTLED};
-use crate::children::{claim_uid, node_claim, node_pod, replace_pod};
+use super::{SETTLED, TOLD};
+use crate::children::{claim_uid, node_pod, replace_pod};
 use crate::machines::Machines;
-use crate::room::Room;
+use crate::room::{OPERATOR, Room};
 use crate::spec::{small, two_gateways};
 use crate::state;
 use crate::traffic::{Patience, Traffic};
 
 pub async fn a_deleted_storage_pod_comes_back_and_nothing_fails(room: &Room) -> Result<()> {
     room.apply("demo", &small(room)).await?;
-    let before = room.until_settled("demo", BIRTH).await?;
+    let before = room.until_settled("demo", SETTLED).await?;
     let traffic = Traffic::start(room.gateway("demo").await?, Patience::OneRetry).await?;
     replace_pod(room, "demo", 1, SETTLED).await?;
     let after = room.until_settled("demo", SETTLED).await?;
@@ -48,14 +49,14 @@ fn node_id(cluster: &StorageCluster, ordinal: u32) -> Result<String> {
 pub async fn all_pods_deleted_at_once(room: &Room) -> Result<()> {
     const AWAY: Duration = Duration::from_secs(240);
     room.apply("demo", &small(room)).await?;
-    room.until_settled("demo", BIRTH).await?;
+    room.until_settled("demo", SETTLED).await?;
     let gateway = room.gateway("demo").await?;
     let traffic = Traffic::start(gateway, Patience::Until(AWAY)).await?;
     room.api::<Pod>()
         .delete_collection(&DeleteParams::default(), &ListParams::default())
         .await?;
     // Not yet the status of before.
-    room.until_cluster("demo", "the loss is told", BIRTH, |cluster| {
+    room.until_cluster("demo", "the loss is told", TOLD, |cluster| {
         !state::is_settled(cluster)
     })
     .await?;
@@ -65,51 +66,68 @@ pub async fn all_pods_deleted_at_once(room: &Room) -> Result<()> {
 
 pub async fn a_lost_node_is_replaced_when_named(room: &Room) -> Result<()> {
     room.apply("demo", &small(room)).await?;
-    let before = room.until_settled("demo", BIRTH).await?;
+    let before = room.until_settled("demo", SETTLED).await?;
     let traffic = Traffic::start(room.gateway("demo").await?, Patience::OneRetry).await?;
+    a_living_node_is_not_given_up(room, &node_id(&before, 0)?).await?;
 
-    // A node that lives is not given up, whoever names it.
-    let (living, lost) = (node_id(&before, 0)?, node_id(&before, 2)?);
-    let claims = [0, 2].map(|ordinal| claim_uid(room, "demo", ordinal));
-    let claims = futures_util::future::try_join_all(claims).await?;
-    room.change("demo", json!({"removedNodes": [living]}))
-        .await?;
-    room.until_cluster("demo", "the refusal is told", BIRTH, |cluster| {
-        state::is_current(cluster) && says(cluster, &living)
+    // A volume of a machine on which nothing may start any more is as good as lost.
+    let machine = machine_of(room, 2).await?;
+    allow_pods(room, &machine, false).await?;
+    let replaced = lose_and_name(room, &node_id(&before, 2)?).await;
+    allow_pods(room, &machine, true).await?;
+    replaced?;
+    traffic.finish_unharmed().await.map(drop)
+}
+
+async fn a_living_node_is_not_given_up(room: &Room, id: &str) -> Result<()> {
+    let claim = claim_uid(room, "demo", 0).await?;
+    room.change("demo", json!({"removedNodes": [id]})).await?;
+    room.until_cluster("demo", "the refusal is told", TOLD, |cluster| {
+        state::is_current(cluster) && says(cluster, id)
     })
     .await?;
     ensure!(
-        claim_uid(room, "demo", 0).await? == claims[0],
+        claim_uid(room, "demo", 0).await? == claim,
         "a living node's volume is gone"
     );
-    room.change("demo", json!({"removedNodes": []})).await?;
+    room.change("demo", json!({"removedNodes": []})).await
+}
 
-    // The volume goes with its node: what comes back is empty, so another node.
-    room.api::<PersistentVolumeClaim>()
-        .delete(&node_claim("demo", 2), &DeleteParams::default())
-        .await?;
-    let at_once = DeleteParams::default().grace_period(0);
+async fn lose_and_name(room: &Room, lost: &str) -> Result<()> {
+    let claims = try_join_all((0..3).map(|ordinal| claim_uid(room, "demo", ordinal))).await?;
     room.api::<Pod>()
-        .delete(&node_pod("demo", 2), &at_once)
+        .delete(&node_pod("demo", 2), &DeleteParams::default())
         .await?;
-    until("the volume is gone", BIRTH, async || {
-        let now = claim_uid(room, "demo", 2).await.unwrap_or_default();
-        ensure!(now != claims[1], "it is still there");
-        Ok(())
-    })
-    .await?;
-    room.until_cluster("demo", "the loss is told", BIRTH, |cluster| {
+    room.until_cluster("demo", "the loss is told", TOLD, |cluster| {
         state::is(cluster, "Degraded", "True")
     })
     .await?;
     room.change("demo", json!({"removedNodes": [lost]})).await?;
     let after = room.until_settled("demo", SETTLED).await?;
     ensure!(node_id(&after, 2)? != lost, "the lost node is still listed");
+    let now = try_join_all((0..3).map(|ordinal| claim_uid(room, "demo", ordinal))).await?;
     ensure!(
-        claim_uid(room, "demo", 0).await? == claims[0],
-        "another volume went too"
+        now[..2] == claims[..2] && now[2] != claims[2],
+        "volumes {now:?} in place of {claims:?}"
     );
-    traffic.finish_unharmed().await.map(drop)
+    Ok(())
+}
+
+/// The machine that a storage node is on.
+async fn machine_of(room: &Room, ordinal: u32) -> Result<String> {
+    let pod = room.api::<Pod>().get(&node_pod("demo", ordinal)).await?;
+    pod.spec
+        .and_then(|spec| spec.node_name)
+        .context("the pod is on no machine")
+}
+
+/// `kubectl cordon` and `uncordon`.
+async fn allow_pods(room: &Room, machine: &str, allowed: bool) -> Result<()> {
+    let change = json!({"spec": {"unschedulable": !allowed}});
+    room.everywhere::<Node>()
+        .patch(machine, &PatchParams::default(), &Patch::Merge(&change))
+        .await?;
+    Ok(())
 }
 
 /// Whether any condition speaks of that node.
@@ -126,14 +144,10 @@ pub async fn a_crashed_machine_comes_back(room: &Room) -> Result<()> {
         return Ok(());
     };
     room.apply("demo", &two_gateways(room)).await?;
-    room.until_settled("demo", BIRTH).await?;
+    room.until_settled("demo", SETTLED).await?;
     let gateway = room.gateway("demo").await?;
     let traffic = Traffic::start(gateway, Patience::Until(AWAY)).await?;
-    let pod = room.api::<Pod>().get(&node_pod("demo", 1)).await?;
-    let machine = pod
-        .spec
-        .and_then(|spec| spec.node_name)
-        .context("no machine")?;
+    let machine = a_machine_without_operator(room).await?;
     machines.crash(&machine).await?;
     // Whatever comes now, the machine gets its power back.
     let away = stays_away(room, &machine).await;
@@ -141,6 +155,22 @@ pub async fn a_crashed_machine_comes_back(room: &Room) -> Result<()> {
     away?;
     room.until_settled("demo", SETTLED).await?;
     traffic.finish_unharmed().await.map(drop)
+}
+
+/// One with a storage node, and without the operator: who tells that it is away
+/// would otherwise be away for minutes itself.
+async fn a_machine_without_operator(room: &Room) -> Result<String> {
+    let operators = ListParams::default().labels(OPERATOR);
+    let operators = room.beside_the_operator::<Pod>().list(&operators).await?;
+    let taken: Vec<String> = operators
+        .into_iter()
+        .filter_map(|pod| pod.spec?.node_name)
+        .collect();
+    let machines = try_join_all((0..3).map(|ordinal| machine_of(room, ordinal))).await?;
+    let free = machines
+        .into_iter()
+        .find(|machine| !taken.contains(machine));
+    free.context("every machine with a storage node has an operator")
 }
 
 /// Waits until Kubernetes and the status have noticed that a machine is away.

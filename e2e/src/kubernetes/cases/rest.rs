@@ -9,7 +9,7 @@ use kube::api::DeleteParams;
 use reqwest::StatusCode;
 use serde_json::json;
 
-use super::{BIRTH, SETTLED};
+use super::{SETTLED, TOLD};
 use crate::children::{claim_uid, until_no_pods};
 use crate::room::Room;
 use crate::spec::small;
@@ -34,7 +34,7 @@ impl Files {
 
     async fn expect(&self, gateway: &Gateway) -> Result<()> {
         for (id, bytes) in &self.0 {
-            until("a file", BIRTH, async || gateway.expect(id, bytes).await).await?;
+            until("a file", TOLD, async || gateway.expect(id, bytes).await).await?;
         }
         Ok(())
     }
@@ -51,7 +51,7 @@ async fn claims(room: &Room) -> Result<Vec<String>> {
 
 pub async fn a_resource_deleted_and_made_again_finds_its_files(room: &Room) -> Result<()> {
     room.apply("demo", &small(room)).await?;
-    let before = room.until_settled("demo", BIRTH).await?;
+    let before = room.until_settled("demo", SETTLED).await?;
     let files = Files::store(&room.gateway("demo").await?, 100).await?;
     let (key, volumes) = (room.first_key("demo").await?, claims(room).await?);
 
@@ -72,7 +72,7 @@ pub async fn a_resource_deleted_and_made_again_finds_its_files(room: &Room) -> R
 
 pub async fn hibernate_and_wake(room: &Room) -> Result<()> {
     room.apply("demo", &small(room)).await?;
-    let before = room.until_settled("demo", BIRTH).await?;
+    let before = room.until_settled("demo", SETTLED).await?;
     let files = Files::store(&room.gateway("demo").await?, 200).await?;
     let volumes = claims(room).await?;
 
@@ -118,6 +118,6 @@ pub async fn two_clusters_in_one_namespace(room: &Room) -> Result<()> {
         .delete("demo", &DeleteParams::default())
         .await?;
     until_no_pods(room, "demo", SETTLED).await?;
-    room.until_settled("other", BIRTH).await?;
+    room.until_settled("other", SETTLED).await?;
     theirs.expect(&there).await
 }

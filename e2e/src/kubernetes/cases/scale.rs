@@ -2,23 +2,23 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use holdfast_crd::ClusterPhase;
 use holdfast_e2e::gateway::Gateway;
 use holdfast_e2e::wait::until;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams};
 use serde_json::Value;
 
-use super::{BIRTH, SETTLED};
+use super::{SETTLED, TOLD};
 use crate::children::{claim_uid, node_replicas};
-use crate::room::Room;
+use crate::room::{OPERATOR, Room};
 use crate::spec::small;
 use crate::state;
 use crate::traffic::{Patience, Traffic};
 
 /// The node that comes and goes.
 const FOURTH: u32 = 3;
-const OPERATOR: &str = "app.kubernetes.io/name=holdfast-operator";
 
 pub async fn scaling_to_four_and_back_keeps_every_file(room: &Room) -> Result<()> {
     let (traffic, gateway) = grown_to_four(room).await?;
@@ -37,18 +37,16 @@ pub async fn scaling_to_four_and_back_keeps_every_file(room: &Room) -> Result<()
 }
 
 pub async fn the_operator_killed_in_the_middle_of_scale_down(room: &Room) -> Result<()> {
-    const KILLS: u32 = 4;
-    /// A new one has begun to work, and has not finished.
-    const BETWEEN: Duration = Duration::from_secs(4);
+    const KILLS: u32 = 3;
+    /// The dead one's Lease has run out, and its successor has begun to work.
+    const BETWEEN: Duration = Duration::from_secs(20);
     let (traffic, gateway) = grown_to_four(room).await?;
     let (id, _) = fourth(room).await?;
 
     room.scale("demo", 3).await?;
-    room.until_cluster("demo", "the drain begins", BIRTH, |cluster| {
-        cluster
-            .status
-            .as_ref()
-            .is_some_and(|status| format!("{:?}", status.phase).contains("Scaling"))
+    room.until_cluster("demo", "the drain begins", TOLD, |cluster| {
+        let phase = cluster.status.as_ref().and_then(|status| status.phase);
+        phase == Some(ClusterPhase::Scaling)
     })
     .await?;
     let killing = async {
@@ -73,7 +71,7 @@ pub async fn the_operator_killed_in_the_middle_of_scale_down(room: &Room) -> Res
 /// A cluster of four nodes, which was one of three with files in it.
 async fn grown_to_four(room: &Room) -> Result<(Traffic, Gateway)> {
     room.apply("demo", &small(room)).await?;
-    room.until_settled("demo", BIRTH).await?;
+    room.until_settled("demo", SETTLED).await?;
     let gateway = room.gateway("demo").await?;
     let traffic = Traffic::start(gateway.clone(), Patience::OneRetry).await?;
     room.scale("demo", 4).await?;
@@ -109,7 +107,7 @@ async fn watch_it_leave(room: &Room, gateway: &Gateway, id: &str) -> Result<Opti
         if let Ok(Some(held)) = fragments_of(gateway, id).await {
             last = Some(held);
         }
-        anyhow::bail!("{replicas} replicas, {last:?} fragments on it")
+        bail!("{replicas} replicas, {last:?} fragments on it")
     })
     .await?;
     Ok(last)
