@@ -50,8 +50,7 @@ pub fn run(check: bool) -> Result<()> {
 mod tests {
     use super::*;
 
-    /// That both are what the types say is a test of the crate of the types and
-    /// `cargo xtask crds --check`.
+    /// That they are what the types say is tested beside the types.
     #[test]
     fn the_chart_ships_the_definition_that_is_kept() {
         let [kept, shipped] = KEPT.map(|place| fs::read(root().join(place)).unwrap());

@@ -86,3 +86,32 @@ pub fn uninstall(cluster: &Cluster) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use crate::root;
+
+    /// Whoever takes over the operator is to get no more than what it does.
+    #[test]
+    fn the_operator_is_given_no_right_to_give_itself_others() {
+        for file in ["_rules.tpl", "rbac.yaml"] {
+            let path = root().join(super::CHART).join("templates").join(file);
+            let rules: Vec<String> = fs::read_to_string(path)
+                .unwrap()
+                .lines()
+                .map(str::trim)
+                .filter(|line| line.starts_with("verbs:") || line.starts_with("resources:"))
+                .map(str::to_owned)
+                .collect();
+            assert!(!rules.is_empty(), "{file} has no rules");
+            for word in ["*", "escalate", "bind", "impersonate", "roles", "pods/exec"] {
+                assert!(
+                    !rules.iter().any(|rule| rule.contains(word)),
+                    "{file} gives {word}"
+                );
+            }
+        }
+    }
+}
