@@ -35,21 +35,34 @@ const POD_FIELDS: [&str; 6] = [
 ];
 /// Variables that say who a process is, or where others are. The rest are
 /// settings, and anybody's.
-const VARIABLES: [&str; 11] = [
+const VARIABLES: [&str; 15] = [
     "HOLDFAST_ADVERTISE",
     "HOLDFAST_BOOTSTRAP",
+    "HOLDFAST_CLUSTER_SECRET",
     "HOLDFAST_DATA",
+    "HOLDFAST_HOST",
     "HOLDFAST_JOIN",
     "HOLDFAST_LISTEN",
     "HOLDFAST_METRICS_ADDR",
     "HOLDFAST_NODES",
     "HOLDFAST_SECRETS_DIR",
     "HOLDFAST_ZONE",
+    "POD_NAME",
+    "POD_NAMESPACE",
     "RABBITMQ_URL",
     "REDIS_URL",
 ];
 /// Volumes of ours.
 const VOLUMES: [&str; 4] = [names::NODE_CLAIM, SECRETS_VOLUME, TMP_VOLUME, CONFIG_VOLUME];
+/// What holds something of ours, and so cannot be taken away as a whole.
+const HOLDERS: [&str; 6] = [
+    "annotations",
+    "containers",
+    "labels",
+    "metadata",
+    "spec",
+    "volumes",
+];
 /// Labels and annotations of ours begin so.
 const OUR_PREFIX: &str = "holdfast.dev/";
 
@@ -64,6 +77,12 @@ pub(crate) fn refusals(
     let whole = Value::Object(template.clone());
     let mut refused = Vec::new();
     directives("", &whole, &mut refused);
+    taken_away("", template, &mut refused);
+    for field in ["metadata", "spec"] {
+        if let Some(inner) = object(template.get(field)) {
+            taken_away(&format!("{field}."), inner, &mut refused);
+        }
+    }
     for field in template.keys() {
         if field != "metadata" && field != "spec" {
             refused.push(format!(
@@ -125,6 +144,17 @@ fn directives(path: &str, value: &Value, refused: &mut Vec<String>) {
     }
 }
 
+/// Nulls where something of ours is.
+fn taken_away(path: &str, fields: &Map<String, Value>, refused: &mut Vec<String>) {
+    for (name, value) in fields {
+        if value.is_null() && HOLDERS.contains(&name.as_str()) {
+            refused.push(format!(
+                "{path}{name} cannot be null: it holds what is the operator's"
+            ));
+        }
+    }
+}
+
 fn metadata_refusals(
     metadata: &Map<String, Value>,
     component: Component,
@@ -169,6 +199,11 @@ fn container_refusals(list: &str, given: &Value, ours: &str, refused: &mut Vec<S
         .filter(|field| given.contains_key(*field))
     {
         refused.push(format!("spec.containers[{name}].{field} is the operator's"));
+    }
+    if given.get("env").is_some_and(Value::is_null) {
+        refused.push(format!(
+            "spec.containers[{name}].env cannot be null: it holds what is the operator's"
+        ));
     }
     for variable in names_in(given, "env") {
         if VARIABLES.contains(&variable) {

@@ -143,6 +143,20 @@ fn a_pod_template_may_not_touch_what_is_ours() {
             "HOLDFAST_DATA is",
         ),
         (own("$patch", json!("delete")), "directives"),
+        (own("env", Value::Null), "env cannot be null"),
+        (json!({"spec": null}), "spec cannot be null"),
+        (
+            json!({"spec": {"containers": null}}),
+            "spec.containers cannot be null",
+        ),
+        (
+            json!({"spec": {"volumes": null}}),
+            "spec.volumes cannot be null",
+        ),
+        (
+            json!({"metadata": {"labels": null}}),
+            "metadata.labels cannot be null",
+        ),
         (
             json!({"spec": {"volumes": [{"name": "secrets", "emptyDir": {}}]}}),
             "secrets is",

@@ -1,6 +1,6 @@
 //! What never changes, and what changes numbers alone.
 
-use holdfast_plan::{ChildKind, DesiredState, desired, names};
+use holdfast_plan::{ChildKind, DesiredState, MAX_NAME_CHARACTERS, desired, names};
 use serde_json::{Value, json};
 
 use crate::support::{EVERYTHING, EXTERNAL, SMALLEST, cluster, find, plan, resource};
@@ -178,6 +178,21 @@ fn every_object_is_owned_labelled_and_named_once() {
     assert!(kinds.is_sorted(), "what pods need comes first");
     let all: std::collections::BTreeSet<_> = kinds.into_iter().collect();
     assert!(ChildKind::ALL.iter().all(|kind| all.contains(kind)));
+}
+
+#[test]
+fn names_of_the_longest_cluster_fit_labels() {
+    // `-` and the hash that StatefulSets put on their pods as a label.
+    const REVISION: usize = 11;
+    let mut resource = resource(EVERYTHING);
+    resource["metadata"]["name"] = "a".repeat(MAX_NAME_CHARACTERS).into();
+    let longest = |kind: ChildKind| {
+        let children = desired(&cluster(&resource)).children;
+        let names = children.into_iter().filter(|child| child.kind == kind);
+        names.map(|child| child.name.len()).max().unwrap()
+    };
+    assert_eq!(longest(ChildKind::StatefulSet) + REVISION, 63);
+    assert!(longest(ChildKind::Service) <= 63);
 }
 
 #[test]
