@@ -198,3 +198,6 @@ fn hibernate(case: &Situation<'_>, verdict: &mut Verdict) {
         verdict.warn("hibernate", "PermitHeld", sentence);
     }
 }
+
+#[cfg(test)]
+mod tests;
