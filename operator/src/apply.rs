@@ -96,7 +96,7 @@ async fn apply_child(
                     sentence,
                 )
                 .await;
-            let patch = Patch::Merge(drift::own_parts(&object));
+            let patch = Patch::Merge(drift::own_parts(&object, &live));
             api.patch(&child.name, &PatchParams::default(), &patch)
                 .await
                 .attempt(what)?;

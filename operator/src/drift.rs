@@ -13,6 +13,13 @@ use holdfast_plan::quantity;
 const QUANTITIES: [&str; 4] = ["requests", "limits", "sizeLimit", "storage"];
 /// The lists of a pod into which others may have put something.
 const PARTS: [&str; 3] = ["containers", "initContainers", "volumes"];
+/// The lists of a container into which others may have put something, and what
+/// names their items.
+const CONTAINER_PARTS: [(&str, &str); 3] = [
+    ("env", "name"),
+    ("volumeMounts", "mountPath"),
+    ("ports", "containerPort"),
+];
 
 /// Whether `live` lacks something of `desired`, or has it otherwise. Says where.
 pub fn first_difference(desired: &Value, live: &Value) -> Option<String> {
@@ -102,44 +109,104 @@ fn is_nothing(value: &Value) -> bool {
     }
 }
 
-/// Containers, init containers and volumes that somebody else has put into the
-/// pod template of `live`.
+/// What somebody else has put into `live` beside ours: containers, init
+/// containers, volumes, parts of our own containers, ports of a Service.
+/// Server-side apply leaves such things alone, since another owns them.
 pub fn foreign_parts(desired: &Value, live: &Value) -> Vec<String> {
-    let pod = |object: &Value| object.pointer("/spec/template/spec").cloned();
-    let (Some(desired), Some(live)) = (pod(desired), pod(live)) else {
-        return Vec::new();
+    let mut foreign = foreign_ports(desired, live);
+    let (Some(desired), Some(live)) = (desired.pointer(POD), live.pointer(POD)) else {
+        return foreign;
     };
-    let names = |pod: &Value, part: &str| -> Vec<String> {
-        let items = pod.get(part).and_then(Value::as_array);
-        items
+    for part in PARTS {
+        foreign.extend(extra(desired, live, part, "name"));
+    }
+    let containers = |pod: &Value| items(pod, "containers").to_vec();
+    for ours in containers(desired) {
+        let name = ours.get("name");
+        let theirs = containers(live)
             .into_iter()
-            .flatten()
-            .filter_map(|item| item.get("name")?.as_str().map(str::to_owned))
-            .collect()
-    };
-    PARTS
+            .find(|container| container.get("name") == name);
+        for (part, key) in CONTAINER_PARTS {
+            foreign.extend(theirs.iter().flat_map(|one| extra(&ours, one, part, key)));
+        }
+    }
+    foreign
+}
+
+/// Where the pod of a workload is.
+const POD: &str = "/spec/template/spec";
+/// Where the ports of a Service are.
+const PORTS: &str = "/spec/ports";
+
+fn items<'v>(value: &'v Value, part: &str) -> &'v [Value] {
+    let list = value.get(part).and_then(Value::as_array);
+    list.map_or(&[], Vec::as_slice)
+}
+
+/// Items of a list that ours does not have, by what names them.
+fn extra(ours: &Value, theirs: &Value, part: &str, key: &str) -> Vec<String> {
+    let named = |item: &Value| item.get(key).map(plain);
+    let own: Vec<_> = items(ours, part).iter().filter_map(named).collect();
+    items(theirs, part)
         .iter()
-        .flat_map(|part| {
-            let ours = names(&desired, part);
-            let theirs = names(&live, part).into_iter();
-            theirs.filter(move |name| !ours.contains(name))
-        })
+        .filter_map(named)
+        .filter(|name| !own.contains(name))
+        .map(|name| format!("{part} {name}"))
         .collect()
 }
 
-/// A merge patch that leaves only our own parts in the pod template.
-pub fn own_parts(desired: &Value) -> Value {
+fn plain(value: &Value) -> String {
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn foreign_ports(desired: &Value, live: &Value) -> Vec<String> {
+    match (desired.pointer(PORTS), live.pointer(PORTS)) {
+        (Some(_), Some(_)) => extra(
+            desired.get("spec").unwrap_or(&Value::Null),
+            live.get("spec").unwrap_or(&Value::Null),
+            "ports",
+            "port",
+        ),
+        _ => Vec::new(),
+    }
+}
+
+/// A merge patch that leaves only our own parts.
+pub fn own_parts(desired: &Value, live: &Value) -> Value {
+    if desired.pointer(PORTS).is_some() {
+        let ports: Vec<Value> = desired
+            .get("spec")
+            .map_or(&[][..], |spec| items(spec, "ports"))
+            .iter()
+            .map(|port| with_node_port(port, live))
+            .collect();
+        return serde_json::json!({ "spec": { "ports": ports } });
+    }
     let own = |part: &str| {
-        desired
-            .pointer(&format!("/spec/template/spec/{part}"))
-            .cloned()
-            .unwrap_or(Value::Null)
+        let parts = desired.pointer(POD).and_then(|pod| pod.get(part));
+        parts.cloned().unwrap_or(Value::Null)
     };
     let parts: Map<String, Value> = PARTS
         .iter()
         .map(|part| ((*part).to_owned(), own(part)))
         .collect();
     serde_json::json!({ "spec": { "template": { "spec": parts } } })
+}
+
+/// A port that machines have opened for a Service stays the same one.
+fn with_node_port(port: &Value, live: &Value) -> Value {
+    let mut port = port.clone();
+    let spec = live.get("spec").unwrap_or(&Value::Null);
+    let same = items(spec, "ports")
+        .iter()
+        .find(|one| one.get("name") == port.get("name"));
+    let opened = same.and_then(|one| one.get("nodePort")).cloned();
+    if let (Some(fields), Some(opened)) = (port.as_object_mut(), opened) {
+        fields.entry("nodePort").or_insert(opened);
+    }
+    port
 }
 
 #[cfg(test)]
@@ -190,10 +257,30 @@ mod tests {
         let pod = |containers: Value| json!({"spec": {"template": {"spec": {"containers": containers, "volumes": [{"name": "tmp"}]}}}});
         let desired = pod(json!([{"name": "node"}]));
         let live = pod(json!([{"name": "node"}, {"name": "miner"}]));
-        assert_eq!(foreign_parts(&desired, &live), ["miner"]);
+        assert_eq!(foreign_parts(&desired, &live), ["containers miner"]);
         assert_eq!(
-            own_parts(&desired).pointer("/spec/template/spec/containers"),
+            own_parts(&desired, &live).pointer("/spec/template/spec/containers"),
             Some(&json!([{"name": "node"}]))
+        );
+    }
+
+    #[test]
+    fn what_others_put_into_our_own_container_is_found() {
+        let pod = |env: Value| json!({"spec": {"template": {"spec": {"containers": [{"name": "node", "env": env}]}}}});
+        let desired = pod(json!([{"name": "A", "value": "1"}]));
+        let live = pod(json!([{"name": "A", "value": "1"}, {"name": "LD_PRELOAD", "value": "x"}]));
+        assert_eq!(foreign_parts(&desired, &live), ["env LD_PRELOAD"]);
+        assert_eq!(foreign_parts(&desired, &desired), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_services_ports_are_ours_alone_and_keep_what_machines_have_opened() {
+        let desired = json!({"spec": {"ports": [{"name": "http", "port": 5000}]}});
+        let live = json!({"spec": {"ports": [{"name": "http", "port": 5999, "nodePort": 30100}]}});
+        assert_eq!(foreign_parts(&desired, &live), ["ports 5999"]);
+        assert_eq!(
+            own_parts(&desired, &live),
+            json!({"spec": {"ports": [{"name": "http", "port": 5000, "nodePort": 30100}]}})
         );
     }
 }
