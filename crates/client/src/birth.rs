@@ -115,7 +115,7 @@ pub enum Birth {
     /// The members have a cluster already.
     Adopt(ClusterId),
     /// Send this state, which was kept before.
-    GoOn(ClusterState),
+    GoOn(Box<ClusterState>),
     /// Make a state, keep it, send it.
     Begin,
 }
@@ -149,9 +149,9 @@ pub fn decide_birth(
     }
     Ok(match (clusters.first(), kept) {
         // Founded, or being founded by an earlier start of the founder.
-        (Some(cluster), Some(kept)) if kept.cluster == *cluster => Birth::GoOn(kept),
+        (Some(cluster), Some(kept)) if kept.cluster == *cluster => Birth::GoOn(Box::new(kept)),
         (Some(cluster), _) => Birth::Adopt(*cluster),
-        (None, Some(kept)) if same_members(&kept, statuses) => Birth::GoOn(kept),
+        (None, Some(kept)) if same_members(&kept, statuses) => Birth::GoOn(Box::new(kept)),
         (None, _) => Birth::Begin,
     })
 }

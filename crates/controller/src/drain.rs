@@ -115,10 +115,10 @@ pub(crate) fn plan_drained(
     node: &LayoutNode,
     remains: Remains,
 ) -> Result<Layout, String> {
-    if remains.referenced + remains.pending > 0 {
+    if remains != Remains::default() {
         return Err(format!(
-            "node {} still has {} fragments that are referred to and {} that may yet be",
-            node.id, remains.referenced, remains.pending
+            "node {} still has {} fragments that are referred to, {} that may yet be, and {} to be deleted",
+            node.id, remains.referenced, remains.pending, remains.harmless
         ));
     }
     let mut next = layout.clone();
@@ -206,16 +206,15 @@ mod tests {
     fn is_a_node_drained_only_when_it_is_empty() {
         let scenario = Scenario::read("1 a draining\n2 b active\n3 c active\n4 d active");
         let leaving = &scenario.layout.nodes[&node(1)];
-        let remains = Remains {
-            pending: 1,
-            ..Remains::default()
+        let remains = |referenced, pending, harmless| Remains {
+            referenced,
+            pending,
+            harmless,
         };
-        assert!(plan_drained(&scenario.layout, leaving, remains).is_err());
-        let remains = Remains {
-            harmless: 9,
-            ..Remains::default()
-        };
-        let next = plan_drained(&scenario.layout, leaving, remains).unwrap();
+        for left in [remains(1, 0, 0), remains(0, 1, 0), remains(0, 0, 1)] {
+            assert!(plan_drained(&scenario.layout, leaving, left).is_err());
+        }
+        let next = plan_drained(&scenario.layout, leaving, Remains::default()).unwrap();
         assert_eq!(next.nodes[&node(1)].state, NodeState::Drained);
         assert_eq!(next.epoch, scenario.layout.epoch);
     }

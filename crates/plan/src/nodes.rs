@@ -108,7 +108,9 @@ fn build_template(cluster: &Cluster) -> Value {
             {"name": "metrics", "containerPort": names::METRICS_PORT, "protocol": "TCP"},
         ],
         "startupProbe": pods::http_probe("/healthz", "metrics", 1, STARTUP_FAILURES),
-        "readinessProbe": pods::http_probe("/readyz", "metrics", 2, 3),
+        // Not that a quorum is there: else all would be unready with it, and a
+        // disruption budget lets unready pods be evicted.
+        "readinessProbe": pods::http_probe("/health", "api", 2, 3),
         "livenessProbe": pods::http_probe("/healthz", "metrics", 10, 6),
         "resources": pods::resources(nodes.resources.as_ref(), "256Mi", "2Gi"),
         "securityContext": pods::container_security(),
@@ -149,6 +151,8 @@ fn environment(cluster: &Cluster) -> Vec<Value> {
         json!({"name": "HOLDFAST_JOIN", "value": first_addresses(cluster).join(",")}),
         json!({"name": "HOLDFAST_DATA", "value": DATA_PATH}),
         pods::secrets_env(),
+        // What the operator and the budget go by: a count by sums costs little.
+        json!({"name": "HOLDFAST_CENSUS_INTERVAL", "value": "10s"}),
         json!({"name": "HOLDFAST_LOG_FORMAT", "value": "json"}),
     ]
 }

@@ -43,7 +43,7 @@ pub async fn found(
     let state = match decide_birth(&members, &statuses, kept) {
         Err(error) => return Ok(Err(error.to_string())),
         Ok(Birth::Adopt(cluster)) => return Ok(Ok(format!("cluster {cluster} is adopted"))),
-        Ok(Birth::GoOn(state)) => state,
+        Ok(Birth::GoOn(state)) => *state,
         Ok(Birth::Begin) => {
             let Some(beginning) = beginning(observed) else {
                 return Ok(Err("the Secret with the admin token is not there".into()));

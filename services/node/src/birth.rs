@@ -40,7 +40,7 @@ pub async fn found_cluster(
     let statuses = ask_members(env, members).await;
     let plan = match decide_birth(members, &statuses, read_plan(disk)?)? {
         Birth::Adopt(cluster) => return Ok(cluster),
-        Birth::GoOn(kept) => kept,
+        Birth::GoOn(kept) => *kept,
         Birth::Begin => {
             let plan = plan_birth(env, &statuses, beginning);
             replace_file(disk, PLAN_FILE, &protocol::encode(&plan))?;

@@ -1,12 +1,27 @@
 //! Deletes orphans, as [`orphans`](super::orphans) decides.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use holdfast_metadata::command::{Command, Outcome};
 use holdfast_metadata::query::{Answer, Query};
-use holdfast_model::{DiskId, FragmentId, Generation, GroupId, UploadId};
+use holdfast_model::{DiskId, FragmentId, Generation, GroupId, NodeState, UploadId};
 
 use super::orphans::{FloorStep, Orphans};
 use crate::error::WorkError;
 use crate::shared::Shared;
+
+/// How long after a new generation the floor follows while a disk is being
+/// emptied, which waits for it: three times as long as an upload goes on without
+/// an intent. Those with an intent hold the floor back in the group itself.
+const LEAVING_FLOOR_DELAY: Duration = Duration::from_secs(90);
+
+fn disks_that_leave(shared: &Shared) -> Result<BTreeSet<DiskId>, WorkError> {
+    let state = shared.state()?;
+    let nodes = state.layout.nodes.values();
+    let leaving = nodes.filter(|node| node.state == NodeState::Draining);
+    Ok(leaving.map(|node| node.disk).collect())
+}
 
 pub(super) async fn clean_up(
     shared: &Shared,
@@ -17,7 +32,13 @@ pub(super) async fn clean_up(
         return Ok(());
     }
     let (_, mut floor) = shared.generations(group).await?;
-    let step = orphans.plan_floor(shared.now(), floor, shared.settings.floor_delay);
+    let leaving = disks_that_leave(shared)?;
+    let usual = shared.settings.floor_delay;
+    let delay = match leaving.is_empty() {
+        true => usual,
+        false => usual.min(LEAVING_FLOOR_DELAY),
+    };
+    let step = orphans.plan_floor(shared.now(), floor, delay);
     let command = match step {
         FloorStep::Nothing => None,
         FloorStep::Advance => Some(Command::AdvanceGeneration),
@@ -36,7 +57,7 @@ pub(super) async fn clean_up(
             orphans.advanced(current, shared.now());
         }
     }
-    let due = orphans.due(shared.now(), floor, shared.settings.orphan_grace);
+    let due = orphans.due(shared.now(), floor, shared.settings.orphan_grace, &leaving);
     for (id, disk) in due {
         if delete_orphan(shared, id, disk, floor).await? {
             orphans.deleted(id, disk);

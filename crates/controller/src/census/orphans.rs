@@ -99,16 +99,22 @@ impl Orphans {
         self.advanced = Some((current, now));
     }
 
-    /// Those that may be deleted, if their rows still do not name them.
+    /// Those that may be deleted, if their rows still do not name them. On disks
+    /// that are being emptied there is no grace: readers of a replaced version
+    /// go to the other disks.
     pub fn due(
         &self,
         now: Duration,
         floor: Generation,
         grace: Duration,
+        leaving: &BTreeSet<DiskId>,
     ) -> Vec<(FragmentId, DiskId)> {
+        let rested = |disk: &DiskId, since: Duration| {
+            leaving.contains(disk) || now.saturating_sub(since) >= grace
+        };
         self.seen
             .iter()
-            .filter(|(_, seen)| seen.generation < floor && now.saturating_sub(seen.since) >= grace)
+            .filter(|((_, disk), seen)| seen.generation < floor && rested(disk, seen.since))
             .map(|(name, _)| *name)
             .collect()
     }
@@ -128,6 +134,7 @@ mod tests {
 
     const DELAY: Duration = Duration::from_secs(3_600);
     const GRACE: Duration = Duration::from_secs(900);
+    const NONE: BTreeSet<DiskId> = BTreeSet::new();
 
     fn file(n: u8, generation: u64) -> FileEntry {
         FileEntry {
@@ -182,14 +189,14 @@ mod tests {
             orphans.plan_floor(at(3_599), Generation(5), DELAY),
             FloorStep::Nothing
         );
-        assert_eq!(orphans.due(at(3_599), Generation(5), GRACE), []);
+        assert_eq!(orphans.due(at(3_599), Generation(5), GRACE, &NONE), []);
         look(&mut orphans, 3_600);
         let raise = FloorStep::Raise(Generation(6));
         assert_eq!(orphans.plan_floor(at(3_600), Generation(5), DELAY), raise);
         // The group raises it as far as running uploads allow: here not at all.
         assert_eq!(orphans.plan_floor(at(3_660), Generation(5), DELAY), raise);
         assert_eq!(
-            orphans.due(at(3_660), Generation(6), GRACE),
+            orphans.due(at(3_660), Generation(6), GRACE, &NONE),
             [(file(1, 5).id, disk(1))]
         );
         assert_eq!(
@@ -202,8 +209,20 @@ mod tests {
     fn is_a_replaced_version_left_to_its_readers_for_a_while() {
         let mut orphans = Orphans::default();
         orphans.look(at(0), &answered(), [(disk(1), file(1, 1))]);
-        assert_eq!(orphans.due(at(899), Generation(9), GRACE), []);
-        assert_eq!(orphans.due(at(900), Generation(9), GRACE).len(), 1);
+        assert_eq!(orphans.due(at(899), Generation(9), GRACE, &NONE), []);
+        assert_eq!(orphans.due(at(900), Generation(9), GRACE, &NONE).len(), 1);
+    }
+
+    #[test]
+    fn is_a_disk_that_is_being_emptied_not_left_to_readers() {
+        let mut orphans = Orphans::default();
+        let both = [(disk(1), file(1, 1)), (disk(2), file(1, 1))];
+        orphans.look(at(0), &answered(), both);
+        let leaving = [disk(2)].into();
+        let due = orphans.due(at(1), Generation(9), GRACE, &leaving);
+        assert_eq!(due, [(file(1, 1).id, disk(2))]);
+        // What may yet be committed stays there as well.
+        assert_eq!(orphans.due(at(1), Generation(1), GRACE, &leaving), []);
     }
 
     #[test]
@@ -212,9 +231,9 @@ mod tests {
         orphans.look(at(0), &answered(), [(disk(1), file(1, 1))]);
         orphans.look(at(800), &answered(), []);
         orphans.look(at(850), &answered(), [(disk(1), file(1, 1))]);
-        assert_eq!(orphans.due(at(950), Generation(9), GRACE), []);
+        assert_eq!(orphans.due(at(950), Generation(9), GRACE, &NONE), []);
         orphans.look(at(1_800), &answered(), [(disk(1), file(1, 2))]);
-        assert_eq!(orphans.due(at(1_900), Generation(9), GRACE), []);
+        assert_eq!(orphans.due(at(1_900), Generation(9), GRACE, &NONE), []);
     }
 
     #[test]
@@ -222,6 +241,6 @@ mod tests {
         let mut orphans = Orphans::default();
         orphans.look(at(0), &answered(), [(disk(1), file(1, 1))]);
         orphans.look(at(60), &BTreeSet::new(), []);
-        assert_eq!(orphans.due(at(900), Generation(9), GRACE).len(), 1);
+        assert_eq!(orphans.due(at(900), Generation(9), GRACE, &NONE).len(), 1);
     }
 }
