@@ -19,8 +19,8 @@ pub use fragments::{
     FilesRequest, FragmentIds, RangeDigest, UploadRequest, Uploaded,
 };
 pub use groups::{
-    BackupHead, BackupRequest, Bootstrap, GroupMessage, MemberStep, MembersRequest, ProposeRequest,
-    QueryRequest, RaftAnswer, RaftBatch, TransferRequest,
+    BackupHead, BackupRequest, Bootstrap, DiskStart, GroupMessage, MemberStep, MembersRequest,
+    ProposeRequest, QueryRequest, RaftAnswer, RaftBatch, TransferRequest,
 };
 pub use maintenance::{CensusReport, GroupCensus, PermitRequest, ReleaseRequest};
 pub use status::{DiskStatus, GroupStatus, Status};

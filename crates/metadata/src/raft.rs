@@ -18,6 +18,7 @@
 //! 3. The log is purged only up to what the state store has durably applied.
 
 pub mod applier;
+mod book;
 pub mod driver;
 mod group;
 pub mod peers;
@@ -29,7 +30,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use holdfast_model::{ClusterState, DiskId, GroupId};
-use holdfast_runtime::{Address, OnFatal};
+use holdfast_runtime::OnFatal;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::command::Outcome;
@@ -40,6 +41,7 @@ use crate::query::Answer;
 use crate::wire;
 
 use self::peers::Identity;
+pub use book::AddressBook;
 pub use driver::{Groups, GroupsParts, StartError};
 
 /// The most commands and queries that wait in a node; beyond it is `Busy`.
@@ -90,7 +92,14 @@ impl Incoming {
                 identity.disk, identity.cluster
             )));
         }
-        book.admit(&batch)?;
+        book.admit(batch.from, batch.incarnation)?;
+        book.hear(&batch.starts);
+        if book.outdated(identity) {
+            return Err(NodeError::Mistaken(format!(
+                "this is an older copy of disk {}",
+                identity.disk
+            )));
+        }
         let from = batch.from.raft_id();
         let mut messages = Vec::with_capacity(batch.messages.len());
         for one in batch.messages {
@@ -106,86 +115,6 @@ impl Incoming {
             messages,
             answer: None,
         })
-    }
-}
-
-/// Who is where: how Raft's numbers lead to disks and addresses.
-#[derive(Default)]
-pub struct AddressBook {
-    entries: Mutex<BTreeMap<u64, Entry>>,
-}
-
-#[derive(Clone)]
-struct Entry {
-    disk: DiskId,
-    address: Address,
-    incarnation: u64,
-}
-
-impl AddressBook {
-    /// Takes what the cluster's state says; entries that it does not name stay.
-    pub fn learn(&self, state: &ClusterState) {
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        for node in state.layout.nodes.values() {
-            let known = entries
-                .get(&node.disk.raft_id())
-                .map_or(0, |entry| entry.incarnation);
-            entries.insert(
-                node.disk.raft_id(),
-                Entry {
-                    disk: node.disk,
-                    address: Address(node.address.clone()),
-                    incarnation: node.incarnation.max(known),
-                },
-            );
-        }
-    }
-
-    /// Where a member listens.
-    pub fn address(&self, raft_id: u64) -> Option<(DiskId, Address)> {
-        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        entries
-            .get(&raft_id)
-            .map(|entry| (entry.disk, entry.address.clone()))
-    }
-
-    /// How often a member has been started, as far as is known.
-    pub fn incarnation(&self, raft_id: u64) -> u64 {
-        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        entries.get(&raft_id).map_or(0, |entry| entry.incarnation)
-    }
-
-    /// The disk of a Raft number.
-    pub fn disk(&self, raft_id: u64) -> Option<DiskId> {
-        self.address(raft_id).map(|(disk, _)| disk)
-    }
-
-    /// Checks the sender of a batch: a disk that is known, in a start that is
-    /// not older than the newest one seen, which is remembered.
-    ///
-    /// # Errors
-    /// [`NodeError::Mistaken`]: it is an older copy of the disk, or another.
-    pub fn admit(&self, batch: &RaftBatch) -> Result<(), NodeError> {
-        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        match entries.get_mut(&batch.from.raft_id()) {
-            // Not in the layout that is known here yet: the group's own
-            // membership decides.
-            None => Ok(()),
-            Some(entry) if entry.disk != batch.from => Err(NodeError::Mistaken(format!(
-                "disk {} is not a member",
-                batch.from
-            ))),
-            Some(entry) if batch.incarnation < entry.incarnation => {
-                Err(NodeError::Mistaken(format!(
-                    "start {} of disk {} comes after start {}: it is an older copy, replace it as if it were empty",
-                    batch.incarnation, batch.from, entry.incarnation
-                )))
-            }
-            Some(entry) => {
-                entry.incarnation = batch.incarnation;
-                Ok(())
-            }
-        }
     }
 }
 
@@ -232,6 +161,7 @@ mod tests {
     use holdfast_model::{ClusterId, Timestamp};
 
     use super::*;
+    use crate::protocol::DiskStart;
 
     const CLUSTER: ClusterId = ClusterId::from_bytes([1; 16]);
     const PEER: DiskId = DiskId::from_bytes([3; 16]);
@@ -258,6 +188,15 @@ mod tests {
             incarnation,
             sent: Timestamp(0),
             messages: vec![message(PEER)],
+            knows: None,
+            starts: Vec::new(),
+        }
+    }
+
+    fn start_of((disk, incarnation): (DiskId, u64)) -> DiskStart {
+        DiskStart {
+            member: disk.raft_id(),
+            incarnation,
         }
     }
 
@@ -277,12 +216,7 @@ mod tests {
 
     /// Has the book know a disk by the Raft number of [`PEER`].
     fn know(book: &AddressBook, disk: DiskId, incarnation: u64) {
-        let entry = Entry {
-            disk,
-            address: Address("node:8000".into()),
-            incarnation,
-        };
-        book.entries.lock().unwrap().insert(PEER.raft_id(), entry);
+        book.know(PEER.raft_id(), disk, incarnation);
     }
 
     #[test]
@@ -301,6 +235,36 @@ mod tests {
         }
         know(&book, OTHER, 1);
         assert!(refused(&book, batch(6)), "the disk is no member");
+    }
+
+    #[test]
+    fn who_hears_of_a_newer_start_admits_no_older_one_and_nobody_after_its_own() {
+        let book = AddressBook::default();
+        let mut told = batch(2);
+        told.starts = [(OTHER, 3), (PEER, 7)].map(start_of).into();
+        assert!(take(&book, told).is_ok());
+        assert!(refused(&book, batch(6)), "start 7 is known");
+        assert!(take(&book, batch(7)).is_ok());
+        let mut copy = batch(2);
+        copy.from = OTHER;
+        copy.messages = vec![message(OTHER)];
+        assert!(
+            refused(&book, copy),
+            "of a disk that no layout has named yet"
+        );
+        let mut outdated = batch(7);
+        outdated.starts = vec![start_of((OWN, 2))];
+        assert!(refused(&book, outdated), "this is start 1");
+    }
+
+    #[test]
+    fn what_a_refused_sender_says_of_starts_is_not_heard() {
+        let book = AddressBook::default();
+        know(&book, PEER, 2);
+        let mut copy = batch(1);
+        copy.starts = vec![start_of((OTHER, 3))];
+        assert!(refused(&book, copy));
+        assert_eq!(book.incarnation(OTHER.raft_id()), 0);
     }
 
     #[test]

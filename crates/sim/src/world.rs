@@ -1,6 +1,7 @@
 //! A cluster of simulated machines, and what can befall it.
 
 mod power;
+mod starts;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +11,7 @@ use std::time::Duration;
 use holdfast_client::birth::{Beginning, FirstKey};
 use holdfast_client::{Cluster, ClusterSettings};
 use holdfast_controller::ControllerSettings;
-use holdfast_model::{GroupId, NodeId};
+use holdfast_model::{DiskId, GroupId, NodeId};
 use holdfast_node::{Node, found_cluster};
 use holdfast_runtime::memory_disk::MemoryDisk;
 use holdfast_runtime::{Address, Entropy, Env, Shutdown};
@@ -40,6 +41,8 @@ pub struct Member {
     pub machine: Option<Machine>,
     /// The node, while it runs.
     pub node: Option<Arc<Node>>,
+    /// What its rows said of disks' starts when it ran last.
+    starts: BTreeMap<DiskId, u64>,
     /// Why it ended itself, if it did.
     pub fatal: Arc<Mutex<Option<String>>>,
 }
@@ -133,6 +136,7 @@ impl World {
                     disks: 1,
                     machine: None,
                     node: None,
+                    starts: BTreeMap::new(),
                     fatal: Arc::default(),
                 },
             );

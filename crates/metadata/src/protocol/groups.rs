@@ -30,6 +30,25 @@ pub struct RaftBatch {
     /// The messages.
     #[n(5)]
     pub messages: Vec<GroupMessage>,
+    /// The sum of what the sender knows of starts; `None` from older releases.
+    #[n(6)]
+    pub knows: Option<u64>,
+    /// What the sender knows of starts, where the receiver may not know all of it.
+    #[n(7)]
+    #[cbor(default)]
+    pub starts: Vec<DiskStart>,
+}
+
+/// How often a disk has been started, as far as somebody knows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+#[cbor(array)]
+pub struct DiskStart {
+    /// Raft's number of the disk.
+    #[n(0)]
+    pub member: u64,
+    /// The number of its newest start.
+    #[n(1)]
+    pub incarnation: u64,
 }
 
 /// A Raft message of a group.
@@ -56,6 +75,10 @@ pub struct RaftAnswer {
     /// What the receiver has to say to the sender at once.
     #[n(2)]
     pub messages: Vec<GroupMessage>,
+    /// What the receiver knows of starts, where the sender's sum is another.
+    #[n(3)]
+    #[cbor(default)]
+    pub starts: Vec<DiskStart>,
 }
 
 /// Proposes a command.

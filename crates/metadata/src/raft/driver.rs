@@ -128,6 +128,8 @@ pub(super) struct Driver {
     /// Groups that leave, until neither log nor state has anything of them: one
     /// that was begun anew before would take rows for its own that are to go.
     leaving: BTreeSet<GroupId>,
+    /// The sum of what was known of starts when the others were told last.
+    told: u64,
     clock_off: ClockOff,
     handing_over: Option<Answerer<()>>,
     stalls: Stalls,

@@ -1,10 +1,11 @@
 //! Messages to other disks: for each one task, one call at a time, so that
-//! what waits goes together.
+//! what waits goes together. With them goes what this node knows of starts
+//! (the `book` module), whenever the peer may not know all of it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use holdfast_model::{ClusterId, DiskId};
+use holdfast_model::{ClusterId, DiskId, Timestamp};
 use holdfast_runtime::{Body, Call, Env, Shutdown};
 use tokio::sync::mpsc;
 
@@ -39,7 +40,7 @@ pub type ClockSeen = Arc<dyn Fn(DiskId, i64) + Send + Sync>;
 /// Whether this machine's clock is off.
 pub type ClockOff = Arc<dyn Fn() -> bool + Send + Sync>;
 
-/// A peer's queue: messages, and between them questions for its time alone.
+/// A peer's queue: messages, and between them calls without any.
 pub(super) struct Peer {
     queue: mpsc::Sender<Option<GroupMessage>>,
 }
@@ -62,6 +63,7 @@ impl Peer {
             book,
             inbox,
             clock_seen,
+            agreed: None,
         };
         env.tasks.spawn(
             "raft-peer",
@@ -82,9 +84,10 @@ impl Peer {
         let _ = self.queue.try_send(Some(message));
     }
 
-    /// Has the peer tell its time, although there is no message for it.
-    pub(super) fn ask_time(&self) {
-        // With a full queue there are messages, whose answers tell it as well.
+    /// Calls the peer although there is no message for it: its answer tells its
+    /// time, and both tell what they know of starts.
+    pub(super) fn call(&self) {
+        // With a full queue there are messages, whose calls do the same.
         let _ = self.queue.try_send(None);
     }
 }
@@ -96,10 +99,13 @@ struct Sender {
     book: Arc<AddressBook>,
     inbox: Inbox,
     clock_seen: ClockSeen,
+    /// The sum of what both knew of starts at the last answer. A peer that has
+    /// forgotten it since says so in its next answer.
+    agreed: Option<u64>,
 }
 
 impl Sender {
-    async fn run(self, mut queue: mpsc::Receiver<Option<GroupMessage>>) {
+    async fn run(mut self, mut queue: mpsc::Receiver<Option<GroupMessage>>) {
         while let Some(first) = queue.recv().await {
             let mut bytes = 0;
             let mut messages = Vec::new();
@@ -116,6 +122,7 @@ impl Sender {
                 next = more;
             }
             if let Err(reason) = self.send(messages).await {
+                self.agreed = None;
                 tracing::debug!(to = self.to, reason, "a peer did not take Raft messages");
                 let _ = self.inbox.send(Event::Unreachable(self.to)).await;
                 self.env.clock.sleep(BACK_OFF).await;
@@ -123,20 +130,17 @@ impl Sender {
         }
     }
 
-    async fn send(&self, messages: Vec<GroupMessage>) -> Result<(), String> {
+    async fn send(&mut self, messages: Vec<GroupMessage>) -> Result<(), String> {
+        if self.book.outdated(&self.identity) {
+            return Err("this is an older copy of its disk".to_owned());
+        }
         let (disk, address) = self
             .book
             .address(self.to)
             .ok_or_else(|| "its address is not known".to_owned())?;
         let sent = self.env.clock.wall();
-        let batch = RaftBatch {
-            cluster: self.identity.cluster,
-            from: self.identity.disk,
-            to: disk,
-            incarnation: self.identity.incarnation,
-            sent,
-            messages,
-        };
+        let batch = self.batch(disk, sent, messages);
+        let knows = batch.knows;
         let call = Call {
             path: protocol::RAFT,
             head: protocol::encode(&batch),
@@ -157,9 +161,7 @@ impl Sender {
         let now = self.env.clock.wall();
         let middle = (sent.0 / 2 + now.0 / 2) as i64;
         (self.clock_seen)(disk, answer.received.0 as i64 - middle);
-        if answer.messages.is_empty() {
-            return Ok(());
-        }
+        self.agreed = knows.filter(|_| answer.starts.is_empty());
         let said = RaftBatch {
             cluster: self.identity.cluster,
             from: disk,
@@ -167,10 +169,33 @@ impl Sender {
             incarnation: answer.incarnation,
             sent: answer.received,
             messages: answer.messages,
+            knows: None,
+            starts: answer.starts,
         };
         let said = Incoming::of(&self.book, &self.identity, said).map_err(|e| e.to_string())?;
-        // Fails only when the loop has ended.
-        let _ = self.inbox.send(Event::Messages(said)).await;
+        if !said.messages.is_empty() {
+            // Fails only when the loop has ended.
+            let _ = self.inbox.send(Event::Messages(said)).await;
+        }
         Ok(())
     }
+
+    fn batch(&self, to: DiskId, sent: Timestamp, messages: Vec<GroupMessage>) -> RaftBatch {
+        let knows = Some(self.book.sum());
+        let starts = self.book.starts_unless(self.agreed);
+        RaftBatch {
+            cluster: self.identity.cluster,
+            from: self.identity.disk,
+            to,
+            incarnation: self.identity.incarnation,
+            sent,
+            messages,
+            knows,
+            starts,
+        }
+    }
 }
+
+#[cfg(test)]
+#[path = "peers_tests.rs"]
+mod tests;

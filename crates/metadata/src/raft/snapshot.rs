@@ -85,6 +85,8 @@ async fn try_send(parts: &SendParts, group: GroupId, mut message: Message) -> Re
             group,
             message: bytes,
         }],
+        knows: None,
+        starts: Vec::new(),
     };
     let call = Call {
         path: protocol::SNAPSHOT,
@@ -219,7 +221,7 @@ pub(super) fn read_head(
             identity.disk
         )));
     }
-    book.admit(&batch)?;
+    book.admit(batch.from, batch.incarnation)?;
     let one = batch
         .messages
         .first()

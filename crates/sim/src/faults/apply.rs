@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use holdfast_model::{GroupId, NodeId, NodeState};
+use holdfast_node::identity::Identity;
 use holdfast_runtime::memory_disk::MemoryDisk;
 use holdfast_runtime::{Address, Disk};
 
@@ -36,7 +37,8 @@ pub struct Applied {
     taken: BTreeMap<usize, u64>,
     /// Nodes whose disks are bad.
     bad: BTreeMap<usize, Bad>,
-    copies: BTreeMap<usize, MemoryDisk>,
+    /// Copies of disks, and which start of which disk each is.
+    copies: BTreeMap<usize, (MemoryDisk, Identity)>,
     operator: Option<Operator>,
     /// Nodes that were ordered to drain, and whether the order was taken.
     drained: Vec<(usize, NodeId, Arc<AtomicBool>)>,
@@ -166,21 +168,37 @@ impl Applied {
                 }
             }
             Step::CopyDisk(node) => {
-                if let Some(copy) = world.copy_disk(node) {
-                    self.copies.insert(node, copy);
+                if let Some(copy) = world.copy_disk(node)
+                    && let Ok(Some(identity)) = Identity::find(&copy)
+                {
+                    self.copies.insert(node, (copy, identity));
                 }
             }
-            Step::OldDisk(node) => {
-                if let Some(copy) = self.copies.remove(&node) {
-                    self.taken.remove(&node);
-                    world.insert_disk(node, copy);
-                    self.bad.insert(node, Bad::Outcast);
-                    self.start(world, node).await;
-                }
-            }
+            Step::OldDisk(node) => self.put_back(world, node).await,
             Step::Replace(node) => self.replace(world, node).await,
             _ => {}
         }
+    }
+
+    /// Starts a node with the copy of its disk, if all the others know of a later
+    /// start than the one that the copy is about to have: nobody else can tell
+    /// (docs/decisions/0011-older-copies.md).
+    async fn put_back(&mut self, world: &mut World, node: usize) {
+        let Some((copy, identity)) = self.copies.remove(&node) else {
+            return;
+        };
+        if !world.others_know_later(node, identity.disk, identity.incarnation + 1) {
+            world.trace.tell(&format!(
+                "node {node} keeps its disk: the others do not know of its starts"
+            ));
+            self.seen.remove(&Step::OldDisk(node).name());
+            self.seen.insert("OldDiskLeftOut".to_owned());
+            return;
+        }
+        self.taken.remove(&node);
+        world.insert_disk(node, copy);
+        self.bad.insert(node, Bad::Outcast);
+        self.start(world, node).await;
     }
 
     fn operator(&mut self, world: &World) -> &Operator {
@@ -204,6 +222,11 @@ impl Applied {
                 world
                     .trace
                     .tell(&format!("node {node} stays away: {error}"));
+            }
+            Err(error) if world.members.get(&node).is_some_and(|m| m.disk.is_cut()) => {
+                world
+                    .trace
+                    .tell(&format!("the disk of node {node} stops: {error}"));
             }
             Err(error) => world
                 .trace

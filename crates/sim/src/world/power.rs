@@ -22,7 +22,9 @@ impl World {
     /// # Errors
     /// Why the node did not start.
     pub async fn start(&mut self, number: usize) -> Result<(), String> {
-        if self.points.take_dark(number) {
+        // A disk that has stopped takes nothing until its power is cut.
+        let stopped = self.members.get(&number).is_some_and(|m| m.disk.is_cut());
+        if self.points.take_dark(number) || stopped {
             self.power_cut(number);
         }
         let seeds = self.addresses();
@@ -135,6 +137,7 @@ impl World {
         self.trace.tell(&format!("power cut of node {number}"));
         self.points.take_dark(number);
         if let Some(member) = self.members.get_mut(&number) {
+            member.keep_starts();
             if let Some(machine) = member.machine.take() {
                 machine.power.cancel();
             }
@@ -151,6 +154,7 @@ impl World {
         }
         self.trace.tell(&format!("node {number} is killed"));
         if let Some(member) = self.members.get_mut(&number) {
+            member.keep_starts();
             if let Some(machine) = member.machine.take() {
                 machine.power.cancel();
             }
@@ -176,11 +180,13 @@ impl World {
     pub fn insert_disk(&mut self, number: usize, disk: MemoryDisk) {
         self.points.take_dark(number);
         if let Some(member) = self.members.get_mut(&number) {
+            member.keep_starts();
             if let Some(machine) = member.machine.take() {
                 machine.power.cancel();
             }
             member.disk.power_cut();
             member.node = None;
+            member.starts.clear();
             member.disks += 1;
             member.disk = disk;
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_client::ClusterError;
-use holdfast_metadata::command::{ClusterCommand, Command, Refusal};
+use holdfast_metadata::command::{ClusterCommand, Command, Outcome, Refusal};
 use holdfast_model::{ClusterState, GroupId, NodeState};
 use holdfast_runtime::{Address, Fatal, TasksExt};
 
@@ -124,7 +124,8 @@ impl Node {
             .propose(GroupId::CLUSTER, id, command, DEADLINE, None)
             .await
         {
-            Ok(_) => {
+            Ok(outcome) => {
+                self.joined(outcome);
                 tracing::info!(start = identity.incarnation, "group 0 knows of this start");
                 true
             }
@@ -135,7 +136,9 @@ impl Node {
                 false
             }
             Err(ClusterError::Refused(Refusal::Stale)) => {
-                (self.on_fatal)(Fatal::Refused(format!(
+                // Noted on the disk: each try to start it counts as one, and after
+                // some of them its number would be none that was seen before.
+                (self.on_fatal)(Fatal::DiskFailed(format!(
                     "the cluster refuses this node: it knows of a later start than this one, \
                      number {}, so that this disk is an older copy: replace it as if it were empty",
                     identity.incarnation
@@ -148,4 +151,19 @@ impl Node {
             }
         }
     }
+    /// Takes at once the state that group 0 answers with: it names the newest
+    /// start of every disk, and an older copy of one may come before a member of
+    /// group 0 has told it here.
+    fn joined(&self, outcome: Outcome) {
+        if let Outcome::Joined(state) = outcome {
+            if let Ok(groups) = self.born() {
+                groups.learn(Arc::new(ClusterState::clone(&state)));
+            }
+            self.cluster.learn(*state);
+        }
+    }
 }
+
+#[cfg(test)]
+#[path = "join_tests.rs"]
+mod tests;

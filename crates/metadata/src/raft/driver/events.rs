@@ -1,5 +1,7 @@
 //! What comes from outside: messages, commands, queries, and time.
 
+use std::collections::BTreeSet;
+
 use holdfast_model::{DiskId, GroupId};
 use holdfast_runtime::Fatal;
 use raft::eraftpb::{Message, MessageType};
@@ -158,7 +160,33 @@ impl Driver {
         self.book.disk(leader)
     }
 
+    /// Tells the other members of this disk's groups at once when more is known
+    /// of starts: before an older copy of a disk can speak to them.
+    fn tell_starts(&mut self) {
+        let sum = self.book.sum();
+        if sum == self.told {
+            return;
+        }
+        self.told = sum;
+        let own = self.identity.disk.raft_id();
+        let groups = self.groups.values();
+        let members = groups.flat_map(|group| group.node.raft.prs().iter());
+        let mut members: BTreeSet<u64> = members.map(|(member, _)| *member).collect();
+        members.remove(&own);
+        for member in members {
+            self.peer(member).call();
+        }
+    }
+
     pub(super) fn on_tick(&mut self) {
+        if self.book.outdated(&self.identity) {
+            return (self.on_fatal)(Fatal::DiskFailed(format!(
+                "another member knows of a later start than this one, number {}: \
+                 this disk is an older copy",
+                self.identity.incarnation
+            )));
+        }
+        self.tell_starts();
         self.ticks += 1;
         let (ticks, clock_off) = (self.ticks, (self.clock_off)());
         let now = self.env.clock.wall();
@@ -181,7 +209,7 @@ impl Driver {
             self.give_leadership_away();
             // Where nobody's clock is known to be right nobody stands for election,
             // and without one there are no messages whose answers would tell.
-            self.peers.values().for_each(Peer::ask_time);
+            self.peers.values().for_each(Peer::call);
         }
         if ticks.is_multiple_of(LOOK_TICKS) {
             self.give_up_what_is_left();

@@ -64,6 +64,7 @@ impl Groups {
             inbox: inbox.clone(),
             staging: Arc::default(),
         };
+        parts.book.begin(&parts.identity);
         {
             let view = parts.store.snapshot()?;
             if let Some(state) = state::read_cluster(&view.group(GroupId::CLUSTER))? {
@@ -120,6 +121,7 @@ impl Groups {
     /// with the answer, which saves a call of our own; what waits for the disk
     /// comes later.
     pub async fn deliver(&self, batch: RaftBatch) -> Result<RaftAnswer, NodeError> {
+        let theirs = batch.knows;
         let mut incoming = Incoming::of(&self.book, &self.identity, batch)?;
         let received = self.env.clock.wall();
         let (answer, receiver) = oneshot::channel();
@@ -134,6 +136,8 @@ impl Groups {
             received,
             incarnation: self.identity.incarnation,
             messages: said.and_then(Result::ok).unwrap_or_default(),
+            // An older release does not know what to do with them.
+            starts: theirs.map_or_else(Vec::new, |_| self.book.starts_unless(theirs)),
         })
     }
 
@@ -205,6 +209,11 @@ impl Groups {
     pub fn learn(&self, state: Arc<holdfast_model::ClusterState>) {
         self.book.learn(&state);
         self.shared.learn(state);
+    }
+
+    /// How often a disk has been started, as far as is known here.
+    pub fn known_start(&self, disk: DiskId) -> u64 {
+        self.book.incarnation(disk.raft_id())
     }
 
     /// The leader of a group as far as it is known here.

@@ -46,6 +46,7 @@ impl Driver {
             writing: None,
             ticks: 0,
             leaving: BTreeSet::new(),
+            told: 0,
             clock_off: parts.clock_off,
             handing_over: None,
             stalls: Stalls::default(),

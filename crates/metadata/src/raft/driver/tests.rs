@@ -1,14 +1,16 @@
 //! The loop's own decisions: one node alone in a world that stands still, which
 //! tests move step by step.
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use holdfast_model::layout::initial_slots;
 use holdfast_model::{ClusterId, ClusterState, DiskId, Epoch, Layout, Redundancy, RequestId};
 use holdfast_runtime::memory_disk::MemoryDisk;
-use holdfast_runtime::still;
+use holdfast_runtime::{Address, Call, Fatal, Reply, Transport, TransportError, still};
 
 use super::*;
 use crate::log::LogEnd;
-use crate::protocol::{MemberStep, MembersRequest};
+use crate::protocol::{DiskStart, MemberStep, MembersRequest, RaftBatch};
 use crate::raft::applier::write_members;
 
 const A: GroupId = GroupId(1);
@@ -274,4 +276,68 @@ async fn a_group_that_leaves_goes_from_the_log_first_and_comes_back_only_after_i
     alone.driver.on_applied(Applied::Removed(B));
     alone.driver.on_message(B, call);
     assert!(alone.driver.groups.contains_key(&B));
+}
+
+/// Keeps the batches that leave; nobody takes them in.
+#[derive(Default)]
+struct Leaving(std::sync::Mutex<Vec<RaftBatch>>);
+
+impl Transport for Leaving {
+    fn call(&self, to: &Address, call: Call) -> BoxFuture<'static, Result<Reply, TransportError>> {
+        let batch = crate::protocol::decode(&call.head).unwrap();
+        self.0.lock().unwrap().push(batch);
+        let error = TransportError::Connect {
+            to: to.clone(),
+            reason: "there is nobody".into(),
+        };
+        std::future::ready(Err(error)).boxed()
+    }
+}
+
+fn started(disk: DiskId, incarnation: u64) -> DiskStart {
+    DiskStart {
+        member: disk.raft_id(),
+        incarnation,
+    }
+}
+
+#[tokio::test]
+async fn a_newer_start_of_a_disk_is_told_to_the_other_members_at_the_next_tick() {
+    let mut alone = Alone::start(&born()).await.unwrap();
+    let leaving = Arc::new(Leaving::default());
+    alone.driver.env.transport = leaving.clone();
+    alone.driver.book.know(NEW.raft_id(), NEW, 1);
+    let step = MemberStep::AddLearner(NEW);
+    alone.members(step, None, 1).await.unwrap();
+    alone.settle().await;
+    alone.driver.peers.clear();
+    alone.driver.on_tick();
+    alone.driver.peers.clear();
+    leaving.0.lock().unwrap().clear();
+    let told = |leaving: &Leaving| {
+        let sent = leaving.0.lock().unwrap();
+        sent.iter()
+            .any(|batch| batch.to == NEW && batch.starts.contains(&started(GONE, 7)))
+    };
+    alone.driver.book.hear(&[started(GONE, 7)]);
+    alone.driver.on_tick();
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+    assert!(told(&leaving));
+}
+
+#[tokio::test]
+async fn an_older_copy_of_a_disk_ends_once_it_hears_of_the_newer_start() {
+    let mut alone = Alone::start(&born()).await.unwrap();
+    let ended = Arc::new(std::sync::Mutex::new(None));
+    let end = ended.clone();
+    alone.driver.on_fatal = Arc::new(move |fatal| *end.lock().unwrap() = Some(fatal));
+    alone.driver.book.hear(&[started(OWN, 1)]);
+    alone.driver.on_tick();
+    assert_eq!(*ended.lock().unwrap(), None);
+    alone.driver.book.hear(&[started(OWN, 2)]);
+    alone.driver.on_tick();
+    let ended = ended.lock().unwrap().take();
+    assert!(matches!(ended, Some(Fatal::DiskFailed(_))), "{ended:?}");
 }

@@ -1,0 +1,113 @@
+//! What a node takes from group 0's answer, from a group 0 that is acted here.
+
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use holdfast_blobs::EngineSettings;
+use holdfast_controller::ControllerSettings;
+use holdfast_metadata::log::LogSettings;
+use holdfast_metadata::protocol::{self, encode_result};
+use holdfast_model::{
+    ClusterId, DiskId, Epoch, Layout, LayoutNode, NodeId, Redundancy, layout::initial_slots,
+};
+use holdfast_runtime::memory_disk::MemoryDisk;
+use holdfast_runtime::{Body, Call, Disk, Reply, Shutdown, Transport, TransportError, still};
+
+use super::*;
+use crate::node::NodeParts;
+
+const CLUSTER: ClusterId = ClusterId::from_bytes([9; 16]);
+const PEER: DiskId = DiskId::from_bytes([3; 16]);
+
+/// A member of group 0 that has just taken a start in.
+struct Joining(ClusterState);
+
+impl Transport for Joining {
+    fn call(&self, to: &Address, call: Call) -> BoxFuture<'static, Result<Reply, TransportError>> {
+        let reply = if call.path == protocol::PROPOSE {
+            let outcome = Outcome::Joined(Box::new(self.0.clone()));
+            let head = encode_result(&Ok(outcome));
+            Ok(Reply {
+                head,
+                body: Body::Empty,
+            })
+        } else {
+            Err(TransportError::Connect {
+                to: to.clone(),
+                reason: "it only takes starts".into(),
+            })
+        };
+        std::future::ready(reply).boxed()
+    }
+}
+
+/// A cluster of one other disk, in its start of that number.
+fn cluster(revision: u64, incarnation: u64) -> ClusterState {
+    let id = NodeId::from_bytes([5; 16]);
+    let node = LayoutNode {
+        id,
+        weight: 100,
+        disk: PEER,
+        address: "peer:8000".into(),
+        zone: None,
+        host: None,
+        state: NodeState::Active,
+        incarnation,
+    };
+    ClusterState {
+        cluster: CLUSTER,
+        revision: Epoch(revision),
+        layout: Layout {
+            epoch: Epoch(revision),
+            redundancy: Redundancy::copies(1),
+            metadata_replicas: 1,
+            slots: initial_slots(1),
+            nodes: [(id, node)].into(),
+            groups: [(GroupId::CLUSTER, vec![PEER])].into(),
+        },
+        buckets: Vec::new(),
+        access_keys: Vec::new(),
+        permit: None,
+        next_permit: Epoch(1),
+        times: Default::default(),
+    }
+}
+
+#[tokio::test]
+async fn the_starts_that_group_0_answers_a_join_with_are_known_at_once() {
+    let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new(1 << 30, 1));
+    let mut env = still::env(1);
+    let mut identity = Identity::start(disk.as_ref(), env.entropy.as_ref()).unwrap();
+    identity.cluster = Some(CLUSTER);
+    identity.save(disk.as_ref()).unwrap();
+    env.transport = Arc::new(Joining(cluster(2, 3)));
+    let node = Node::start(NodeParts {
+        env,
+        disk,
+        address: Address("own:8000".into()),
+        seeds: Vec::new(),
+        zone: None,
+        host: None,
+        engine: EngineSettings {
+            segment_bytes: 1 << 20,
+            reserve_bytes: None,
+        },
+        log: LogSettings {
+            file_bytes: 64 << 10,
+        },
+        controller: ControllerSettings::default(),
+        on_fatal: Arc::new(|fatal| panic!("{fatal:?}")),
+        shutdown: Shutdown::default(),
+    })
+    .await
+    .unwrap();
+    let known = || node.born().unwrap().known_start(PEER);
+    node.cluster.learn(cluster(1, 1));
+    node.born().unwrap().learn(Arc::new(cluster(1, 1)));
+    assert_eq!(known(), 1);
+    let joined = tokio::time::timeout(Duration::from_secs(10), node.join());
+    assert!(joined.await.unwrap());
+    assert_eq!(known(), 3);
+    assert_eq!(node.cluster.state().unwrap().revision, Epoch(2));
+}
