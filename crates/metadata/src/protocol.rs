@@ -121,4 +121,46 @@ mod tests {
         head.push(0);
         assert!(decode::<Uploaded>(&head).is_err());
     }
+
+    /// A batch and its answer as releases before starts were told write them.
+    #[derive(Clone, PartialEq, Debug, Encode, Decode)]
+    struct EarlierBatch(
+        #[n(0)] holdfast_model::ClusterId,
+        #[n(1)] holdfast_model::DiskId,
+        #[n(2)] holdfast_model::DiskId,
+        #[n(3)] u64,
+        #[n(4)] holdfast_model::Timestamp,
+        #[n(5)] Vec<GroupMessage>,
+    );
+    #[derive(Clone, PartialEq, Debug, Encode, Decode)]
+    struct EarlierAnswer(
+        #[n(0)] holdfast_model::Timestamp,
+        #[n(1)] u64,
+        #[n(2)] Vec<GroupMessage>,
+    );
+
+    #[test]
+    fn batches_and_answers_are_read_by_and_from_releases_that_tell_no_starts() {
+        let time = holdfast_model::Timestamp(8);
+        let (cluster, disk) = (
+            holdfast_model::ClusterId::from_bytes([1; 16]),
+            holdfast_model::DiskId::from_bytes([2; 16]),
+        );
+        let earlier = EarlierBatch(cluster, disk, disk, 7, time, Vec::new());
+        let mut batch: RaftBatch = decode(&encode(&earlier)).unwrap();
+        assert_eq!((batch.knows, batch.starts.len()), (None, 0));
+        let start = DiskStart {
+            member: 5,
+            incarnation: 6,
+        };
+        (batch.knows, batch.starts) = (Some(9), vec![start]);
+        assert_eq!(decode::<RaftBatch>(&encode(&batch)).unwrap(), batch);
+        assert_eq!(decode::<EarlierBatch>(&encode(&batch)).unwrap(), earlier);
+        let earlier = EarlierAnswer(time, 7, Vec::new());
+        let mut answer: RaftAnswer = decode(&encode(&earlier)).unwrap();
+        assert_eq!(answer.starts, vec![]);
+        answer.starts = vec![start];
+        assert_eq!(decode::<RaftAnswer>(&encode(&answer)).unwrap(), answer);
+        assert_eq!(decode::<EarlierAnswer>(&encode(&answer)).unwrap(), earlier);
+    }
 }

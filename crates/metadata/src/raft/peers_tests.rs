@@ -117,6 +117,9 @@ async fn a_peer_that_knows_otherwise_is_heard_and_told_again() {
     assert_eq!(pair.sender.book.incarnation(PEER.raft_id()), 2);
     let told = pair.send(Some(answer(2, &[]))).await;
     assert_eq!(told.len(), 3, "{told:?}");
+    assert_eq!(pair.send(Some(answer(2, &[start(PEER, 2)]))).await, vec![]);
+    let told = pair.send(Some(answer(2, &[]))).await;
+    assert_eq!(told.len(), 3, "it knew less, and nothing new: {told:?}");
 }
 
 #[tokio::test]

@@ -18,6 +18,11 @@ const B: GroupId = GroupId(2);
 const OWN: DiskId = DiskId::from_bytes([1; 16]);
 const NEW: DiskId = DiskId::from_bytes([2; 16]);
 const GONE: DiskId = DiskId::from_bytes([3; 16]);
+const IDENTITY: Identity = Identity {
+    cluster: ClusterId::from_bytes([9; 16]),
+    disk: OWN,
+    incarnation: 1,
+};
 /// Small files, so that a few rounds fill one.
 const LOG: LogSettings = LogSettings {
     file_bytes: 16 << 10,
@@ -72,32 +77,31 @@ fn born() -> MemoryDisk {
     disk
 }
 
+/// What the node is made of, in its first start.
+fn parts(disk: &MemoryDisk) -> GroupsParts {
+    let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+    GroupsParts {
+        store: Arc::new(Store::open(&disk, "state").unwrap()),
+        env: still::env(1),
+        disk,
+        identity: IDENTITY,
+        log: LOG,
+        book: Arc::default(),
+        shared: Arc::default(),
+        clock_seen: Arc::new(|_, _| {}),
+        clock_off: Arc::new(|| false),
+        on_fatal: Arc::new(|fatal| panic!("{fatal:?}")),
+        shutdown: Shutdown::default(),
+    }
+}
+
 impl Alone {
     /// Starts the node, has it lead both groups, and settles.
     async fn start(disk: &MemoryDisk) -> Result<Self, StartError> {
-        let env = still::env(1);
-        let disk: Arc<dyn Disk> = Arc::new(disk.clone());
         let (inbox, events) = mpsc::channel(MAX_INBOX);
         let (sender, work) = mpsc::unbounded_channel();
-        let parts = GroupsParts {
-            store: Arc::new(Store::open(&disk, "state").unwrap()),
-            env,
-            disk,
-            identity: Identity {
-                cluster: ClusterId::from_bytes([9; 16]),
-                disk: OWN,
-                incarnation: 1,
-            },
-            log: LOG,
-            book: Arc::default(),
-            shared: Arc::default(),
-            clock_seen: Arc::new(|_, _| {}),
-            clock_off: Arc::new(|| false),
-            on_fatal: Arc::new(|fatal| panic!("{fatal:?}")),
-            shutdown: Shutdown::default(),
-        };
         let mut alone = Self {
-            driver: Driver::open(parts, inbox, sender)?,
+            driver: Driver::open(parts(disk), inbox, sender)?,
             work,
             _events: events,
         };
@@ -301,6 +305,13 @@ fn started(disk: DiskId, incarnation: u64) -> DiskStart {
     }
 }
 
+/// Lets the peers' tasks come to rest.
+async fn others_work() {
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+}
+
 #[tokio::test]
 async fn a_newer_start_of_a_disk_is_told_to_the_other_members_at_the_next_tick() {
     let mut alone = Alone::start(&born()).await.unwrap();
@@ -310,9 +321,10 @@ async fn a_newer_start_of_a_disk_is_told_to_the_other_members_at_the_next_tick()
     let step = MemberStep::AddLearner(NEW);
     alone.members(step, None, 1).await.unwrap();
     alone.settle().await;
-    alone.driver.peers.clear();
     alone.driver.on_tick();
+    // What is on its way by now goes first.
     alone.driver.peers.clear();
+    others_work().await;
     leaving.0.lock().unwrap().clear();
     let told = |leaving: &Leaving| {
         let sent = leaving.0.lock().unwrap();
@@ -321,9 +333,7 @@ async fn a_newer_start_of_a_disk_is_told_to_the_other_members_at_the_next_tick()
     };
     alone.driver.book.hear(&[started(GONE, 7)]);
     alone.driver.on_tick();
-    for _ in 0..20 {
-        tokio::task::yield_now().await;
-    }
+    others_work().await;
     assert!(told(&leaving));
 }
 
@@ -340,4 +350,31 @@ async fn an_older_copy_of_a_disk_ends_once_it_hears_of_the_newer_start() {
     alone.driver.on_tick();
     let ended = ended.lock().unwrap().take();
     assert!(matches!(ended, Some(Fatal::DiskFailed(_))), "{ended:?}");
+}
+
+#[tokio::test]
+async fn who_delivers_a_batch_is_told_of_the_starts_that_it_does_not_know() {
+    let groups = Groups::start(parts(&born())).unwrap();
+    let same = AddressBook::default();
+    same.begin(&IDENTITY);
+    let batch = |knows| RaftBatch {
+        cluster: IDENTITY.cluster,
+        from: NEW,
+        to: OWN,
+        incarnation: 1,
+        sent: holdfast_model::Timestamp(0),
+        messages: Vec::new(),
+        knows,
+        starts: Vec::new(),
+    };
+    let cases = [
+        (Some(0), vec![started(OWN, 1)]),
+        (Some(same.sum()), vec![]),
+        // An older release.
+        (None, vec![]),
+    ];
+    for (knows, told) in cases {
+        let answer = groups.deliver(batch(knows)).await.unwrap();
+        assert_eq!(answer.starts, told, "{knows:?}");
+    }
 }
