@@ -1,7 +1,5 @@
 //! What a node takes from group 0's answer, from a group 0 that is acted here.
 
-use std::time::Duration;
-
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use holdfast_blobs::EngineSettings;
@@ -12,7 +10,9 @@ use holdfast_model::{
     ClusterId, DiskId, Epoch, Layout, LayoutNode, NodeId, Redundancy, layout::initial_slots,
 };
 use holdfast_runtime::memory_disk::MemoryDisk;
-use holdfast_runtime::{Body, Call, Disk, Reply, Shutdown, Transport, TransportError, still};
+use holdfast_runtime::{
+    Body, Call, Disk, OnFatal, Reply, Shutdown, Transport, TransportError, still,
+};
 
 use super::*;
 use crate::node::NodeParts;
@@ -20,14 +20,13 @@ use crate::node::NodeParts;
 const CLUSTER: ClusterId = ClusterId::from_bytes([9; 16]);
 const PEER: DiskId = DiskId::from_bytes([3; 16]);
 
-/// A member of group 0 that has just taken a start in.
-struct Joining(ClusterState);
+/// A member of group 0 that answers every start so.
+struct Joining(Outcome);
 
 impl Transport for Joining {
     fn call(&self, to: &Address, call: Call) -> BoxFuture<'static, Result<Reply, TransportError>> {
         let reply = if call.path == protocol::PROPOSE {
-            let outcome = Outcome::Joined(Box::new(self.0.clone()));
-            let head = encode_result(&Ok(outcome));
+            let head = encode_result(&Ok(self.0.clone()));
             Ok(Reply {
                 head,
                 body: Body::Empty,
@@ -74,14 +73,15 @@ fn cluster(revision: u64, incarnation: u64) -> ClusterState {
     }
 }
 
-#[tokio::test]
-async fn the_starts_that_group_0_answers_a_join_with_are_known_at_once() {
+/// A node of the cluster that knows of the other's first start, and whose own is
+/// answered so.
+async fn joining(outcome: Outcome, on_fatal: OnFatal) -> Arc<Node> {
     let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new(1 << 30, 1));
     let mut env = still::env(1);
     let mut identity = Identity::start(disk.as_ref(), env.entropy.as_ref()).unwrap();
     identity.cluster = Some(CLUSTER);
     identity.save(disk.as_ref()).unwrap();
-    env.transport = Arc::new(Joining(cluster(2, 3)));
+    env.transport = Arc::new(Joining(outcome));
     let node = Node::start(NodeParts {
         env,
         disk,
@@ -97,17 +97,32 @@ async fn the_starts_that_group_0_answers_a_join_with_are_known_at_once() {
             file_bytes: 64 << 10,
         },
         controller: ControllerSettings::default(),
-        on_fatal: Arc::new(|fatal| panic!("{fatal:?}")),
+        on_fatal,
         shutdown: Shutdown::default(),
-    })
-    .await
-    .unwrap();
-    let known = || node.born().unwrap().known_start(PEER);
+    });
+    let node = node.await.unwrap();
     node.cluster.learn(cluster(1, 1));
     node.born().unwrap().learn(Arc::new(cluster(1, 1)));
+    node
+}
+
+#[tokio::test]
+async fn the_starts_that_group_0_answers_a_join_with_are_known_at_once() {
+    let outcome = Outcome::Joined(Box::new(cluster(2, 3)));
+    let node = joining(outcome, Arc::new(|fatal| panic!("{fatal:?}"))).await;
+    let known = || node.born().unwrap().known_start(PEER);
     assert_eq!(known(), 1);
-    let joined = tokio::time::timeout(Duration::from_secs(10), node.join());
-    assert!(joined.await.unwrap());
+    assert!(node.join().await);
     assert_eq!(known(), 3);
     assert_eq!(node.cluster.state().unwrap().revision, Epoch(2));
+}
+
+#[tokio::test]
+async fn an_older_copy_that_group_0_refuses_is_noted_as_failed() {
+    let (told, mut ends) = tokio::sync::mpsc::unbounded_channel();
+    let on_fatal = Arc::new(move |fatal| told.send(fatal).unwrap());
+    let node = joining(Outcome::Refused(Refusal::Stale), on_fatal).await;
+    assert!(!node.join().await);
+    let end = ends.try_recv();
+    assert!(matches!(end, Ok(Fatal::DiskFailed(_))), "{end:?}");
 }
