@@ -28,6 +28,8 @@ enum Bad {
     Rotten,
     /// It must not be taken back: it is old, or was given up.
     Outcast,
+    /// The same, and it is an older copy: it runs only where others can tell.
+    Older,
 }
 
 /// What must be undone, and what a node may not do any more.
@@ -197,7 +199,7 @@ impl Applied {
         }
         self.taken.remove(&node);
         world.insert_disk(node, copy);
-        self.bad.insert(node, Bad::Outcast);
+        self.bad.insert(node, Bad::Older);
         self.start(world, node).await;
     }
 
@@ -215,6 +217,9 @@ impl Applied {
     async fn start(&mut self, world: &mut World, node: usize) {
         if world.runs(node) {
             return;
+        }
+        if self.bad.get(&node) == Some(&Bad::Older) && !world.others_know_copy(node) {
+            return world.trace.tell(&format!("the copy of node {node} waits"));
         }
         match world.start(node).await {
             Ok(()) => world.trace.tell(&format!("node {node} starts")),
@@ -251,7 +256,7 @@ impl Applied {
                 self.bad.remove(&node);
                 return self.start(world, node).await;
             }
-            Bad::Rotten | Bad::Outcast if world.runs(node) => {
+            Bad::Rotten | Bad::Outcast | Bad::Older if world.runs(node) => {
                 // Flipped where nothing is read, or not yet; or nobody has been
                 // there to refuse it.
                 world.trace.tell(&format!("node {node} still runs"));

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use holdfast_metadata::state::read_cluster;
 use holdfast_model::{DiskId, GroupId};
 use holdfast_node::Node;
+use holdfast_node::identity::Identity;
 
 use super::{Member, World};
 
@@ -28,6 +29,14 @@ impl Member {
 }
 
 impl World {
+    /// Whether all others can tell that the disk of this one is an older copy,
+    /// whatever they have forgotten with their power.
+    pub fn others_know_copy(&self, number: usize) -> bool {
+        let disk = self.members.get(&number).map(|member| &member.disk);
+        let copy = disk.and_then(|disk| Identity::find(disk).ok().flatten());
+        copy.is_none_or(|copy| self.others_know_later(number, copy.disk, copy.incarnation + 1))
+    }
+
     /// Whether every member but this one knows that `disk` has been started
     /// after its start of that number: those that run are asked, of those that
     /// do not it is what their rows said last. A member of no cluster yet has no
