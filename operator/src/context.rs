@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use holdfast_client::node::StorageNodeClient;
 use holdfast_crd::StorageCluster;
@@ -30,6 +31,8 @@ struct Remembered {
     said: BTreeMap<&'static str, String>,
     /// The generation for which an object was written and read back.
     probed: Option<i64>,
+    /// Since when a metadata group has had no leader.
+    leaderless: Option<Instant>,
     /// Reconciles that have failed one after the other.
     failures: u32,
 }
@@ -107,6 +110,21 @@ impl Context {
         };
         self.with(resource, |cluster| cluster.env = Some((hash, env.clone())));
         Ok(env)
+    }
+
+    /// Notes whether every metadata group has a leader, and says for how long
+    /// one has had none.
+    pub fn leaderless_for(&self, resource: &StorageCluster, led: bool) -> Duration {
+        self.with(resource, |cluster| {
+            if led {
+                cluster.leaderless = None;
+                return Duration::ZERO;
+            }
+            cluster
+                .leaderless
+                .get_or_insert_with(Instant::now)
+                .elapsed()
+        })
     }
 
     /// Notes that a reconcile has failed, and says how many have before it.

@@ -20,6 +20,9 @@ use crate::{probe, secrets};
 const SOON: Duration = Duration::from_secs(2);
 /// When to look again at a cluster that is well: its own census is not watched.
 const LATER: Duration = Duration::from_secs(10);
+/// For how long a group may lack a leader, as after a node's death, before a
+/// cluster that was ready is not: writes wait for an election of 5 s at most.
+const ELECTION_PATIENCE: Duration = Duration::from_secs(10);
 /// When to look again at one that sleeps, or is left alone.
 const SELDOM: Duration = Duration::from_secs(60);
 
@@ -78,12 +81,17 @@ async fn reconcile_now(
         true => probe::write_and_read(context, &observed).await.err(),
         false => None,
     };
+    if observed.sight.all_led() {
+        context.leaderless_for(resource, true);
+    }
     let outcome = Outcome {
         observed: &observed,
         verdict: &verdict,
         cluster: validated.as_ref().map_err(Vec::as_slice),
         refused: &refused,
         probed: context.was_probed(resource) || was_ready(resource),
+        led: observed.sight.all_led()
+            || was_ready(resource) && context.leaderless_for(resource, false) < ELECTION_PATIENCE,
         probe,
     };
     let status = build_status(&outcome, now);

@@ -35,6 +35,8 @@ pub struct Outcome<'a> {
     pub refused: &'a [Refused],
     /// Whether an object was written and read back for this generation.
     pub probed: bool,
+    /// Whether every metadata group has a leader, elections aside.
+    pub led: bool,
     /// Why an object was not.
     pub probe: Option<String>,
 }

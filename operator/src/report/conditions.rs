@@ -83,7 +83,7 @@ fn ready(outcome: &Outcome<'_>, case: &Situation<'_>) -> Said {
     if let Some(refused) = outcome.refused.first() {
         return no("Refused", format!("{}: {}", refused.object, refused.why));
     }
-    if !case.sight.all_led() {
+    if !outcome.led {
         return no(
             "NoQuorum",
             "not every metadata group has a leader that hears from a majority".into(),
@@ -106,7 +106,7 @@ fn ready(outcome: &Outcome<'_>, case: &Situation<'_>) -> Said {
         Busy::Birth => return no("Creating", "the cluster is being founded".into()),
         Busy::Scaling | Busy::No => {}
     }
-    if case.newest_revision().is_none() || case.pods.values().any(|pod| case.is_outdated(pod)) {
+    if case.pods.values().any(|pod| case.is_outdated(pod)) {
         return no("RollingOut", "pods of an older revision run".into());
     }
     if gateways_available(outcome.observed) == 0 {
