@@ -117,7 +117,7 @@ fn run(budget: &mut Budget) -> Result<()> {
             budget.step("compile the simulation", 600, || {
                 execute(cargo().args(["build", "--release", "-p", "holdfast-sim"]))
             })?;
-            // About half a second of a core each.
+            // About nine tenths of a second of a core each.
             budget.step("simulation", 60 + count, || {
                 let mut command = cargo();
                 command
