@@ -1,7 +1,7 @@
 //! Nodes that a person has given up for lost, by identity: never one that
 //! answers, and never one that the cluster does not know.
 
-use holdfast_model::{NodeId, NodeState};
+use holdfast_model::{LayoutNode, NodeId, NodeState};
 
 use super::{Situation, Step, Verdict};
 
@@ -27,6 +27,11 @@ pub(super) fn decide(case: &Situation<'_>, verdict: &mut Verdict) {
                 "spec.removedNodes names {id}, which answers: it is not given up; scale down to remove a node that works"
             );
             verdict.warn("lost", "NodeAnswers", sentence);
+        } else if is_cut_off(case, node) {
+            let sentence = format!(
+                "spec.removedNodes names {id}, whose pod is ready: it is not given up, although the operator does not reach it"
+            );
+            verdict.warn("lost", "NodeReady", sentence);
         } else {
             verdict.steps.push(Step::SetState {
                 node: id,
@@ -36,6 +41,16 @@ pub(super) fn decide(case: &Situation<'_>, verdict: &mut Verdict) {
             verdict.note("lost", "NodeGivenUp", sentence);
         }
     }
+}
+
+/// Whether the machine says of a node's pod that it is well: then it is the
+/// operator that is alone.
+fn is_cut_off(case: &Situation<'_>, node: &LayoutNode) -> bool {
+    let ordinal = case.ordinal_of(node);
+    ordinal.is_some_and(|at| {
+        let ready = case.pods.get(&at).is_some_and(|pod| pod.ready);
+        ready && !case.sight.nodes.contains_key(&at)
+    })
 }
 
 /// Deletes the claim that the lost node was on, so that an empty one takes its

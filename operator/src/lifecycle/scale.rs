@@ -26,6 +26,12 @@ pub(super) fn decide(case: &Situation<'_>, verdict: &mut Verdict) {
     }
     verdict.busy = Busy::Scaling;
     let last = now - 1;
+    if !case.sight.all_led() {
+        // Who does not speak for the cluster may know less than it does.
+        let sentence = "waiting for every metadata group to have a leader".to_owned();
+        verdict.note("scale", "NoQuorum", sentence);
+        return;
+    }
     let Some(node) = case.node(last) else {
         // It never joined, or was given up: nothing is on it.
         verdict.storage_replicas = last;

@@ -444,6 +444,18 @@ fn what_cannot_be_done_without_a_node_is_said_with_numbers() {
 }
 
 #[test]
+fn a_node_that_never_joined_goes_at_once_but_only_where_the_cluster_says_so() {
+    let mut world = World::of(4);
+    world.want(3);
+    world.silence(3);
+    world.state().layout.nodes.remove(&id(3));
+    assert_eq!(world.decide().storage_replicas, 3);
+    // Those who answer may not have heard of its joining.
+    world.sight.leaders.remove(&GroupId::CLUSTER);
+    assert_eq!(world.decide().storage_replicas, 4);
+}
+
+#[test]
 fn a_node_that_was_removed_and_comes_back_takes_data_again() {
     let mut world = World::of(4);
     world.node(3).state = NodeState::Drained;
@@ -482,7 +494,12 @@ fn a_lost_node_is_given_up_only_by_name_and_only_when_silent() {
     let verdict = world.decide();
     assert_eq!(verdict.steps, []);
     assert_eq!(verdict.notes.first().unwrap().reason, "NodeAnswers");
+    // The operator alone does not reach it.
     world.silence(1);
+    let verdict = world.decide();
+    assert_eq!(verdict.steps, []);
+    assert_eq!(verdict.notes.first().unwrap().reason, "NodeReady");
+    world.pods.get_mut(&1).unwrap().ready = false;
     let lost = Step::SetState {
         node: id(1),
         state: NodeState::Lost,
