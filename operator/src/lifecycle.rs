@@ -130,6 +130,8 @@ pub struct Verdict {
     pub storage_replicas: u32,
     /// How many storage nodes others may take away.
     pub storage_disruptions: u32,
+    /// Whether no pods are to run.
+    pub hibernated: bool,
     /// What to do, in this order.
     pub steps: Vec<Step>,
     /// What to say.
@@ -171,8 +173,16 @@ pub fn decide(case: &Situation<'_>) -> Verdict {
         return verdict;
     }
     if case.resource.spec.hibernate {
-        hibernate(case, &mut verdict);
-        return verdict;
+        match keeps_awake(case) {
+            None => {
+                verdict.hibernated = true;
+                return verdict;
+            }
+            Some(why) => {
+                let sentence = format!("the cluster does not sleep yet: {why}");
+                verdict.warn("hibernate", "HibernateWaits", sentence);
+            }
+        }
     }
     volumes::decide(case, &mut verdict);
     if case.sight.cluster().is_none() || case.sight.state.is_none() {
@@ -188,15 +198,16 @@ pub fn decide(case: &Situation<'_>) -> Verdict {
     verdict
 }
 
-/// A cluster that sleeps has nothing under way: what was, ends first.
-fn hibernate(case: &Situation<'_>, verdict: &mut Verdict) {
+/// What is under way and must end before the cluster sleeps: a node that is
+/// being emptied or restarted would wake up in the middle of it.
+fn keeps_awake(case: &Situation<'_>) -> Option<String> {
     if let Some(permit) = case.sight.permit() {
-        let sentence = format!(
-            "the cluster sleeps although the maintenance permit is held: {}",
-            permit.reason
-        );
-        verdict.warn("hibernate", "PermitHeld", sentence);
+        return Some(format!("the maintenance permit is held: {}", permit.reason));
     }
+    let state = case.sight.state.as_ref()?;
+    let mut nodes = state.layout.nodes.values();
+    let draining = nodes.find(|node| node.state == NodeState::Draining)?;
+    Some(format!("node {} is being emptied", draining.id))
 }
 
 #[cfg(test)]

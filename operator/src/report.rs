@@ -83,7 +83,7 @@ fn phase_of(outcome: &Outcome<'_>, case: &Situation<'_>) -> ClusterPhase {
     if spec.suspend {
         return ClusterPhase::Suspended;
     }
-    if spec.hibernate {
+    if outcome.verdict.hibernated {
         return ClusterPhase::Hibernated;
     }
     match outcome.verdict.busy {

@@ -31,7 +31,7 @@ pub fn validate(
             .is_none()
             .then_some(spec.gateway.replicas),
         worker_replicas: workers(&observed.resource, observed.sight.tasks),
-        hibernated: spec.hibernate,
+        hibernated: verdict.hibernated,
         kinds: observed.kinds,
     };
     holdfast_plan::validate(&observed.resource, decisions)

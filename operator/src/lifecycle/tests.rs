@@ -566,5 +566,23 @@ fn nothing_is_decided_while_the_resource_is_suspended_or_sleeps() {
     assert_eq!(world.decide().steps, []);
     world.resource.spec.suspend = false;
     world.resource.spec.hibernate = true;
-    assert_eq!(world.decide().steps, []);
+    let verdict = world.decide();
+    assert_eq!((verdict.steps, verdict.hibernated), (vec![], true));
+}
+
+#[test]
+fn a_cluster_does_not_fall_asleep_over_a_drain_or_a_restart() {
+    let mut world = World::of(4);
+    world.resource.spec.hibernate = true;
+    world.hold_permit(2, RESTART);
+    let verdict = world.decide();
+    assert!(!verdict.hibernated);
+    assert_eq!(verdict.notes.first().unwrap().reason, "HibernateWaits");
+    let mut world = World::of(4);
+    world.resource.spec.hibernate = true;
+    world.node(3).state = NodeState::Draining;
+    assert!(!world.decide().hibernated);
+    // Asleep, nobody answers: it stays so.
+    world.sight = Sight::default();
+    assert!(world.decide().hibernated);
 }

@@ -66,9 +66,8 @@ pub(super) fn all_joined(case: &Situation<'_>) -> bool {
 }
 
 fn ready(outcome: &Outcome<'_>, case: &Situation<'_>) -> Said {
-    let spec = &outcome.observed.resource.spec;
     let no = |reason, message: String| Said::No(reason, message);
-    if spec.hibernate {
+    if outcome.verdict.hibernated {
         return no(
             "Hibernated",
             "the cluster sleeps; set spec.hibernate to false to wake it".into(),
