@@ -7,6 +7,7 @@
 
 mod claims;
 mod founding;
+mod order;
 mod steps;
 
 use holdfast_plan::{Child, ChildKind, DesiredState, names};
@@ -38,8 +39,9 @@ pub struct Refused {
 pub async fn apply_children(
     context: &Context,
     observed: &Observed,
-    desired: &DesiredState,
+    desired: DesiredState,
 ) -> Result<Vec<Refused>, OperatorError> {
+    let desired = order::hold_back(observed, desired);
     let mut refused = Vec::new();
     for child in &desired.children {
         let live = observed.children.get(&(child.kind, child.name.clone()));

@@ -72,7 +72,7 @@ async fn reconcile_now(
     let validated = validate(&observed, &verdict, &context.settings.default_tag);
     let mut refused = Vec::new();
     if let (Ok(cluster), false) = (&validated, idle) {
-        refused = apply_children(context, &observed, &holdfast_plan::desired(cluster)).await?;
+        refused = apply_children(context, &observed, holdfast_plan::desired(cluster)).await?;
         keep_claims(context, &observed, cluster).await?;
         say_notes(context, resource, &verdict).await;
         take_steps(context, &observed, &verdict.steps).await?;
