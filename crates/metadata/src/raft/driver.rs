@@ -28,6 +28,8 @@ mod admin;
 mod applied;
 mod events;
 mod handle;
+#[cfg(test)]
+mod handle_tests;
 mod open;
 mod progress;
 mod reader;

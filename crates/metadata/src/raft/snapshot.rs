@@ -2,6 +2,8 @@
 //! disk that lags too far, and staged there until Raft takes them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
@@ -18,11 +20,16 @@ use crate::store::{Rows, Store, StoreError};
 use crate::wire;
 
 /// A snapshot may take long: the stream has a deadline a piece, this is for all of it.
-const SEND_DEADLINE: std::time::Duration = std::time::Duration::from_secs(600);
-/// How often it is looked whether the receiver was started again.
-const LOOK_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
+const SEND_DEADLINE: Duration = Duration::from_secs(600);
+/// How often it is looked whether the receiver still takes it.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long the next piece of a snapshot may take.
-const PIECE_DEADLINE: std::time::Duration = std::time::Duration::from_secs(30);
+const PIECE_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a receiver may take no piece, and give no answer after the last. By
+/// then one that waits for a piece has given up as well, so that it is free for
+/// the next snapshot. One that is still installing refuses the next, and tells
+/// Raft what it has when it is done.
+const QUIET_DEADLINE: Duration = Duration::from_secs(60);
 /// Rows that travel together.
 const PIECE_BYTES: usize = 1 << 20;
 /// The longest row: a record with a full chunk list.
@@ -88,30 +95,67 @@ async fn try_send(parts: &SendParts, group: GroupId, mut message: Message) -> Re
         knows: None,
         starts: Vec::new(),
     };
+    let taken = Taken::new(parts.env.clone());
+    let note = taken.clone();
+    let pieces = row_pieces(parts.env.clone(), rows.rows).inspect(move |_| note.note());
     let call = Call {
         path: protocol::SNAPSHOT,
         head: protocol::encode(&batch),
-        body: Body::stream(row_pieces(parts.env.clone(), rows.rows)),
+        body: Body::stream(pieces),
         deadline: SEND_DEADLINE,
         request_id: None,
     };
     let reply = tokio::select! {
         biased;
         reply = parts.env.transport.call(&address, call) => reply.map_err(|e| e.to_string())?,
-        () = starts_anew(parts, message.to) => {
-            return Err("its receiver was started anew meanwhile".to_owned());
-        }
+        reason = lost(parts, message.to, &taken) => return Err(reason.to_owned()),
     };
     let answer: Result<(), NodeError> =
         minicbor::decode(&reply.head).map_err(|error| error.to_string())?;
     answer.map_err(|error| error.to_string())
 }
 
-/// Waits until a member has been started again: it has forgotten what was being
-/// sent to it, and a connection to its earlier life may stay silent for long.
-async fn starts_anew(parts: &SendParts, to: u64) {
+/// When the last piece was taken, or the call begun.
+#[derive(Clone)]
+struct Taken {
+    env: Env,
+    millis: Arc<AtomicU64>,
+}
+
+impl Taken {
+    fn new(env: Env) -> Self {
+        let taken = Self {
+            env,
+            millis: Arc::default(),
+        };
+        taken.note();
+        taken
+    }
+
+    fn note(&self) {
+        let millis = self.env.clock.monotonic().as_millis() as u64;
+        self.millis.store(millis, Ordering::Relaxed);
+    }
+
+    fn quiet(&self) -> Duration {
+        let taken = Duration::from_millis(self.millis.load(Ordering::Relaxed));
+        self.env.clock.monotonic().saturating_sub(taken)
+    }
+}
+
+/// Waits until no answer is to be hoped for, and says why. A connection whose
+/// other end has gone may stay silent for long, and Raft sends the member
+/// nothing else until it is told how the snapshot ended.
+async fn lost(parts: &SendParts, to: u64, taken: &Taken) -> &'static str {
     let known = parts.book.incarnation(to);
-    while parts.book.incarnation(to) == known {
+    loop {
+        // A member that was started again has forgotten what was being sent.
+        if parts.book.incarnation(to) != known {
+            return "its receiver was started anew meanwhile";
+        }
+        if taken.quiet() >= QUIET_DEADLINE {
+            return "its receiver neither took more of it nor answered";
+        }
         parts.env.clock.sleep(LOOK_EVERY).await;
     }
 }
@@ -292,3 +336,7 @@ async fn write_rows(
         None => Err(NodeError::ShuttingDown),
     }
 }
+
+#[cfg(test)]
+#[path = "snapshot_tests.rs"]
+mod tests;

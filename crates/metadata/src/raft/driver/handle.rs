@@ -7,6 +7,7 @@ use std::time::Duration;
 use holdfast_model::{DiskId, GroupId, Timestamp};
 use holdfast_runtime::clock::within;
 use holdfast_runtime::{Body, Env};
+use raft::eraftpb::Message;
 use tokio::sync::{mpsc, oneshot};
 
 use super::*;
@@ -30,12 +31,24 @@ pub struct Groups {
 }
 
 /// A group's staged rows, for as long as this lives.
-struct Staging<'a> {
-    all: &'a Mutex<BTreeSet<GroupId>>,
+struct Staging {
+    all: Arc<Mutex<BTreeSet<GroupId>>>,
     group: GroupId,
 }
 
-impl Drop for Staging<'_> {
+impl Staging {
+    /// Takes them, unless somebody else has.
+    fn take(all: &Arc<Mutex<BTreeSet<GroupId>>>, group: GroupId) -> Option<Self> {
+        let free = all
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(group);
+        let all = all.clone();
+        free.then(|| Self { all, group })
+    }
+}
+
+impl Drop for Staging {
     fn drop(&mut self) {
         self.all
             .lock()
@@ -141,23 +154,30 @@ impl Groups {
         })
     }
 
-    /// Takes the rows of a snapshot in.
+    /// Takes the rows of a snapshot in. A caller that hangs up ends this, but not
+    /// what was begun: rows that are being written or installed are not those of
+    /// the next snapshot.
     pub async fn receive_snapshot(&self, head: &[u8], body: Body) -> Result<(), NodeError> {
         let (group, message) = snapshot::read_head(&self.identity, &self.book, head)?;
-        let free = self
-            .staging
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(group);
-        if !free {
-            return Err(NodeError::Busy {
-                retry_after_millis: 1_000,
-            });
-        }
-        let _staging = Staging {
-            all: &self.staging,
-            group,
-        };
+        let staging = Staging::take(&self.staging, group).ok_or(NodeError::Busy {
+            retry_after_millis: 1_000,
+        })?;
+        let (answer, receiver) = oneshot::channel();
+        let groups = self.clone();
+        self.env.tasks.spawn(
+            "raft-staging",
+            Box::pin(async move {
+                let result = groups.install(group, message, body).await;
+                drop(staging);
+                // The caller may have gone.
+                let _ = answer.send(result);
+            }),
+        );
+        receiver.await.unwrap_or(Err(NodeError::ShuttingDown))
+    }
+
+    /// Stages rows, and returns when they are installed or not needed.
+    async fn install(&self, group: GroupId, message: Message, body: Body) -> Result<(), NodeError> {
         snapshot::stage(&self.env, &self.store, group, body).await?;
         self.env.tasks.pass("layout.snapshot_staged");
         let message = Box::new(message);

@@ -13,12 +13,12 @@ use crate::log::LogEnd;
 use crate::protocol::{DiskStart, MemberStep, MembersRequest, RaftBatch};
 use crate::raft::applier::write_members;
 
-const A: GroupId = GroupId(1);
+pub(super) const A: GroupId = GroupId(1);
 const B: GroupId = GroupId(2);
 const OWN: DiskId = DiskId::from_bytes([1; 16]);
-const NEW: DiskId = DiskId::from_bytes([2; 16]);
+pub(super) const NEW: DiskId = DiskId::from_bytes([2; 16]);
 const GONE: DiskId = DiskId::from_bytes([3; 16]);
-const IDENTITY: Identity = Identity {
+pub(super) const IDENTITY: Identity = Identity {
     cluster: ClusterId::from_bytes([9; 16]),
     disk: OWN,
     incarnation: 1,
@@ -57,7 +57,7 @@ fn cluster(epoch: u64) -> ClusterState {
 }
 
 /// A disk with the first rows of both groups.
-fn born() -> MemoryDisk {
+pub(super) fn born() -> MemoryDisk {
     let disk = MemoryDisk::new(1 << 30, 1);
     let store = Store::open(&(Arc::new(disk.clone()) as Arc<dyn Disk>), "state").unwrap();
     let mut batch = store.begin_bulk().unwrap();
@@ -78,7 +78,7 @@ fn born() -> MemoryDisk {
 }
 
 /// What the node is made of, in its first start.
-fn parts(disk: &MemoryDisk) -> GroupsParts {
+pub(super) fn parts(disk: &MemoryDisk) -> GroupsParts {
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
     GroupsParts {
         store: Arc::new(Store::open(&disk, "state").unwrap()),
