@@ -10,14 +10,14 @@ pub(super) fn decide(case: &Situation<'_>, verdict: &mut Verdict) {
     for name in &case.resource.spec.removed_nodes {
         let Ok(id) = name.parse::<NodeId>() else {
             let sentence = format!("spec.removedNodes names {name}, which is no node's identity");
-            verdict.warn("lost", "UnknownNode", sentence);
+            refuse(verdict, "UnknownNode", sentence);
             continue;
         };
         let Some(node) = case.sight.node(id) else {
             let sentence = format!(
                 "spec.removedNodes names {id}, which the cluster does not know: status.nodes.list shows the identities"
             );
-            verdict.warn("lost", "UnknownNode", sentence);
+            refuse(verdict, "UnknownNode", sentence);
             continue;
         };
         if node.state == NodeState::Lost {
@@ -26,12 +26,12 @@ pub(super) fn decide(case: &Situation<'_>, verdict: &mut Verdict) {
             let sentence = format!(
                 "spec.removedNodes names {id}, which answers: it is not given up; scale down to remove a node that works"
             );
-            verdict.warn("lost", "NodeAnswers", sentence);
+            refuse(verdict, "NodeAnswers", sentence);
         } else if is_cut_off(case, node) {
             let sentence = format!(
                 "spec.removedNodes names {id}, whose pod is ready: it is not given up, although the operator does not reach it"
             );
-            verdict.warn("lost", "NodeReady", sentence);
+            refuse(verdict, "NodeReady", sentence);
         } else {
             verdict.steps.push(Step::SetState {
                 node: id,
@@ -41,6 +41,12 @@ pub(super) fn decide(case: &Situation<'_>, verdict: &mut Verdict) {
             verdict.note("lost", "NodeGivenUp", sentence);
         }
     }
+}
+
+/// Says so in a condition as well: only a person can change what was named.
+fn refuse(verdict: &mut Verdict, reason: &'static str, sentence: String) {
+    verdict.stalled = Some((reason, sentence.clone()));
+    verdict.warn("lost", reason, sentence);
 }
 
 /// Whether the machine says of a node's pod that it is well: then it is the

@@ -494,6 +494,9 @@ fn a_lost_node_is_given_up_only_by_name_and_only_when_silent() {
     let verdict = world.decide();
     assert_eq!(verdict.steps, []);
     assert_eq!(verdict.notes.first().unwrap().reason, "NodeAnswers");
+    let (reason, sentence) = verdict.stalled.unwrap();
+    assert_eq!(reason, "NodeAnswers");
+    assert!(sentence.contains(&id(1).to_string()), "{sentence}");
     // The operator alone does not reach it.
     world.silence(1);
     let verdict = world.decide();
