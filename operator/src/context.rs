@@ -1,11 +1,8 @@
 //! What all reconciles share. None of it is truth: it saves work, or is told
 //! to whoever watches.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
-use holdfast_client::node::StorageNodeClient;
 use holdfast_crd::StorageCluster;
 use holdfast_plan::OptionalKinds;
 use holdfast_runtime::host::http::HttpTransport;
@@ -17,25 +14,8 @@ use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
 use crate::error::OperatorError;
+use crate::memory::Memory;
 use crate::settings::OperatorSettings;
-
-/// The most clusters whose connections are kept open.
-const MAX_CONNECTIONS: usize = 256;
-
-/// What is known of one cluster beside what is in the API server.
-#[derive(Clone, Default)]
-struct Remembered {
-    /// The world in which its nodes are called, and the hash of its credential.
-    env: Option<([u8; 32], Env)>,
-    /// What was last said about what, so that it is said once.
-    said: BTreeMap<&'static str, String>,
-    /// The generation for which an object was written and read back.
-    probed: Option<i64>,
-    /// Since when a metadata group has had no leader.
-    leaderless: Option<Instant>,
-    /// Reconciles that have failed one after the other.
-    failures: u32,
-}
 
 /// What all reconciles share.
 pub struct Context {
@@ -46,8 +26,8 @@ pub struct Context {
     /// Which kinds of others the API server has.
     pub kinds: watch::Receiver<OptionalKinds>,
     recorder: Recorder,
-    /// Held for single look-ups.
-    remembered: Mutex<BTreeMap<String, Remembered>>,
+    /// What is remembered of clusters.
+    pub memory: Memory,
 }
 
 impl Context {
@@ -66,28 +46,8 @@ impl Context {
             client,
             settings,
             kinds,
-            remembered: Mutex::default(),
+            memory: Memory::default(),
         })
-    }
-
-    fn with<T>(&self, resource: &StorageCluster, work: impl FnOnce(&mut Remembered) -> T) -> T {
-        let mut all = self
-            .remembered
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        work(all.entry(key(resource)).or_default())
-    }
-
-    /// Forgets a cluster that is gone, and any beyond what is kept.
-    pub fn forget(&self, resource: &StorageCluster) {
-        let mut all = self
-            .remembered
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        all.remove(&key(resource));
-        while all.len() > MAX_CONNECTIONS {
-            all.pop_first();
-        }
     }
 
     /// The world in which a cluster's nodes are called, with its credential.
@@ -96,8 +56,7 @@ impl Context {
     /// When no client can be made.
     pub fn env(&self, resource: &StorageCluster, credential: &str) -> Result<Env, OperatorError> {
         let hash: [u8; 32] = Sha256::digest(credential.as_bytes()).into();
-        let known = self.with(resource, |cluster| cluster.env.clone());
-        if let Some((_, env)) = known.filter(|(of, _)| *of == hash) {
+        if let Some(env) = self.memory.env(resource, hash) {
             return Ok(env);
         }
         let transport = HttpTransport::new(credential)
@@ -108,37 +67,8 @@ impl Context {
             tasks: Arc::new(TokioTasks),
             transport: Arc::new(transport),
         };
-        self.with(resource, |cluster| cluster.env = Some((hash, env.clone())));
+        self.memory.keep_env(resource, hash, env.clone());
         Ok(env)
-    }
-
-    /// Notes whether every metadata group has a leader, and says for how long
-    /// one has had none.
-    pub fn leaderless_for(&self, resource: &StorageCluster, led: bool) -> Duration {
-        self.with(resource, |cluster| {
-            if led {
-                cluster.leaderless = None;
-                return Duration::ZERO;
-            }
-            cluster
-                .leaderless
-                .get_or_insert_with(Instant::now)
-                .elapsed()
-        })
-    }
-
-    /// Notes that a reconcile has failed, and says how many have before it.
-    pub fn failed(&self, resource: &StorageCluster) -> u32 {
-        self.with(resource, |cluster| {
-            let before = cluster.failures;
-            cluster.failures = before.saturating_add(1);
-            before
-        })
-    }
-
-    /// Notes that a reconcile has succeeded.
-    pub fn succeeded(&self, resource: &StorageCluster) {
-        self.with(resource, |cluster| cluster.failures = 0);
     }
 
     /// From a half to one: so that what failed together is not tried together.
@@ -146,20 +76,6 @@ impl Context {
         let mut byte = [0];
         SystemEntropy.fill(&mut byte);
         0.5 + f64::from(byte[0]) / 512.0
-    }
-
-    /// Whether an object was written and read back for this generation.
-    pub fn was_probed(&self, resource: &StorageCluster) -> bool {
-        let generation = resource.metadata.generation;
-        self.with(resource, |cluster| {
-            cluster.probed.is_some() && cluster.probed == generation
-        })
-    }
-
-    /// An object was.
-    pub fn note_probed(&self, resource: &StorageCluster) {
-        let generation = resource.metadata.generation;
-        self.with(resource, |cluster| cluster.probed = generation);
     }
 
     /// Says something once: again only when it is something else, or it was
@@ -173,13 +89,12 @@ impl Context {
         note: String,
     ) {
         let line = format!("{reason}: {note}");
-        let new = self.with(resource, |cluster| {
-            cluster.said.insert(about, line.clone()).as_ref() != Some(&line)
-        });
-        if !new {
+        if !self.memory.is_new(resource, about, &line) {
             return;
         }
-        tracing::info!(cluster = key(resource), reason, note, "decided");
+        let name = resource.name_any();
+        let namespace = resource.namespace();
+        tracing::info!(namespace, name, reason, note, "decided");
         let event = Event {
             type_: if warning {
                 EventType::Warning
@@ -199,20 +114,7 @@ impl Context {
             tracing::warn!(%error, "an event was not published");
         }
     }
-
-    /// A client of one node.
-    pub fn node(env: &Env, address: &holdfast_runtime::Address) -> StorageNodeClient {
-        StorageNodeClient::new(env.transport.clone(), address.clone())
-    }
 }
 
 /// The API server refuses longer notes, at 1,024 bytes.
 const MAX_NOTE_CHARACTERS: usize = 500;
-
-fn key(resource: &StorageCluster) -> String {
-    format!(
-        "{}/{}",
-        resource.namespace().unwrap_or_default(),
-        resource.name_any()
-    )
-}

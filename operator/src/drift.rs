@@ -244,6 +244,11 @@ mod tests {
         assert_eq!(first_difference(&desired, &live), None);
         let live = json!({"limits": {"memory": "1Gi"}, "image": "1Gi"});
         assert_eq!(first_difference(&desired, &live).as_deref(), Some(".image"));
+        let live = json!({"limits": {"memory": "2Gi"}, "image": "1024Mi"});
+        assert_eq!(
+            first_difference(&desired, &live).as_deref(),
+            Some(".limits.memory")
+        );
     }
 
     #[test]

@@ -30,6 +30,12 @@ pub enum OperatorError {
 }
 
 impl OperatorError {
+    /// Whether it will be the same when it is tried again: a person must do
+    /// something.
+    pub fn lasts(&self) -> bool {
+        !matches!(self, Self::Api { .. })
+    }
+
     /// A label for metrics, and a reason for conditions.
     pub fn reason(&self) -> &'static str {
         match self {

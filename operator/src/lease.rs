@@ -27,6 +27,9 @@ const LEASE: &str = "holdfast-operator";
 const DURATION: Duration = Duration::from_secs(15);
 /// A holder stops working when it could not renew for so long: before others start.
 const GIVE_UP: Duration = Duration::from_secs(10);
+/// An API server that does not answer for so long counts as one that cannot be
+/// reached: its client would wait for minutes.
+const ANSWER_LIMIT: Duration = Duration::from_secs(4);
 /// How often it is renewed, and looked at.
 const RENEW: Duration = Duration::from_secs(2);
 
@@ -57,7 +60,8 @@ impl Election {
     /// Takes part until the shutdown, and then gives the Lease back.
     pub async fn run(mut self, shutdown: Shutdown) {
         loop {
-            match self.turn().await {
+            let turn = tokio::time::timeout(ANSWER_LIMIT, self.turn()).await;
+            match turn.unwrap_or_else(|_| Err(no_answer())) {
                 Ok(leads) => {
                     if leads {
                         self.renewed = Instant::now();
@@ -172,6 +176,10 @@ impl Election {
             tracing::debug!(%error, "the Lease was not given back: it runs out");
         }
     }
+}
+
+fn no_answer() -> kube::Error {
+    kube::Error::Service("the API server does not answer".into())
 }
 
 /// Whether a write of the Lease went through; one that came second did not.

@@ -22,6 +22,7 @@ pub mod drift;
 pub mod error;
 pub mod lease;
 pub mod lifecycle;
+pub mod memory;
 pub mod nodes;
 pub mod observe;
 pub mod probe;

@@ -82,6 +82,6 @@ pub async fn write_and_read(context: &Context, observed: &Observed) -> Result<()
         cluster = observed.resource.name_any(),
         "an object was written and read back"
     );
-    context.note_probed(&observed.resource);
+    context.memory.note_proved(&observed.resource);
     Ok(())
 }

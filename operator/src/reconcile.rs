@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use holdfast_crd::StorageCluster;
+use holdfast_crd::{StorageCluster, StorageClusterStatus};
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::Action;
 
@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::error::OperatorError;
 use crate::lifecycle::{Busy, Situation, Verdict, decide};
 use crate::observe::{Observed, observe};
-use crate::report::{Outcome, build_status, gateways_available, write_status};
+use crate::report::{Outcome, build_status, gateways_available, write_failure, write_status};
 use crate::validate::validate;
 use crate::{probe, secrets};
 
@@ -36,13 +36,19 @@ pub async fn reconcile(
 ) -> Result<Action, OperatorError> {
     if resource.metadata.deletion_timestamp.is_some() {
         // What was owned goes by itself, and what is kept is kept.
-        context.forget(&resource);
         return Ok(Action::await_change());
     }
     let begun = Instant::now();
     let result = reconcile_now(&resource, &context).await;
-    if result.is_ok() {
-        context.succeeded(&resource);
+    match &result {
+        Ok(_) => context.memory.succeeded(&resource),
+        Err(error) if error.lasts() => {
+            // Where not even that can be written the log has it.
+            if let Err(error) = write_failure(&context, &resource, error).await {
+                tracing::debug!(%error, "the failure is not in the status");
+            }
+        }
+        Err(_) => {}
     }
     let label = result.as_ref().map_or_else(OperatorError::reason, |_| "ok");
     metrics::histogram!("holdfast_operator_reconcile_seconds")
@@ -77,32 +83,25 @@ async fn reconcile_now(
         say_notes(context, resource, &verdict).await;
         take_steps(context, &observed, &verdict.steps).await?;
     }
-    let probe = match may_probe(&observed, &verdict) && !context.was_probed(resource) {
+    let proved = context.memory.is_proved(resource) || was_ready(resource);
+    let probe = match may_probe(&observed, &verdict) && !proved {
         true => probe::write_and_read(context, &observed).await.err(),
         false => None,
     };
-    if observed.sight.all_led() {
-        context.leaderless_for(resource, true);
-    }
+    let led = observed.sight.all_led();
+    let leaderless = context.memory.leaderless_for(resource, led);
     let outcome = Outcome {
         observed: &observed,
         verdict: &verdict,
         cluster: validated.as_ref().map_err(Vec::as_slice),
         refused: &refused,
-        probed: context.was_probed(resource) || was_ready(resource),
-        led: observed.sight.all_led()
-            || was_ready(resource) && context.leaderless_for(resource, false) < ELECTION_PATIENCE,
+        probed: proved || context.memory.is_proved(resource),
+        led: led || was_ready(resource) && leaderless < ELECTION_PATIENCE,
         probe,
     };
     let status = build_status(&outcome, now);
-    let ready = status
-        .conditions
-        .iter()
-        .any(|one| one.type_ == "Ready" && one.status == "True");
-    let whole = status
-        .conditions
-        .iter()
-        .any(|one| one.type_ == "Degraded" && one.status == "False");
+    let ready = says(&status, "Ready", "True");
+    let whole = says(&status, "Degraded", "False");
     write_status(context, resource, status).await?;
     let well = ready && whole && verdict.busy == Busy::No;
     Ok(Action::requeue(
@@ -141,15 +140,14 @@ fn may_probe(observed: &Observed, verdict: &Verdict) -> bool {
 /// Whether the status says that this generation has been proved to serve: an
 /// operator that starts again does not ask for a second proof.
 fn was_ready(resource: &StorageCluster) -> bool {
-    let status = resource.status.as_ref();
-    status.is_some_and(|status| {
-        let mut conditions = status.conditions.iter();
-        conditions.any(|one| {
-            one.type_ == "Ready"
-                && one.status == "True"
-                && one.observed_generation == resource.metadata.generation
-        })
+    resource.status.as_ref().is_some_and(|status| {
+        status.observed_generation == resource.metadata.generation && says(status, "Ready", "True")
     })
+}
+
+fn says(status: &StorageClusterStatus, condition: &str, value: &str) -> bool {
+    let mut conditions = status.conditions.iter();
+    conditions.any(|one| one.type_ == condition && one.status == value)
 }
 
 /// A cluster that a newer operator has looked after is left alone.

@@ -254,6 +254,20 @@ pub async fn write_status(
         .attempt(|| format!("writing the status of {}", resource.name_any()))
 }
 
+/// Says in the status why nothing was done; all else stays as it was said.
+///
+/// # Errors
+/// When the API server does not take that either.
+pub async fn write_failure(
+    context: &Context,
+    resource: &StorageCluster,
+    error: &OperatorError,
+) -> Result<(), OperatorError> {
+    let old = resource.status.clone().unwrap_or_default();
+    let failed = conditions::with_failure(&old, resource.metadata.generation, error);
+    write_status(context, resource, failed).await
+}
+
 /// A status without the time of its count.
 fn timeless(status: &StorageClusterStatus) -> StorageClusterStatus {
     let mut status = status.clone();

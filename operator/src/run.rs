@@ -18,6 +18,7 @@ use kube::runtime::{Controller, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
 use crate::error::OperatorError;
@@ -85,24 +86,19 @@ async fn work_while_leading(
             () = shutdown.begun() => return,
             led = leads.wait_for(|leads| *leads) => if led.is_err() { return },
         }
-        let stop = {
-            let (leads, shutdown) = (leads.clone(), shutdown.clone());
-            move || {
-                let (mut leads, shutdown) = (leads.clone(), shutdown.clone());
-                async move {
-                    tokio::select! {
-                        () = shutdown.begun() => {}
-                        _ = leads.wait_for(|leads| !*leads) => {}
-                    }
-                }
+        let term = CancellationToken::new();
+        let namespaces = context.settings.namespaces().into_iter();
+        let all = namespaces
+            .map(|namespace| work(context.clone(), namespace, term.clone().cancelled_owned()));
+        let end = async {
+            tokio::select! {
+                () = shutdown.begun() => {}
+                // An error: nobody says any more whether we lead.
+                _ = leads.wait_for(|leads| !*leads) => {}
             }
+            term.cancel();
         };
-        leads.mark_unchanged();
-        let all = context.settings.namespaces().into_iter().map(|namespace| {
-            let stop = stop();
-            work(context.clone(), namespace, stop)
-        });
-        join_all(all).await;
+        tokio::join!(join_all(all), end);
         if shutdown.has_begun() {
             return;
         }
@@ -188,7 +184,7 @@ fn owner<K>(object: PartialObjectMeta<K>) -> Option<ObjectRef<StorageCluster>> {
 /// After an error: again, later each time it is known to have failed, not at
 /// the same moment as all the others.
 fn retry(resource: Arc<StorageCluster>, error: &OperatorError, context: Arc<Context>) -> Action {
-    let failures = context.failed(&resource);
+    let failures = context.memory.failed(&resource);
     tracing::warn!(cluster = resource.name_any(), %error, failures, "a reconcile failed");
     let longest = RETRY_FIRST
         .saturating_mul(1 << failures.min(5))

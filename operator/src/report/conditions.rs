@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 
 use super::{Outcome, gateways_available};
+use crate::error::OperatorError;
 use crate::lifecycle::{Busy, Situation};
 
 /// What a condition says.
@@ -27,14 +28,16 @@ pub(super) fn build(
     now: Timestamp,
 ) -> Vec<Condition> {
     let said = [
-        ("Ready", ready(outcome, case)),
-        ("Reconciling", reconciling(outcome, case)),
-        ("Stalled", stalled(outcome)),
-        ("Degraded", degraded(case)),
-        ("DataAtRisk", at_risk(case, status)),
-        ("ZoneSpread", zone_spread(case)),
+        ready(outcome, case),
+        reconciling(outcome, case),
+        stalled(outcome),
+        degraded(case),
+        at_risk(case, status),
+        zone_spread(case),
     ];
-    said.into_iter()
+    KINDS
+        .into_iter()
+        .zip(said)
         .map(|(kind, said)| {
             let (value, reason, message) = match said {
                 Said::Yes(reason, message) => ("True", reason, message),
@@ -57,11 +60,56 @@ pub(super) fn build(
         .collect()
 }
 
-/// Whether every node that is asked for has joined, and is where it is to be.
+/// The status that was, with Stalled true: of a first one all else is unknown.
+pub(super) fn with_failure(
+    old: &StorageClusterStatus,
+    generation: Option<i64>,
+    error: &OperatorError,
+) -> StorageClusterStatus {
+    let now = Time(Timestamp::now());
+    let mut status = old.clone();
+    for kind in KINDS {
+        if !status.conditions.iter().any(|one| one.type_ == kind) {
+            status.conditions.push(Condition {
+                type_: kind.into(),
+                status: "Unknown".into(),
+                reason: "NotLooked".into(),
+                message: String::new(),
+                last_transition_time: now.clone(),
+                observed_generation: generation,
+            });
+        }
+    }
+    for condition in &mut status.conditions {
+        if condition.type_ != "Stalled" {
+            continue;
+        }
+        if condition.status != "True" {
+            condition.last_transition_time = now.clone();
+        }
+        condition.status = "True".into();
+        condition.reason = error.reason().into();
+        condition.message = error.to_string();
+        condition.observed_generation = generation;
+    }
+    status
+}
+
+/// Every condition, in the order in which they are shown.
+const KINDS: [&str; 6] = [
+    "Ready",
+    "Reconciling",
+    "Stalled",
+    "Degraded",
+    "DataAtRisk",
+    "ZoneSpread",
+];
+
+/// Whether every node that is asked for has joined, and has its place.
 pub(super) fn all_joined(case: &Situation<'_>) -> bool {
     (0..case.wanted()).all(|ordinal| {
-        case.node(ordinal)
-            .is_some_and(|node| matches!(node.state, NodeState::Active | NodeState::Down))
+        let node = case.node(ordinal);
+        node.is_some_and(|node| node.state != NodeState::Unplaced)
     })
 }
 
@@ -245,4 +293,41 @@ fn zone_spread(case: &Situation<'_>) -> Said {
             "nodes are in {count} zones, and {needed} are needed to lose one without loss of service"
         ),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn find<'s>(status: &'s StorageClusterStatus, kind: &str) -> &'s Condition {
+        let mut conditions = status.conditions.iter();
+        conditions.find(|one| one.type_ == kind).unwrap()
+    }
+
+    #[test]
+    fn a_failure_that_lasts_is_told_and_all_else_stays_as_it_was_said() {
+        let forbidden = OperatorError::Forbidden {
+            attempted: "listing pods".into(),
+            message: "no".into(),
+        };
+        let first = with_failure(&StorageClusterStatus::default(), Some(1), &forbidden);
+        assert_eq!(first.conditions.len(), KINDS.len());
+        assert_eq!(find(&first, "Ready").status, "Unknown");
+        let stalled = find(&first, "Stalled");
+        assert_eq!(
+            (stalled.status.as_str(), stalled.reason.as_str()),
+            ("True", "Forbidden")
+        );
+        assert!(stalled.message.contains("listing pods"));
+        let mut ready = first.clone();
+        for condition in &mut ready.conditions {
+            condition.status = "True".into();
+        }
+        let again = with_failure(&ready, Some(2), &forbidden);
+        assert_eq!(find(&again, "Ready"), find(&ready, "Ready"));
+        assert_eq!(
+            find(&again, "Stalled").last_transition_time,
+            find(&ready, "Stalled").last_transition_time
+        );
+    }
 }

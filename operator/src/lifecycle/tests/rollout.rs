@@ -1,0 +1,88 @@
+//! A new release or configuration goes round.
+
+use super::*;
+
+#[test]
+fn an_outdated_pod_is_restarted_with_the_permit_from_the_highest_down() {
+    let mut world = World::of(3);
+    world.outdate(&[0, 1, 2]);
+    let restart = |ordinal| Step::Restart {
+        node: id(ordinal),
+        ordinal,
+        anyway: false,
+    };
+    let verdict = world.decide();
+    assert_eq!(
+        (verdict.busy, verdict.steps),
+        (Busy::Rolling, vec![restart(2)])
+    );
+    // Held, and the pod is still the old one: an operator died in between.
+    world.hold_permit(2, RESTART);
+    assert_eq!(world.decide().steps, [restart(2)]);
+    // The new pod is not ready: nobody else is touched.
+    world.pods.insert(2, pod(2));
+    world.pods.get_mut(&2).unwrap().ready = false;
+    assert_eq!(world.decide().steps, []);
+    // It is ready, but its node does not answer yet.
+    world.pods.get_mut(&2).unwrap().ready = true;
+    world.silence(2);
+    assert_eq!(world.decide().steps, []);
+    // It does.
+    world.sight.nodes.insert(2, status(2));
+    let release = Step::Release {
+        node: id(2),
+        epoch: Epoch(7),
+    };
+    assert_eq!(world.decide().steps, [release]);
+    world.state().permit = None;
+    assert_eq!(world.decide().steps, [restart(1)]);
+}
+
+#[test]
+fn a_pod_that_serves_nothing_is_replaced_first_and_needs_no_permit() {
+    let mut world = World::of(3);
+    world.outdate(&[0, 1, 2]);
+    world.silence(0);
+    let down = world.pods.get_mut(&0).unwrap();
+    (down.ready, down.not_ready_seconds) = (false, 5);
+    assert_eq!(world.decide().steps, [Step::DeletePod { ordinal: 0 }]);
+    // While nobody speaks for the cluster it must have been so for a minute.
+    world.sight.leaders.clear();
+    assert_eq!(world.decide().steps, []);
+    world.pods.get_mut(&0).unwrap().not_ready_seconds = 60;
+    assert_eq!(world.decide().steps, [Step::DeletePod { ordinal: 0 }]);
+}
+
+#[test]
+fn no_pod_is_replaced_before_its_set_has_been_looked_at() {
+    let mut world = World::of(3);
+    world.outdate(&[0, 1, 2]);
+    world.set.metadata.generation = Some(3);
+    assert_eq!(world.decide().steps, []);
+}
+
+#[test]
+fn a_rollout_waits_for_whoever_has_the_permit() {
+    let mut world = World::of(3);
+    world.outdate(&[2]);
+    world.hold_permit(0, "a person works on it");
+    let verdict = world.decide();
+    assert_eq!(verdict.steps, []);
+    assert_eq!(verdict.notes.first().unwrap().reason, "PermitHeld");
+}
+
+#[test]
+fn a_person_may_say_that_one_generation_goes_on_while_degraded() {
+    let mut world = World::of(3);
+    world.outdate(&[2]);
+    let key = holdfast_plan::names::PROCEED_WHILE_DEGRADED;
+    let says = |generation: &str| BTreeMap::from([(key.to_owned(), generation.to_owned())]);
+    let anyway = |world: &World| match world.decide().steps.as_slice() {
+        [Step::Restart { anyway, .. }] => *anyway,
+        other => panic!("{other:?}"),
+    };
+    world.resource.metadata.annotations = Some(says("3"));
+    assert!(!anyway(&world));
+    world.resource.metadata.annotations = Some(says("4"));
+    assert!(anyway(&world));
+}

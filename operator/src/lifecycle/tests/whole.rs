@@ -1,0 +1,86 @@
+//! The cluster as a whole: well, born, placed, asleep.
+
+use super::*;
+
+#[test]
+fn nothing_is_done_to_a_cluster_that_is_well() {
+    let verdict = World::of(3).decide();
+    assert_eq!(verdict.steps, []);
+    assert_eq!(verdict.notes, []);
+    assert_eq!((verdict.storage_replicas, verdict.busy), (3, Busy::No));
+    assert_eq!(verdict.storage_disruptions, 1);
+}
+
+#[test]
+fn nobody_may_take_a_node_while_an_object_lacks_a_copy_or_somebody_works_on_one() {
+    let mut degraded = World::of(3);
+    let census = degraded.sight.censuses.get_mut(&GroupId(1)).unwrap();
+    census.degraded = 1;
+    assert_eq!(degraded.decide().storage_disruptions, 0);
+    let mut uncounted = World::of(3);
+    uncounted.state().layout.epoch = Epoch(6);
+    assert_eq!(uncounted.decide().storage_disruptions, 0);
+    let mut held = World::of(3);
+    held.hold_permit(1, "a person works on it");
+    assert_eq!(held.decide().storage_disruptions, 0);
+    let mut leaderless = World::of(3);
+    leaderless.sight.leaders.clear();
+    assert_eq!(leaderless.decide().storage_disruptions, 0);
+}
+
+#[test]
+fn a_cluster_is_founded_once_all_first_members_answer() {
+    let mut world = World::of(3);
+    world.sight = Sight::default();
+    let verdict = world.decide();
+    assert_eq!((verdict.busy, verdict.steps), (Busy::Birth, vec![]));
+    for ordinal in 0..3 {
+        let mut unborn = status(ordinal);
+        unborn.cluster = None;
+        world.sight.nodes.insert(ordinal, unborn);
+    }
+    let ordinals = vec![0, 1, 2];
+    assert_eq!(world.decide().steps, [Step::Found { ordinals }]);
+}
+
+#[test]
+fn a_node_whose_pod_has_moved_is_placed_anew() {
+    let mut world = World::of(3);
+    world.pods.get_mut(&1).unwrap().machine = Some("machine-2".into());
+    let step = Step::Place {
+        node: id(1),
+        zone: "zone-2".into(),
+        machine: "machine-2".into(),
+    };
+    assert_eq!(world.decide().steps, [step]);
+}
+
+#[test]
+fn nothing_is_decided_while_the_resource_is_suspended_or_sleeps() {
+    let mut world = World::of(4);
+    world.want(3);
+    world.outdate(&[0]);
+    world.resource.spec.suspend = true;
+    assert_eq!(world.decide().steps, []);
+    world.resource.spec.suspend = false;
+    world.resource.spec.hibernate = true;
+    let verdict = world.decide();
+    assert_eq!((verdict.steps, verdict.hibernated), (vec![], true));
+}
+
+#[test]
+fn a_cluster_does_not_fall_asleep_over_a_drain_or_a_restart() {
+    let mut world = World::of(4);
+    world.resource.spec.hibernate = true;
+    world.hold_permit(2, RESTART);
+    let verdict = world.decide();
+    assert!(!verdict.hibernated);
+    assert_eq!(verdict.notes.first().unwrap().reason, "HibernateWaits");
+    let mut world = World::of(4);
+    world.resource.spec.hibernate = true;
+    world.node(3).state = NodeState::Draining;
+    assert!(!world.decide().hibernated);
+    // Asleep, nobody answers: it stays so.
+    world.sight = Sight::default();
+    assert!(world.decide().hibernated);
+}
