@@ -1,11 +1,11 @@
 //! The definition of StorageCluster: made of the types in `crates/crd`, kept in
-//! `crds/` for whoever applies it by hand, and in the chart.
+//! `crds/` for whoever applies it by hand, and in the chart; and its reference.
 
 use std::fs;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{cargo, root};
+use crate::{cargo, reference, root};
 
 /// Where it is kept, byte for byte alike.
 const KEPT: [&str; 2] = [
@@ -29,11 +29,13 @@ pub fn run(check: bool) -> Result<()> {
     }
     // One end of the last line, however many the printer gives.
     let text = format!("{}\n", String::from_utf8(printed.stdout)?.trim_end());
-    for place in KEPT {
+    let page = reference::from_definition(&text)?;
+    let definitions = KEPT.iter().map(|place| (*place, &text));
+    for (place, text) in definitions.chain([(reference::KEPT, &page)]) {
         let path = root().join(place);
         if check {
             let kept = fs::read_to_string(&path).unwrap_or_default();
-            if kept != text {
+            if kept != *text {
                 bail!("{place} is not what the types say: run `cargo xtask crds`");
             }
             continue;
@@ -41,7 +43,7 @@ pub fn run(check: bool) -> Result<()> {
         if let Some(directory) = path.parent() {
             fs::create_dir_all(directory)?;
         }
-        fs::write(&path, &text).with_context(|| format!("cannot write {place}"))?;
+        fs::write(&path, text).with_context(|| format!("cannot write {place}"))?;
     }
     Ok(())
 }
@@ -52,8 +54,11 @@ mod tests {
 
     /// That they are what the types say is tested beside the types.
     #[test]
-    fn the_chart_ships_the_definition_that_is_kept() {
+    fn the_chart_and_the_reference_are_of_the_definition_that_is_kept() {
         let [kept, shipped] = KEPT.map(|place| fs::read(root().join(place)).unwrap());
         assert!(kept == shipped, "run `cargo xtask crds`");
+        let page = reference::from_definition(&String::from_utf8(kept).unwrap()).unwrap();
+        let kept = fs::read_to_string(root().join(reference::KEPT)).unwrap();
+        assert!(kept == page, "run `cargo xtask crds`");
     }
 }

@@ -16,6 +16,7 @@ mod crds;
 mod e2e;
 mod kubernetes;
 mod manifests;
+mod reference;
 mod servers;
 
 use std::path::{Path, PathBuf};
