@@ -8,7 +8,8 @@ use holdfast_metadata::command::Outcome;
 use holdfast_metadata::protocol::{
     self, BackupHead, BackupRequest, Bootstrap, CensusReport, Deleted, Digests, DigestsRequest,
     Download, DownloadRequest, Files, FilesRequest, FragmentIds, MembersRequest, PermitRequest,
-    ProposeRequest, QueryRequest, ReleaseRequest, Status, TransferRequest, UploadRequest, Uploaded,
+    ProposeRequest, QueryRequest, ReleaseRequest, SealRequest, Status, TransferRequest,
+    UploadRequest, Uploaded,
 };
 use holdfast_metadata::query::Answer;
 use holdfast_model::{Epoch, Permit};
@@ -208,6 +209,16 @@ impl StorageNodeClient {
     pub async fn release_permit(&self, epoch: Epoch) -> Result<(), CallError> {
         let request = ReleaseRequest { epoch };
         self.ask(protocol::RELEASE, &request, ADMIN_DEADLINE, None)
+            .await
+    }
+
+    /// Lets the node's disk take no further fragments; see [`SealRequest`].
+    ///
+    /// # Errors
+    /// When it is another disk, or fragments are being written for longer than an
+    /// order waits: those that are not yet there are refused all the same.
+    pub async fn seal(&self, request: &SealRequest) -> Result<(), CallError> {
+        self.ask(protocol::SEAL, request, ADMIN_DEADLINE, None)
             .await
     }
 

@@ -304,7 +304,12 @@ impl ClusterWork {
                 notes.push(note.clone());
                 continue;
             }
-            let note = match count_remains(&self.shared, node.disk).await {
+            // Nothing comes to what has been counted.
+            let counted = match self.shared.seal(node.disk, layout.epoch).await {
+                Ok(()) => count_remains(&self.shared, node.disk).await,
+                Err(error) => Err(error),
+            };
+            let note = match counted {
                 Ok(remains) => match plan_drained(layout, node, remains) {
                     Ok(next) => {
                         let why = format!("node {} is empty", node.id);

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use holdfast_client::{Cluster, ClusterError, Health, StorageNodeClient};
 use holdfast_metadata::command::{Command, Outcome};
-use holdfast_metadata::protocol::{Digests, DigestsRequest, Files, FilesRequest, FragmentIds};
+use holdfast_metadata::protocol::{
+    Digests, DigestsRequest, Files, FilesRequest, FragmentIds, SealRequest,
+};
 use holdfast_metadata::query::{Answer, Query, Totals};
-use holdfast_model::{BucketId, ClusterState, DiskId, FragmentId, Generation, GroupId};
+use holdfast_model::{BucketId, ClusterState, DiskId, Epoch, FragmentId, Generation, GroupId};
 use holdfast_runtime::Env;
 use holdfast_runtime::clock::within;
 use tokio::sync::Notify;
@@ -25,6 +27,9 @@ use crate::throttle::Throttle;
 const GROUP_DEADLINE: Duration = Duration::from_secs(15);
 /// How long a node may take over a page of its index or a delete.
 const NODE_DEADLINE: Duration = Duration::from_secs(15);
+/// How long one that is being written is waited for before other work goes on;
+/// the next count waits again.
+const SEAL_DEADLINE: Duration = Duration::from_secs(5);
 /// The most fragments that one delete may name.
 pub(crate) const DELETE_AT_ONCE: usize = 1_000;
 /// Fragments of a page of a disk's index.
@@ -184,6 +189,21 @@ impl Shared {
             .manager()
             .node_of_disk(disk)
             .ok_or(WorkError::UnknownDisk(disk))
+    }
+
+    /// Lets a disk that is being emptied take nothing more.
+    pub async fn seal(&self, disk: DiskId, epoch: Epoch) -> Result<(), WorkError> {
+        let node = self.node(disk)?;
+        let request = SealRequest { disk, epoch };
+        let limit = SEAL_DEADLINE;
+        let sealed = within(&*self.env.clock, limit, node.seal(&request)).await;
+        let sealed = sealed
+            .unwrap_or_else(|| Err(holdfast_runtime::TransportError::Deadline { limit }.into()));
+        sealed.map_err(|source| WorkError::AskNode {
+            attempted: "to take nothing more",
+            disk,
+            source,
+        })
     }
 
     /// A page of a disk's fragments.

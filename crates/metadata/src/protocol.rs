@@ -22,7 +22,7 @@ pub use groups::{
     BackupHead, BackupRequest, Bootstrap, DiskStart, GroupMessage, MemberStep, MembersRequest,
     ProposeRequest, QueryRequest, RaftAnswer, RaftBatch, TransferRequest,
 };
-pub use maintenance::{CensusReport, GroupCensus, PermitRequest, ReleaseRequest};
+pub use maintenance::{CensusReport, GroupCensus, PermitRequest, ReleaseRequest, SealRequest};
 pub use status::{DiskStatus, GroupStatus, Status};
 
 /// The version of this protocol that a node speaks.
@@ -59,6 +59,8 @@ pub const CENSUS: &str = "/v1/census";
 pub const PERMIT: &str = "/v1/permit";
 /// [`ReleaseRequest`]; answers `()`.
 pub const RELEASE: &str = "/v1/permit/release";
+/// [`SealRequest`]; answers `()`.
+pub const SEAL: &str = "/v1/seal";
 /// [`BackupRequest`]; answers [`BackupHead`], then rows.
 pub const BACKUP: &str = "/v1/backup";
 

@@ -11,6 +11,7 @@ pub mod node;
 mod peers;
 pub mod restore;
 mod run;
+mod seal;
 mod server;
 pub mod settings;
 

@@ -21,6 +21,7 @@ use holdfast_runtime::{Address, Disk, Env, Fatal, OnFatal, Shutdown, TasksExt};
 use crate::fragments::{Compacting, Fragments};
 use crate::identity::{Identity, IdentityError};
 use crate::peers;
+use crate::seal::Seal;
 
 mod calls;
 mod clocks;
@@ -91,6 +92,7 @@ pub struct Node {
     host: Option<String>,
     identity: Mutex<Identity>,
     fragments: Fragments,
+    seal: Seal,
     store: Arc<Store>,
     cluster: Cluster,
     groups: OnceLock<Groups>,
@@ -124,12 +126,13 @@ impl Node {
             .tasks
             .blocking(move || -> Result<_, StartError> {
                 let identity = Identity::start(disk.as_ref(), entropy.as_ref())?;
+                let seal = Seal::find(disk.as_ref()).map_err(IdentityError::Disk)?;
                 let store = space::open_store(&disk, &settings)?;
                 let known = peers::find(disk.as_ref()).map_err(IdentityError::Disk)?;
-                Ok((identity, store, known))
+                Ok((identity, seal, store, known))
             })
             .await;
-        let (identity, store, known) = opened.ok_or(StartError::Ending)??;
+        let (identity, seal, store, known) = opened.ok_or(StartError::Ending)??;
         let failing = parts.on_fatal.clone();
         let engine_failed = Arc::new(move |reason| failing(Fatal::DiskFailed(reason)));
         let engine = Engine::open(parts.disk.clone(), &env, parts.engine, engine_failed).await?;
@@ -152,6 +155,7 @@ impl Node {
             zone: parts.zone,
             host: parts.host,
             fragments: Fragments::new(engine, identity.disk),
+            seal,
             identity: Mutex::new(identity.clone()),
             store: Arc::new(store),
             cluster,

@@ -361,6 +361,7 @@ fn failed(error: &NodeError) -> Response {
         | NodeError::NoQuorum
         | NodeError::Busy { .. }
         | NodeError::NotBorn
+        | NodeError::Sealed
         | NodeError::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
     };
     (status, format!("{error}\n")).into_response()

@@ -71,4 +71,8 @@ pub enum NodeError {
     #[error("{0}")]
     #[n(13)]
     NotPermitted(#[n(0)] String),
+    /// The disk is being emptied.
+    #[error("the disk is being emptied and takes no fragments")]
+    #[n(14)]
+    Sealed,
 }

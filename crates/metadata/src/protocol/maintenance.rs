@@ -1,7 +1,7 @@
 //! Calls about a node's maintenance: what was counted, and the permit to take a
 //! node away.
 
-use holdfast_model::{Epoch, GroupId, NodeId, Timestamp};
+use holdfast_model::{DiskId, Epoch, GroupId, NodeId, Timestamp};
 use minicbor::{Decode, Encode};
 
 /// What the groups that a node leads last counted.
@@ -45,6 +45,19 @@ pub struct GroupCensus {
     /// When it ended.
     #[n(8)]
     pub time: Timestamp,
+}
+
+/// Lets a disk take no further fragments, durably, and waits for those that are
+/// being written: what is counted then stays so. It ends with a layout newer than
+/// `epoch` in which the disk takes data.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct SealRequest {
+    /// The disk that is meant.
+    #[n(0)]
+    pub disk: DiskId,
+    /// The layout in which it is being emptied.
+    #[n(1)]
+    pub epoch: Epoch,
 }
 
 /// Asks for the maintenance permit; answers [`Permit`](holdfast_model::Permit).

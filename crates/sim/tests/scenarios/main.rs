@@ -8,6 +8,7 @@
 )]
 
 mod buckets;
+mod drains;
 mod first_light;
 mod losses;
 mod named;

@@ -30,6 +30,7 @@ const PATHS: &[&str] = &[
     protocol::CENSUS,
     protocol::PERMIT,
     protocol::RELEASE,
+    protocol::SEAL,
 ];
 
 /// A node that others can call: the node in an `Arc`.
@@ -93,6 +94,10 @@ impl Node {
             protocol::DIGESTS => {
                 reply(&head(&bytes).and_then(|request| self.fragments.digests(&request)))
             }
+            protocol::SEAL => {
+                let seal = async { self.seal(head(&bytes)?).await };
+                reply(&seal.await)
+            }
             protocol::STATUS => reply(&Ok(self.status())),
             protocol::BOOTSTRAP => {
                 let birth = async { self.be_born(head(&bytes)?).await };
@@ -149,6 +154,7 @@ impl Node {
 
     async fn on_upload(&self, bytes: &[u8], body: Body) -> Result<protocol::Uploaded, NodeError> {
         let cluster = self.identity().cluster.ok_or(NodeError::NotBorn)?;
+        let _open = self.seal.enter(self.taking_since())?;
         self.fragments.upload(cluster, head(bytes)?, body).await
     }
 

@@ -3,11 +3,13 @@
 
 use holdfast_controller::{Census, Controller, PermitError};
 use holdfast_metadata::protocol::{
-    CensusReport, GroupCensus, NodeError, PermitRequest, ReleaseRequest,
+    CensusReport, GroupCensus, NodeError, PermitRequest, ReleaseRequest, SealRequest,
 };
-use holdfast_model::{GroupId, Permit};
+use holdfast_model::{Epoch, GroupId, Permit};
+use holdfast_runtime::TasksExt;
 
 use super::Node;
+use crate::seal;
 
 /// The longest reason of a permit, in bytes: it travels with the cluster's state.
 const MAX_REASON_BYTES: usize = 200;
@@ -37,6 +39,32 @@ impl Node {
         let controller = self.running_controller()?;
         let permit = controller.take_permit(request.node, &request.reason);
         permit.await.map_err(|error| not_permitted(&error))
+    }
+
+    /// Takes no further fragments, and waits for those that are being written.
+    pub(super) async fn seal(&self, request: SealRequest) -> Result<(), NodeError> {
+        let own = self.identity().disk;
+        if request.disk != own {
+            return Err(NodeError::Mistaken(format!("this is disk {own}")));
+        }
+        let disk = self.disk.clone();
+        let kept = self
+            .env
+            .tasks
+            .blocking(move || seal::keep(disk.as_ref(), request.epoch));
+        let failed = |error: std::io::Error| NodeError::Invalid(format!("sealing: {error}"));
+        kept.await.ok_or(NodeError::ShuttingDown)?.map_err(failed)?;
+        self.seal.close(request.epoch);
+        self.seal.quiet().await;
+        Ok(())
+    }
+
+    /// The layout that the node knows, if its disk takes data in it.
+    pub(super) fn taking_since(&self) -> Option<Epoch> {
+        let state = self.groups.get()?.shared().state()?;
+        let own = self.identity();
+        let node = state.layout.nodes.get(&own.node)?;
+        (node.disk == own.disk && node.takes_data()).then_some(state.layout.epoch)
     }
 
     pub(super) async fn release(&self, request: ReleaseRequest) -> Result<(), NodeError> {
