@@ -9,6 +9,7 @@ mod claims;
 mod founding;
 mod order;
 mod steps;
+mod switch;
 
 use holdfast_plan::{Child, ChildKind, DesiredState, names};
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
@@ -41,7 +42,8 @@ pub async fn apply_children(
     observed: &Observed,
     desired: DesiredState,
 ) -> Result<Vec<Refused>, OperatorError> {
-    let desired = order::hold_back(observed, desired);
+    let mut desired = order::hold_back(observed, desired);
+    let kept = switch::hold_back(&observed.name, &observed.children, &mut desired);
     let mut refused = Vec::new();
     for child in &desired.children {
         let live = observed.children.get(&(child.kind, child.name.clone()));
@@ -57,7 +59,8 @@ pub async fn apply_children(
     }
     for ((kind, name), live) in &observed.children {
         let wanted = |child: &Child| child.kind == *kind && child.name == *name;
-        if !desired.children.iter().any(wanted) && is_ours(observed, live) {
+        let goes = !desired.children.iter().any(wanted) && !switch::is_of(live, &kept);
+        if goes && is_ours(observed, live) {
             prune(context, observed, *kind, name, live).await?;
         }
     }

@@ -9,7 +9,7 @@ use crate::lifecycle::Situation;
 use crate::observe::Observed;
 
 /// Where the containers of a workload are.
-const CONTAINERS: &str = "/spec/template/spec/containers";
+pub(super) const CONTAINERS: &str = "/spec/template/spec/containers";
 
 /// Gives workloads whose turn has not come the images that they have.
 pub(super) fn hold_back(observed: &Observed, mut desired: DesiredState) -> DesiredState {
@@ -58,7 +58,7 @@ fn images(workload: &Value) -> Vec<Option<String>> {
 
 /// Whether a Deployment's controller has seen its newest generation, and every
 /// pod is of it.
-fn is_rolled_out(deployment: &Value) -> bool {
+pub(super) fn is_rolled_out(deployment: &Value) -> bool {
     let number = |path: &str| deployment.pointer(path).and_then(Value::as_i64);
     let wanted = number("/spec/replicas").unwrap_or(1);
     number("/status/observedGeneration") == number("/metadata/generation")
