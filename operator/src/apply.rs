@@ -5,6 +5,7 @@
 //! an idle cluster costs reads alone. What is no longer desired is pruned from
 //! the same list.
 
+mod brokers;
 mod claims;
 mod founding;
 mod order;
@@ -20,6 +21,7 @@ use crate::context::Context;
 use crate::drift;
 use crate::error::{Attempt, OperatorError, is_missing};
 use crate::observe::{Observed, api_resource};
+use brokers::Brokers;
 
 pub use claims::keep_claims;
 pub use steps::take_steps;
@@ -47,6 +49,14 @@ pub async fn apply_children(
     let mut refused = Vec::new();
     for child in &desired.children {
         let live = observed.children.get(&(child.kind, child.name.clone()));
+        match brokers::decide(observed, child, live) {
+            Brokers::Apply => {}
+            Brokers::Delete => {
+                replace_brokers(context, observed, child, live).await?;
+                continue;
+            }
+            Brokers::Wait => continue,
+        }
         if let Err(error) = apply_child(context, observed, child, live).await {
             match refusal(&error) {
                 Some(why) => refused.push(Refused {
@@ -151,6 +161,29 @@ fn is_ours(observed: &Observed, live: &DynamicObject) -> bool {
     let own = observed.resource.metadata.uid.as_ref();
     let mut owners = live.owner_references().iter();
     own.is_some() && owners.any(|owner| Some(&owner.uid) == own)
+}
+
+async fn replace_brokers(
+    context: &Context,
+    observed: &Observed,
+    child: &Child,
+    live: Option<&DynamicObject>,
+) -> Result<(), OperatorError> {
+    let Some(live) = live else { return Ok(()) };
+    let sentence = format!(
+        "StatefulSet {} is made anew, since the number of brokers changes; tasks wait meanwhile and none is lost",
+        child.name
+    );
+    context
+        .say(
+            &observed.resource,
+            "brokers",
+            false,
+            "BrokersReplaced",
+            sentence,
+        )
+        .await;
+    prune(context, observed, child.kind, &child.name, live).await
 }
 
 async fn prune(

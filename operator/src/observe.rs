@@ -42,6 +42,8 @@ pub struct Observed {
     pub pods: Vec<Pod>,
     /// Volume claims of storage nodes, by ordinal.
     pub claims: BTreeMap<u32, PersistentVolumeClaim>,
+    /// Volume claims of brokers.
+    pub broker_claims: Vec<PersistentVolumeClaim>,
     /// Whether the claims' class lets them grow; `None` where it is not known.
     pub can_grow: Option<bool>,
     /// Machines that storage nodes run on, by name.
@@ -93,7 +95,7 @@ pub async fn observe(
     let name = resource.name_any();
     let namespace = resource.namespace().unwrap_or_default();
     let kinds = *context.kinds.borrow();
-    let (children, pods, claims, credentials, admin) = tokio::try_join!(
+    let (children, pods, (claims, broker_claims), credentials, admin) = tokio::try_join!(
         list_children(context, &name, &namespace, kinds),
         list_pods(context, &name, &namespace),
         list_claims(context, &name, &namespace),
@@ -111,6 +113,7 @@ pub async fn observe(
         set,
         pods,
         claims,
+        broker_claims,
         can_grow,
         machines,
         credentials,
@@ -221,21 +224,32 @@ async fn list_claims(
     context: &Context,
     name: &str,
     namespace: &str,
-) -> Result<BTreeMap<u32, PersistentVolumeClaim>, OperatorError> {
+) -> Result<
+    (
+        BTreeMap<u32, PersistentVolumeClaim>,
+        Vec<PersistentVolumeClaim>,
+    ),
+    OperatorError,
+> {
     let api: Api<PersistentVolumeClaim> = Api::namespaced(context.client.clone(), namespace);
     let list = api
         .list(&ListParams::default())
         .await
         .attempt(|| "listing volume claims".into())?;
     let prefix = format!("{}-", names::NODE_CLAIM);
-    Ok(list
-        .items
-        .into_iter()
-        .filter_map(|claim| {
-            let pod = claim.name_any().strip_prefix(&prefix)?.to_owned();
-            Some((names::node_ordinal(name, &pod)?, claim))
-        })
-        .collect())
+    let brokers = names::broker_claim_prefix(name);
+    let mut nodes = BTreeMap::new();
+    let mut of_brokers = Vec::new();
+    for claim in list.items {
+        let own = claim.name_any();
+        let pod = own.strip_prefix(&prefix);
+        if let Some(ordinal) = pod.and_then(|pod| names::node_ordinal(name, pod)) {
+            nodes.insert(ordinal, claim);
+        } else if own.starts_with(&brokers) {
+            of_brokers.push(claim);
+        }
+    }
+    Ok((nodes, of_brokers))
 }
 
 async fn read_secret(

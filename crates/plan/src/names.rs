@@ -194,6 +194,12 @@ pub fn rabbitmq_pod(cluster: &str, ordinal: u32) -> String {
     format!("{}-{ordinal}", workload(cluster, Component::Rabbitmq))
 }
 
+/// What the names of the brokers' volume claims begin with.
+pub fn broker_claim_prefix(cluster: &str) -> String {
+    let set = workload(cluster, Component::Rabbitmq);
+    format!("{RABBITMQ_CLAIM}-{set}-")
+}
+
 /// The Service of the cache.
 pub fn redis_service(cluster: &str) -> String {
     workload(cluster, Component::Redis)
