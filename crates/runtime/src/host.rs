@@ -14,3 +14,4 @@ pub mod pace;
 pub mod serve;
 pub mod signals;
 pub mod system;
+pub mod tls;

@@ -6,6 +6,7 @@
 //! world, so that a seed replays a run.
 
 pub mod clock;
+pub mod credential;
 pub mod disk;
 pub mod entropy;
 pub mod fatal;
@@ -22,6 +23,7 @@ pub mod transport;
 use std::sync::Arc;
 
 pub use clock::Clock;
+pub use credential::Credential;
 pub use disk::{Disk, File};
 pub use entropy::Entropy;
 pub use fatal::{Fatal, OnFatal};

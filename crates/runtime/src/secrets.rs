@@ -28,7 +28,10 @@ const SECRET_BYTES: usize = 32;
 /// How often a waiter looks.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-const CLUSTER_SECRET: &str = "cluster-secret";
+/// The file of the credential that services show each other.
+pub(crate) const CLUSTER_SECRET: &str = "cluster-secret";
+/// The file of one that is accepted beside it, while it is exchanged.
+pub(crate) const CLUSTER_SECRET_PREVIOUS: &str = "cluster-secret-previous";
 const ADMIN_TOKEN: &str = "admin-token";
 const RABBITMQ_PASSWORD: &str = "rabbitmq-password";
 const REDIS_PASSWORD: &str = "redis-password";

@@ -16,6 +16,8 @@ use http::{HeaderMap, Response, StatusCode, header};
 use http_body_util::{BodyExt, StreamBody};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::tls::{TlsError, Trust, http_client};
+use crate::Credential;
 use crate::transport::{Address, Body, Call, Handler, Reply, Transport, TransportError};
 
 /// The content type of calls and their answers.
@@ -37,6 +39,8 @@ const MAX_IDLE_CONNECTIONS: usize = 512;
 const PIECE_DEADLINE: Duration = Duration::from_secs(10);
 /// A dead machine is silent; a connection attempt on a local network is not slow.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(1);
+/// A handshake takes both sides' processors, which may be busy.
+const ENCRYPTED_CONNECT_DEADLINE: Duration = Duration::from_secs(2);
 /// Idle connections are closed before common middleboxes forget them.
 const IDLE_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -44,35 +48,52 @@ const IDLE_DEADLINE: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 pub struct HttpTransport {
     client: reqwest::Client,
-    credential: Arc<str>,
+    scheme: &'static str,
+    credential: Credential,
 }
 
 impl HttpTransport {
-    /// A transport that shows `credential` with every call.
+    /// A transport that shows `credential` with every call, unencrypted.
     ///
     /// # Errors
     /// When the HTTP client cannot be made.
-    pub fn new(credential: &str) -> Result<Self, reqwest::Error> {
-        let client = reqwest::Client::builder()
-            .no_proxy()
+    pub fn new(credential: &str) -> Result<Self, TlsError> {
+        Self::with(Credential::fixed(credential), None)
+    }
+
+    /// A transport that shows what is current of `credential`; with `trust`
+    /// only over encrypted connections to whom it believes.
+    ///
+    /// # Errors
+    /// When the HTTP client cannot be made.
+    pub fn with(credential: Credential, trust: Option<Trust>) -> Result<Self, TlsError> {
+        let (scheme, connect_deadline) = match &trust {
+            Some(_) => ("https", ENCRYPTED_CONNECT_DEADLINE),
+            None => ("http", CONNECT_DEADLINE),
+        };
+        let client = http_client(&trust.unwrap_or(Trust::System(None)))?
             .http1_only()
             .tcp_nodelay(true)
-            .connect_timeout(CONNECT_DEADLINE)
+            .connect_timeout(connect_deadline)
             .pool_idle_timeout(IDLE_DEADLINE)
             .pool_max_idle_per_host(MAX_IDLE_CONNECTIONS)
             .tcp_keepalive(IDLE_DEADLINE / 2)
-            .build()?;
+            .build()
+            .map_err(|error| TlsError::Client {
+                reason: error.to_string(),
+            })?;
         Ok(Self {
             client,
-            credential: credential.into(),
+            scheme,
+            credential,
         })
     }
 
     async fn send(self, to: Address, call: Call) -> Result<Reply, TransportError> {
         let mut request = self
             .client
-            .post(format!("http://{to}{}", call.path))
-            .bearer_auth(&self.credential)
+            .post(format!("{}://{to}{}", self.scheme, call.path))
+            .bearer_auth(self.credential.current())
             .header(header::CONTENT_TYPE, CALL_TYPE);
         if let Some(id) = call.request_id {
             request = request.header(REQUEST_ID, id);

@@ -1,6 +1,7 @@
 //! The port of the one on call, the same on every service: `/metrics`,
 //! `/healthz` (the process is alive), `/readyz` (it can do its work), `/debug`
-//! (what its background work is doing). It is not for the public.
+//! (what its background work is doing), `/debug/loaded` (which certificates and
+//! credentials are in use). It is not for the public.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ use axum::{Json, Router};
 pub use metrics_exporter_prometheus::PrometheusHandle;
 
 use super::serve::{ServeLimits, serve};
+use super::tls::Security;
 use crate::Shutdown;
 
 /// How often histograms are folded; without it they grow with every request.
@@ -46,6 +48,8 @@ pub struct OperationsParts {
     pub ready: ReadyCheck,
     /// Answers `/debug`. It must not wait for anything.
     pub debug: DebugView,
+    /// Answers `/debug/loaded`: which certificates and credentials are in use.
+    pub loaded: Option<Security>,
 }
 
 /// Serves the port of operations in the background and returns where it
@@ -81,6 +85,7 @@ pub fn operations_router(parts: OperationsParts, shutdown: Shutdown) -> Router {
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(ready))
         .route("/debug", get(debug))
+        .route("/debug/loaded", get(loaded))
         .with_state((parts, shutdown))
 }
 
@@ -113,14 +118,22 @@ async fn debug(State((parts, _)): Shared) -> Response {
     Json((parts.debug)()).into_response()
 }
 
+async fn loaded(State((parts, _)): Shared) -> Response {
+    match parts.loaded {
+        Some(security) => Json(security.loaded()).into_response(),
+        None => (StatusCode::NOT_FOUND, "nothing is shown or accepted here\n").into_response(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
+    use crate::host::tls::{Trust, http_client};
 
     async fn fetch(at: SocketAddr, path: &str) -> (u16, String) {
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let client = http_client(&Trust::System(None)).unwrap().build().unwrap();
         let answer = client
             .get(format!("http://{at}{path}"))
             .send()
@@ -141,6 +154,7 @@ mod tests {
                 false => Err("no leader".into()),
             }),
             debug: Arc::new(|| serde_json::json!({"busy": 3})),
+            loaded: Some(Security::plain("a secret")),
         };
         let at = serve_operations(([127, 0, 0, 1], 0).into(), parts, shutdown.clone())
             .await
@@ -153,6 +167,13 @@ mod tests {
         assert_eq!(fetch(at, "/readyz").await, (503, "shutting down\n".into()));
         assert_eq!(fetch(at, "/healthz").await, (200, "alive\n".into()));
         assert_eq!(fetch(at, "/debug").await, (200, r#"{"busy":3}"#.into()));
+        let loaded: serde_json::Value =
+            serde_json::from_str(&fetch(at, "/debug/loaded").await.1).unwrap();
+        let nothing = serde_json::json!({"internal": null, "public": null, "authorities": []});
+        assert_eq!(loaded["tls"], nothing);
+        // The beginning of its SHA-256.
+        let credential = serde_json::json!(["984ca5162200734c"]);
+        assert_eq!(loaded["credentials"]["cluster"], credential);
         assert_eq!(fetch(at, "/metrics").await.0, 404);
     }
 }

@@ -1,4 +1,4 @@
-//! Serving HTTP/1.1: a limit on connections, deadlines on every side, and an
+//! Serving HTTP: a limit on connections, deadlines on every side, and an
 //! orderly end. Gateway, storage node and the port of operations all listen
 //! through this, so that none of them can be held up by silent, slow or too
 //! many clients.
@@ -7,45 +7,37 @@
 //! and not left to wait in the system's queue. A head that does not come in
 //! time, and a client that takes its answer too slowly ([`super::pace`]), end
 //! their connection.
+//!
+//! With certificates ([`super::tls`]) every connection begins with a
+//! handshake, in a task of its own, so that a slow one holds nobody up; what
+//! is not encrypted is not answered. Who comes past the limit then is closed
+//! without a word, since a handshake is the dearest part. HTTP/2 is there only
+//! with certificates, for who asks for it.
+
+mod connection;
+mod gate;
+mod idle;
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::ConnectInfo;
-use hyper::body::Incoming;
 use hyper::{Request, Response};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tower::{Service, ServiceExt};
+use tokio::net::TcpListener;
+use tower::Service;
 
 use super::descriptors::descriptor_limit;
-use super::pace::PatientStream;
+use super::tls::Acceptor;
+use connection::Connections;
+use gate::Gate;
+
+pub use connection::Encrypted;
 
 /// How long to wait when the system gives no more sockets.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Connections that are told at once that there are too many; what comes
-/// beyond is closed without a word.
-const MAX_REFUSALS: usize = 256;
-/// How long one of them may take to read it.
-const REFUSAL_DEADLINE: Duration = Duration::from_secs(1);
-/// What of its request is read meanwhile, in bytes: a connection that is closed
-/// with bytes unread is reset, and the answer with it.
-const REFUSAL_READ_BYTES: usize = 16 << 10;
-/// The answer past the limit of connections.
-const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
-content-type: application/problem+json\r\nretry-after: 1\r\nconnection: close\r\n\
-content-length: 116\r\n\r\n\
-{\"type\":\"about:blank\",\"title\":\"Busy\",\"status\":503,\"detail\":\"too many connections\",\
-\"code\":\"busy\",\"request_id\":\"none\"}";
-
 /// What a listener allows.
 #[derive(Clone, Copy, Debug)]
 pub struct ServeLimits {
@@ -80,13 +72,29 @@ pub async fn serve<S>(
     end: impl Future<Output = ()>,
 ) where
     S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
-    S: Clone + Send + 'static,
+    S: Clone + Send + Sync + 'static,
+    S::Future: Send,
+{
+    serve_encrypted(listener, None, service, limits, end).await;
+}
+
+/// The same, to those alone who shake hands where there is an `acceptor`.
+pub async fn serve_encrypted<S>(
+    listener: TcpListener,
+    acceptor: Option<Acceptor>,
+    service: S,
+    limits: ServeLimits,
+    end: impl Future<Output = ()>,
+) where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    S: Clone + Send + Sync + 'static,
     S::Future: Send,
 {
     let most = limits.connections_at_most();
     let gate = Gate::new(limits.name, most);
     let graceful = GracefulShutdown::new();
-    let builder = builder(&limits);
+    let encrypted = acceptor.is_some();
+    let connections = Arc::new(Connections::new(service, acceptor, limits));
     tokio::pin!(end);
     loop {
         let accepted = tokio::select! {
@@ -104,23 +112,14 @@ pub async fn serve<S>(
             }
         };
         let Some(place) = gate.enter() else {
-            gate.refuse(stream);
+            gate.refuse(stream, encrypted);
             continue;
         };
         // Small answers must not wait for more.
         let _ = stream.set_nodelay(true);
-        let service = service.clone();
-        let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
-            request
-                .extensions_mut()
-                .insert(ConnectInfo::<SocketAddr>(peer));
-            service.clone().oneshot(request.map(Body::new))
-        });
-        let io = TokioIo::new(PatientStream::new(stream));
-        let connection = builder.serve_connection(io, service).into_owned();
-        let connection = graceful.watch(connection);
+        let (connections, watcher) = (connections.clone(), graceful.watcher());
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
+            if let Err(error) = connections.run(stream, peer, watcher).await {
                 tracing::debug!(%peer, %error, "a connection ended early");
             }
             drop(place);
@@ -136,82 +135,15 @@ pub async fn serve<S>(
     }
 }
 
-fn builder(limits: &ServeLimits) -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new()).http1_only();
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.head_deadline)
-        .max_buf_size(limits.buffer_bytes)
-        .max_headers(limits.headers)
-        .keep_alive(true);
-    builder
-}
-
-/// Counts connections.
-struct Gate {
-    name: &'static str,
-    places: Arc<Semaphore>,
-    refusals: Arc<Semaphore>,
-}
-
-/// A connection's place.
-struct Place {
-    name: &'static str,
-    _permit: tokio::sync::OwnedSemaphorePermit,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        metrics::gauge!("holdfast_connections", "server" => self.name).decrement(1.0);
-    }
-}
-
-impl Gate {
-    fn new(name: &'static str, most: usize) -> Self {
-        metrics::gauge!("holdfast_limit", "of" => format!("{name}_connections")).set(most as f64);
-        Self {
-            name,
-            places: Arc::new(Semaphore::new(most)),
-            refusals: Arc::new(Semaphore::new(MAX_REFUSALS)),
-        }
-    }
-
-    fn enter(&self) -> Option<Place> {
-        let permit = self.places.clone().try_acquire_owned().ok()?;
-        metrics::gauge!("holdfast_connections", "server" => self.name).increment(1.0);
-        Some(Place {
-            name: self.name,
-            _permit: permit,
-        })
-    }
-
-    fn refuse(&self, stream: TcpStream) {
-        let limit = format!("{}_connections", self.name);
-        metrics::counter!("holdfast_refused_total", "limit" => limit).increment(1);
-        let Ok(permit) = self.refusals.clone().try_acquire_owned() else {
-            return;
-        };
-        tokio::spawn(async move {
-            // Whoever does not read it in time does not get it.
-            let _ = tokio::time::timeout(REFUSAL_DEADLINE, tell(stream)).await;
-            drop(permit);
-        });
-    }
-}
-
-async fn tell(mut stream: TcpStream) -> std::io::Result<()> {
-    stream.write_all(REFUSAL).await?;
-    stream.shutdown().await?;
-    let mut rest = stream.take(REFUSAL_READ_BYTES as u64);
-    tokio::io::copy(&mut rest, &mut tokio::io::sink()).await?;
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use axum::Router;
     use axum::routing::get;
+
+    use std::net::SocketAddr;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
 
     use super::*;
     use crate::Shutdown;
