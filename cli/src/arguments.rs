@@ -25,6 +25,10 @@ pub struct Arguments {
     /// directory of `holdfast dev` is used.
     #[arg(long, env = "HOLDFAST_KEY", hide_env_values = true, global = true)]
     pub key: Option<String>,
+    /// A directory with ca.crt, whose authorities are believed beside those of
+    /// the system where addresses begin with https://.
+    #[arg(long, env = "HOLDFAST_TLS_DIR", global = true)]
+    pub tls_dir: Option<PathBuf>,
     /// The data directory of `holdfast dev`.
     #[arg(long, default_value = DEFAULT_DATA, global = true)]
     pub data: PathBuf,

@@ -67,8 +67,9 @@ pub async fn run(dev: &Dev, data: &Path) -> Result<(), Failure> {
     let shutdown = Shutdown::default();
     signals::end_on_signal(shutdown.clone()).map_err(|error| Failure::Dev(error.to_string()))?;
 
+    let security = Security::plain(&secrets.cluster);
     let nodes = start_nodes(data, &notes, &secrets).await?;
-    let env = holdfast_node::host_env(&secrets.cluster)
+    let env = holdfast_node::host_env(&security)
         .map_err(|error| Failure::Dev(error.to_string()))?;
     let members = addresses(&notes.node_ports);
     // The parts end after those who use them.
@@ -93,7 +94,7 @@ pub async fn run(dev: &Dev, data: &Path) -> Result<(), Failure> {
         shutdown.clone(),
     ));
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, dev.port));
-    let mut settings = GatewaySettings::new(address, secrets.cluster.clone());
+    let mut settings = GatewaySettings::new(address, security);
     settings.operations = dev
         .metrics_port
         .map(|port| (Ipv4Addr::LOCALHOST, port).into());
@@ -267,6 +268,7 @@ fn node_settings(data: &Path, notes: &Notes, index: usize) -> Option<NodeSetting
         zone: Some(format!("zone-{number}")),
         host: Some(format!("host-{number}")),
         secrets_dir: None,
+        tls_dir: None,
         metrics_addr: (Ipv4Addr::LOCALHOST, 0).into(),
         log_format: LogFormat::Human,
         disk_reserve: None,
@@ -294,7 +296,7 @@ async fn start_nodes(
     let starting = all.map(|settings| async move {
         fs::create_dir_all(&settings.data).map_err(Failure::file(&settings.data))?;
         let parts = RunParts {
-            credential: secrets.cluster.clone(),
+            security: Security::plain(&secrets.cluster),
             admin_token: secrets.admin_token.clone(),
             metrics: None,
             operations: false,

@@ -26,9 +26,9 @@ pub async fn write_and_read(context: &Context, observed: &Observed) -> Result<()
         "http://{}",
         names::gateway_address(&observed.name, &observed.namespace)
     );
-    let client = reqwest::Client::builder()
+    let client = http_client(&Trust::System(None))
+        .map_err(|error| error.to_string())?
         .timeout(DEADLINE)
-        .no_proxy()
         .build()
         .map_err(|error| error.to_string())?;
     let content = format!(

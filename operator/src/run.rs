@@ -58,6 +58,7 @@ pub async fn run(
             // A replica that waits is ready: it takes over at once.
             ready: Arc::new(|| Ok(())),
             debug: Arc::new(|| serde_json::json!({ "version": env!("CARGO_PKG_VERSION") })),
+            loaded: None,
         },
         shutdown.clone(),
     )

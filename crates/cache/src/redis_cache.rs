@@ -18,9 +18,12 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use holdfast_runtime::clock::within;
+use holdfast_runtime::host::tls::Trust;
 use holdfast_runtime::{Env, Shutdown};
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, Script};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, FromRedisValue, RedisResult, Script,
+};
 use tokio::sync::{Notify, mpsc};
 
 use crate::breaker::Breaker;
@@ -72,9 +75,10 @@ enum Failure {
 }
 
 impl RedisCache {
-    /// A cache at `url` (`redis://`, name and password percent-encoded).
-    /// Returns at once and connects in the background.
-    pub fn start(env: Env, url: String, shutdown: Shutdown) -> Arc<Self> {
+    /// A cache at `url` (`redis://` or `rediss://`, name and password
+    /// percent-encoded). Returns at once and connects in the background; with
+    /// `rediss://` only to whom `trust` believes.
+    pub fn start(env: Env, url: String, trust: Trust, shutdown: Shutdown) -> Arc<Self> {
         let (unlocks, unlocking) = mpsc::channel(MAX_UNLOCKS);
         let inner = Arc::new(Inner {
             env: env.clone(),
@@ -86,10 +90,11 @@ impl RedisCache {
             local: LocalBuckets::default(),
         });
         match read_url(&url) {
-            Ok(client) => {
+            Ok(server) => {
                 let keeper = Keeper {
                     inner: inner.clone(),
-                    client,
+                    server,
+                    trust,
                     unlocking,
                 };
                 env.tasks
@@ -109,13 +114,25 @@ impl RedisCache {
     }
 }
 
-fn read_url(url: &str) -> Result<Client, String> {
-    if !url.starts_with("redis://") {
-        return Err("the address of the cache must begin with redis://".into());
-    }
-    Client::open(url).map_err(|_| {
-        "the address of the cache is not of the form redis://name:password@host:6379/0, percent-encoded".into()
-    })
+/// Where the server is.
+struct Server {
+    client: Client,
+    encrypted: bool,
+}
+
+fn read_url(url: &str) -> Result<Server, String> {
+    let (rest, encrypted) = match (url.strip_prefix("redis://"), url.strip_prefix("rediss://")) {
+        (Some(rest), _) => (rest, false),
+        (_, Some(rest)) => (rest, true),
+        _ => {
+            return Err("the address of the cache must begin with redis:// or rediss://".into());
+        }
+    };
+    // The handshake is ours, so that both sides of it are made in one place.
+    let client = Client::open(format!("redis://{rest}")).map_err(|_| {
+        "the address of the cache is not of the form redis://name:password@host:6379/0, percent-encoded"
+    })?;
+    Ok(Server { client, encrypted })
 }
 
 impl Inner {
@@ -271,7 +288,8 @@ impl Cache for RedisCache {
 /// The one task that owns the connection.
 struct Keeper {
     inner: Arc<Inner>,
-    client: Client,
+    server: Server,
+    trust: Trust,
     unlocking: mpsc::Receiver<(String, LockToken)>,
 }
 
@@ -336,9 +354,7 @@ impl Keeper {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_DEADLINE))
             .set_response_timeout(Some(PING_DEADLINE));
-        let attempt = self
-            .client
-            .get_multiplexed_async_connection_with_config(&config);
+        let attempt = self.attempt(config);
         match within(&*self.inner.env.clock, 2 * CONNECT_DEADLINE, attempt).await {
             Some(Ok(connection)) => {
                 *held(&self.inner.connection) = Some(connection);
@@ -348,6 +364,24 @@ impl Keeper {
             Some(Err(error)) => tracing::debug!(%error, "cannot reach the cache"),
             None => tracing::debug!("the cache does not answer"),
         }
+    }
+
+    async fn attempt(&self, config: AsyncConnectionConfig) -> RedisResult<MultiplexedConnection> {
+        let Server { client, encrypted } = &self.server;
+        let place = client.get_connection_info();
+        let (true, ConnectionAddr::Tcp(host, port)) = (*encrypted, place.addr()) else {
+            return client
+                .get_multiplexed_async_connection_with_config(&config)
+                .await;
+        };
+        let stream = self.trust.connect(host, *port).await?;
+        let settings = place.redis_settings();
+        let (connection, driver) =
+            MultiplexedConnection::new_with_config(settings, stream, config).await?;
+        // It ends with the last copy of the connection.
+        let tasks = &self.inner.env.tasks;
+        tasks.spawn("cache connection", driver.boxed());
+        Ok(connection)
     }
 
     async fn ping(&self) -> bool {

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use holdfast_cache::{Allowance, CALL_DEADLINE, Cache, MAX_VALUE_BYTES, Rate, RedisCache};
 use holdfast_runtime::host::http::HttpTransport;
+use holdfast_runtime::host::tls::Trust;
 use holdfast_runtime::host::system::{SystemClock, SystemEntropy, TokioTasks};
 use holdfast_runtime::{Entropy, Env, Shutdown};
 use proxy::Proxy;
@@ -60,7 +61,7 @@ async fn start() -> Option<(Proxy, Arc<RedisCache>)> {
         "" => format!("redis://{}", proxy.at),
         credentials => format!("redis://{credentials}@{}", proxy.at),
     };
-    let cache = RedisCache::start(env(), url, Shutdown::default());
+    let cache = RedisCache::start(env(), url, Trust::System(None), Shutdown::default());
     until("it never became healthy", || async { cache.healthy() }).await;
     Some((proxy, cache))
 }

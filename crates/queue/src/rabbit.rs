@@ -24,6 +24,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use holdfast_runtime::clock::within;
+use holdfast_runtime::host::tls::Trust;
 use holdfast_runtime::{Env, Shutdown};
 use lapin::options::BasicPublishOptions;
 use lapin::uri::AMQPUri;
@@ -59,6 +60,7 @@ pub(crate) struct Inner {
     env: Env,
     shutdown: Shutdown,
     address: Result<AMQPUri, QueueError>,
+    trust: Trust,
     // Held while connecting, so that many publishers make one connection.
     publisher: Mutex<Publisher>,
     healthy: AtomicBool,
@@ -72,10 +74,12 @@ struct Publisher {
 
 impl RabbitQueue {
     /// A queue at `url` (`amqp://` or `amqps://`, name and password
-    /// percent-encoded). Returns at once and connects in the background.
-    pub fn start(env: Env, url: String, shutdown: Shutdown) -> Arc<Self> {
+    /// percent-encoded). Returns at once and connects in the background; with
+    /// `amqps://` only to whom `trust` believes.
+    pub fn start(env: Env, url: String, trust: Trust, shutdown: Shutdown) -> Arc<Self> {
         let inner = Arc::new(Inner {
             address: link::read_address(&url),
+            trust,
             env: env.clone(),
             shutdown: shutdown.clone(),
             publisher: Mutex::default(),
@@ -194,7 +198,7 @@ impl Inner {
             let reason = format!("the last attempt failed; the next is in {wait:?}");
             return Err(QueueError::Connect(reason));
         }
-        match link::open(&*self.env.clock, address, "publisher").await {
+        match link::open(&*self.env.clock, address, &self.trust, "publisher").await {
             Ok(link) => {
                 publisher.back_off = BackOff::default();
                 let channel = link.channel.clone();

@@ -18,6 +18,7 @@ use std::time::Duration;
 use holdfast_model::{GroupId, TaskId, TaskKind};
 use holdfast_queue::{Consumer, Delivery, Queue, QueueError, RabbitQueue, TaskHint};
 use holdfast_runtime::host::http::HttpTransport;
+use holdfast_runtime::host::tls::Trust;
 use holdfast_runtime::host::system::{SystemClock, SystemEntropy, TokioTasks};
 use holdfast_runtime::{Entropy, Env, Shutdown};
 use lapin::options::{BasicGetOptions, BasicPublishOptions, QueueDeleteOptions, QueuePurgeOptions};
@@ -106,7 +107,12 @@ async fn hints_go_through_a_real_broker_whatever_happens_to_it() {
     address.query.heartbeat = Some(2);
 
     let shutdown = Shutdown::default();
-    let queue = RabbitQueue::start(env(), address.to_string(), shutdown.clone());
+    let queue = RabbitQueue::start(
+        env(),
+        address.to_string(),
+        Trust::System(None),
+        shutdown.clone(),
+    );
     until("it never became healthy", || queue.healthy()).await;
     let admin = direct.create_channel().await.unwrap();
     for name in ["holdfast.tasks", "holdfast.tasks.dead"] {

@@ -47,6 +47,10 @@ pub struct ConnectArgs {
     /// A directory with the secrets that the services of a cluster share.
     #[arg(long, env = "HOLDFAST_SECRETS_DIR")]
     pub secrets_dir: Option<PathBuf>,
+    /// A directory with tls.crt, tls.key and ca.crt: storage nodes are called
+    /// over HTTPS, and only those are believed whom ca.crt vouches for.
+    #[arg(long, env = "HOLDFAST_TLS_DIR")]
+    pub tls_dir: Option<PathBuf>,
 }
 
 impl ConnectArgs {
@@ -73,6 +77,11 @@ impl ConnectArgs {
             (true, false) => named,
             (false, true) => listed,
         };
+        if self.tls_dir.is_none() && all.iter().any(|text| text.trim().starts_with("https://")) {
+            return refuse(
+                "a storage node is named with https://, which needs HOLDFAST_TLS_DIR: set it to the directory with ca.crt",
+            );
+        }
         all.into_iter()
             .map(|text| parse_node_address(text).map_err(SettingsError))
             .collect()
@@ -139,7 +148,7 @@ impl FoundSecrets {
     /// When it is missing.
     pub fn rabbitmq_address(&self) -> Result<String, SettingsError> {
         let Some(url) = &self.rabbitmq_url else {
-            return refuse("RABBITMQ_URL is missing: set it to amqp://user@host:5672/%2f");
+            return refuse("RABBITMQ_URL is missing: set it to amqp://user@host:5672/%2f, or amqps://");
         };
         let password = self.shared.as_ref().map(|all| &*all.rabbitmq_password);
         Ok(with_password(url, RABBITMQ_USER, password))
@@ -151,7 +160,7 @@ impl FoundSecrets {
     /// When it is missing.
     pub fn redis_address(&self) -> Result<String, SettingsError> {
         let Some(url) = &self.redis_url else {
-            return refuse("REDIS_URL is missing: set it to redis://host:6379");
+            return refuse("REDIS_URL is missing: set it to redis://host:6379, or rediss://");
         };
         let password = self.shared.as_ref().map(|all| &*all.redis_password);
         Ok(with_password(url, "", password))
@@ -171,8 +180,9 @@ pub fn checked_cluster_secret(secret: String) -> Result<String, SettingsError> {
     Ok(secret)
 }
 
-/// Reads a storage node's address: `host:port`, with or without `http://`
-/// before it and slashes behind it.
+/// Reads a storage node's address: `host:port`, with or without `http://` or
+/// `https://` before it and slashes behind it. Which of the two is spoken is
+/// not decided here, but by whether there are certificates.
 ///
 /// # Errors
 /// A sentence that says how to write it.
@@ -180,6 +190,7 @@ pub fn parse_node_address(text: &str) -> Result<Address, String> {
     let trimmed = text.trim();
     let bare = trimmed
         .strip_prefix("http://")
+        .or_else(|| trimmed.strip_prefix("https://"))
         .unwrap_or(trimmed)
         .trim_end_matches('/');
     let is_host = |host: &str| {
@@ -314,6 +325,7 @@ mod tests {
             (" http://storage-node1:8000/ ", "storage-node1:8000"),
             ("http://[::1]:8000", "[::1]:8000"),
             ("10.0.0.1:1", "10.0.0.1:1"),
+            ("https://h:1", "h:1"),
         ] {
             assert_eq!(parse_node_address(given), Ok(Address(read.into())));
         }
@@ -326,7 +338,7 @@ mod tests {
             "host:99999",
             "::1:8000",
             "http://h:1/path",
-            "https://h:1",
+            "ftp://h:1",
             "u@h:1",
             "a b:1",
             "[x]:1",
@@ -365,6 +377,7 @@ mod tests {
             (addresses(&["a:1"], Some("b:1")), "set one of them"),
             (addresses(&[], None), "no storage node is named"),
             (addresses(&["nonsense"], None), "host:port"),
+            (addresses(&["https://a:1"], None), "HOLDFAST_TLS_DIR"),
         ] {
             let told = refused.unwrap_err().0;
             assert!(told.contains(says), "{told}");

@@ -12,6 +12,7 @@ use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use axum::middleware::Next;
 use holdfast_cache::{Allowance, Rate};
 use holdfast_runtime::host::http::REQUEST_ID;
+use holdfast_runtime::host::serve::Encrypted;
 use tracing::Instrument;
 
 use crate::app::App;
@@ -118,7 +119,8 @@ async fn prepare(app: &App, request_id: &str, mut request: Request) -> Result<Re
     let trusted = &app.settings.trusted_proxies;
     let headers = request.headers();
     let address = client_address(peer, headers, trusted);
-    let https = came_by_https(peer, headers, trusted);
+    let encrypted = request.extensions().get::<Encrypted>().is_some();
+    let https = encrypted || came_by_https(peer, headers, trusted);
     limit(
         app,
         &format!("address:{address}"),

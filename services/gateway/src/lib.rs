@@ -35,7 +35,8 @@ use std::sync::Arc;
 
 use holdfast_runtime::Shutdown;
 use holdfast_runtime::clock::within;
-use holdfast_runtime::host::serve::serve;
+use holdfast_runtime::host::serve::serve_encrypted;
+use holdfast_runtime::host::tls::TlsError;
 use holdfast_runtime::shutdown::DRAIN_DEADLINE;
 
 pub use crate::app::{App, GatewayParts};
@@ -54,6 +55,9 @@ pub enum GatewayError {
         /// What to set.
         setting: &'static str,
     },
+    /// Its certificate.
+    #[error(transparent)]
+    Encryption(#[from] TlsError),
 }
 
 /// The HTTP API as a service, for [`run`] and for tests that call it directly.
@@ -82,6 +86,7 @@ pub async fn run(
     let listener = tokio::net::TcpListener::bind(address)
         .await
         .map_err(cannot_listen(address, "HOLDFAST_LISTEN"))?;
+    let acceptor = settings.security.public()?;
     let app = App::new(settings, &parts, shutdown.clone());
     if let Some(address) = app.settings.operations {
         operations::serve(&app, address, parts.metrics.clone())
@@ -97,10 +102,8 @@ pub async fn run(
         Err(error) => tracing::info!(%error, "the gateway listens"),
     }
     let router = routes::router(app.clone());
-    serve(listener, router, server::LIMITS, async move {
-        shutdown.begun().await;
-    })
-    .await;
+    let end = async move { shutdown.begun().await };
+    serve_encrypted(listener, acceptor, router, server::LIMITS, end).await;
     settle(&app).await;
     Ok(())
 }

@@ -10,7 +10,6 @@ use holdfast_gateway::settings::{Args, FoundSecrets};
 use holdfast_gateway::{GatewayParts, run};
 use holdfast_queue::RabbitQueue;
 use holdfast_runtime::host::descriptors::raise_descriptor_limit;
-use holdfast_runtime::host::http::HttpTransport;
 use holdfast_runtime::host::signals::end_on_signal;
 use holdfast_runtime::host::system::{SystemClock, SystemEntropy, TokioTasks};
 use holdfast_runtime::telemetry::{install_metrics, start_logging};
@@ -35,12 +34,14 @@ async fn start() -> anyhow::Result<()> {
     let args = Args::parse();
     start_logging(args.log_format, "info,lapin=off");
     raise_descriptor_limit().context("raising the limit on open files")?;
+    let metrics = install_metrics().map_err(anyhow::Error::msg)?;
     let secrets = FoundSecrets::read(&args).await?;
     let (settings, connections) = args.resolve(secrets)?;
     let shutdown = Shutdown::default();
     end_on_signal(shutdown.clone()).context("cannot listen for signals")?;
-    let metrics = install_metrics().map_err(anyhow::Error::msg)?;
-    let transport = HttpTransport::new(&settings.cluster_secret).context("no HTTP client")?;
+    let security = settings.security.clone();
+    security.follow();
+    let transport = security.transport().context("calling storage nodes")?;
     let env = Env {
         clock: Arc::new(SystemClock::default()),
         entropy: Arc::new(SystemEntropy),
@@ -55,9 +56,15 @@ async fn start() -> anyhow::Result<()> {
     let queue = RabbitQueue::start(
         env.clone(),
         connections.rabbitmq_url,
+        security.carriers(),
         parts_shutdown.clone(),
     );
-    let cache = RedisCache::start(env, connections.redis_url, parts_shutdown.clone());
+    let cache = RedisCache::start(
+        env,
+        connections.redis_url,
+        security.carriers(),
+        parts_shutdown.clone(),
+    );
     let parts = GatewayParts {
         cluster,
         queue,

@@ -28,6 +28,7 @@ pub async fn serve(
         metrics,
         ready: Arc::new(move || for_ready.ready()),
         debug: Arc::new(move || debug(&for_debug)),
+        loaded: Some(app.settings.security.clone()),
     };
     serve_operations(address, parts, app.shutdown.clone()).await?;
     Ok(())

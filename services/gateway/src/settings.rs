@@ -3,10 +3,12 @@
 //! a sentence that says what to change.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
 use holdfast_runtime::Address;
+use holdfast_runtime::host::tls::{Places, Security};
 use holdfast_runtime::settings::{ConnectArgs, duration_setting, size_setting};
 pub use holdfast_runtime::settings::{FoundSecrets, SettingsError};
 use holdfast_runtime::telemetry::LogFormat;
@@ -46,8 +48,9 @@ pub struct GatewaySettings {
     /// Where `/metrics` and `/debug` listen; none where another part of the
     /// process shows them.
     pub operations: Option<SocketAddr>,
-    /// The cluster's credential; what the gateways alone can derive comes from it.
-    pub cluster_secret: String,
+    /// The cluster's credential, from which comes what the gateways alone can
+    /// derive, and the certificates where there are some.
+    pub security: Security,
     /// The largest file, in bytes.
     pub max_file_bytes: u64,
     /// The longest expiry.
@@ -73,11 +76,11 @@ pub struct GatewaySettings {
 
 impl GatewaySettings {
     /// The defaults, with the cluster's credential.
-    pub fn new(listen: SocketAddr, cluster_secret: String) -> Self {
+    pub fn new(listen: SocketAddr, security: Security) -> Self {
         Self {
             listen,
             operations: None,
-            cluster_secret,
+            security,
             max_file_bytes: DEFAULT_MAX_FILE_BYTES,
             max_expiry: DEFAULT_MAX_EXPIRY,
             default_expiry: None,
@@ -105,6 +108,10 @@ pub struct Args {
     /// The storage nodes and the secrets.
     #[command(flatten)]
     pub connect: ConnectArgs,
+    /// A directory with tls.crt and tls.key, which clients are shown: the HTTP
+    /// API is then served over HTTPS alone.
+    #[arg(long, env = "HOLDFAST_PUBLIC_TLS_DIR")]
+    pub public_tls_dir: Option<PathBuf>,
     /// The largest file: bytes, or with K, M, G or T (powers of 1,024).
     #[arg(long, env = "HOLDFAST_MAX_FILE_SIZE", default_value = "5G")]
     pub max_file_size: String,
@@ -166,16 +173,22 @@ impl Args {
         &self,
         secrets: FoundSecrets,
     ) -> Result<(GatewaySettings, Connections), SettingsError> {
-        let cluster_secret = secrets.cluster_secret()?;
+        secrets.cluster_secret()?;
+        let security = Security::open(Places {
+            secrets_dir: self.connect.secrets_dir.as_deref(),
+            tls_dir: self.connect.tls_dir.as_deref(),
+            public_tls_dir: self.public_tls_dir.as_deref(),
+            is_called: false,
+        })?;
         let connections = Connections {
             nodes: self.connect.node_addresses()?,
             rabbitmq_url: secrets.rabbitmq_address()?,
             redis_url: secrets.redis_address()?,
         };
-        Ok((self.gateway_settings(cluster_secret)?, connections))
+        Ok((self.gateway_settings(security)?, connections))
     }
 
-    fn gateway_settings(&self, cluster_secret: String) -> Result<GatewaySettings, SettingsError> {
+    fn gateway_settings(&self, security: Security) -> Result<GatewaySettings, SettingsError> {
         let refuse = |message: String| Err(SettingsError(message));
         let max_file_bytes = size_setting("HOLDFAST_MAX_FILE_SIZE", &self.max_file_size)?;
         if max_file_bytes == 0 || max_file_bytes > MAX_MAX_FILE_BYTES {
@@ -217,7 +230,7 @@ impl Args {
         Ok(GatewaySettings {
             listen: self.listen,
             operations: Some(self.metrics_addr),
-            cluster_secret,
+            security,
             max_file_bytes,
             max_expiry,
             default_expiry,

@@ -38,6 +38,7 @@ use holdfast_model::{
     UploadId, VersionId,
 };
 use holdfast_node::{NodeSettings, RunParts, Running, host_env, start_on};
+use holdfast_runtime::host::tls::Security;
 use holdfast_runtime::{Address, Env, Shutdown};
 
 use segments_in_memory::SegmentsInMemory;
@@ -104,7 +105,7 @@ async fn start(dir: &str) -> World {
             arguments.extend(["--bootstrap", &all]);
         }
         let parts = RunParts {
-            credential: CREDENTIAL.into(),
+            security: Security::plain(CREDENTIAL),
             admin_token: "a token for a measurement".into(),
             metrics: None,
             operations: false,
@@ -113,7 +114,7 @@ async fn start(dir: &str) -> World {
         let settings = NodeSettings::parse_from(arguments);
         nodes.push(start_on(&settings, parts, Arc::new(disk)).await.unwrap());
     }
-    let env = host_env(CREDENTIAL).unwrap();
+    let env = host_env(&Security::plain(CREDENTIAL)).unwrap();
     let seeds = addresses.into_iter().map(Address).collect();
     let cluster = Cluster::start(
         env.clone(),

@@ -4,6 +4,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::Parser;
 use holdfast_node::{NodeSettings, RunParts, run};
 use holdfast_runtime::host::descriptors::raise_descriptor_limit;
+use holdfast_runtime::host::tls::{Places, Security};
 use holdfast_runtime::secrets::{Secrets, checked_admin_token, read_secret};
 use holdfast_runtime::settings::checked_cluster_secret;
 use holdfast_runtime::{Shutdown, host::signals, telemetry};
@@ -23,9 +24,16 @@ async fn serve(settings: NodeSettings) -> Result<()> {
     let shutdown = Shutdown::default();
     signals::end_on_signal(shutdown.clone()).context("catching signals")?;
     let metrics = telemetry::install_metrics().map_err(|error| anyhow!(error))?;
-    let (credential, admin_token) = credentials(&settings)?;
+    let admin_token = ensure_secrets(&settings)?;
+    let security = Security::open(Places {
+        secrets_dir: settings.secrets_dir.as_deref(),
+        tls_dir: settings.tls_dir.as_deref(),
+        public_tls_dir: None,
+        is_called: true,
+    })?;
+    security.follow();
     let parts = RunParts {
-        credential,
+        security,
         admin_token,
         metrics: Some(metrics),
         operations: true,
@@ -33,9 +41,9 @@ async fn serve(settings: NodeSettings) -> Result<()> {
     Ok(run(settings, parts, shutdown).await?)
 }
 
-/// The cluster's credential and the first key: from the shared directory, or
-/// from settings of their own.
-fn credentials(settings: &NodeSettings) -> Result<(String, String)> {
+/// The first key, from the shared directory or from a setting of its own; the
+/// directory's secrets are made where nobody has.
+fn ensure_secrets(settings: &NodeSettings) -> Result<String> {
     let token = read_secret("HOLDFAST_ADMIN_TOKEN")?;
     let credential = read_secret("HOLDFAST_CLUSTER_SECRET")?;
     match (&settings.secrets_dir, credential) {
@@ -47,7 +55,7 @@ fn credentials(settings: &NodeSettings) -> Result<(String, String)> {
         (Some(dir), None) => {
             let secrets = Secrets::ensure(dir, token)
                 .with_context(|| format!("the secrets in {}", dir.display()))?;
-            Ok((secrets.cluster, secrets.admin_token))
+            Ok(secrets.admin_token)
         }
         (None, Some(credential)) => {
             let token = token.map(checked_admin_token).transpose()?;
@@ -56,10 +64,8 @@ fn credentials(settings: &NodeSettings) -> Result<(String, String)> {
                     "a cluster is founded with a first key: set HOLDFAST_ADMIN_TOKEN, or HOLDFAST_SECRETS_DIR"
                 );
             }
-            Ok((
-                checked_cluster_secret(credential)?,
-                token.unwrap_or_default(),
-            ))
+            checked_cluster_secret(credential)?;
+            Ok(token.unwrap_or_default())
         }
         (None, None) => bail!(
             "nothing says how the cluster's members know each other: set HOLDFAST_SECRETS_DIR to a directory that they share, or HOLDFAST_CLUSTER_SECRET to the same secret on each"

@@ -13,10 +13,10 @@ use holdfast_client::birth::{Beginning, FirstKey};
 use holdfast_controller::ControllerSettings;
 use holdfast_metadata::log::LogSettings;
 use holdfast_runtime::host::disk::Directory;
-use holdfast_runtime::host::http::HttpTransport;
 use holdfast_runtime::host::operations::{OperationsParts, serve_operations};
-use holdfast_runtime::host::serve::serve;
+use holdfast_runtime::host::serve::serve_encrypted;
 use holdfast_runtime::host::system::{SystemClock, SystemEntropy, TokioTasks};
+use holdfast_runtime::host::tls::{Security, TlsError};
 use holdfast_runtime::{Disk, Env, Fatal, Shutdown};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::json;
@@ -54,9 +54,9 @@ pub enum RunError {
         /// What to set.
         setting: &'static str,
     },
-    /// The transport.
-    #[error("the HTTP client: {0}")]
-    Transport(String),
+    /// Certificates, or the client that uses them.
+    #[error(transparent)]
+    Encryption(TlsError),
     /// The node itself.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -64,8 +64,8 @@ pub enum RunError {
 
 /// What a node needs beside its settings.
 pub struct RunParts {
-    /// The cluster's credential.
-    pub credential: String,
+    /// The cluster's credential, and the certificates where there are some.
+    pub security: Security,
     /// The first key's token, where this node founds a cluster.
     pub admin_token: String,
     /// The process's metrics, if this process is the node's own.
@@ -105,9 +105,8 @@ impl Running {
 ///
 /// # Errors
 /// When the HTTP client cannot be made.
-pub fn host_env(credential: &str) -> Result<Env, RunError> {
-    let transport =
-        HttpTransport::new(credential).map_err(|e| RunError::Transport(e.to_string()))?;
+pub fn host_env(security: &Security) -> Result<Env, RunError> {
+    let transport = security.transport().map_err(RunError::Encryption)?;
     Ok(Env {
         clock: Arc::new(SystemClock::default()),
         entropy: Arc::new(SystemEntropy),
@@ -155,7 +154,7 @@ pub async fn start_on(
             reason,
             setting: "HOLDFAST_LISTEN",
         })?;
-    let env = host_env(&parts.credential)?;
+    let env = host_env(&parts.security)?;
     // The node's own end, apart from the process's: it comes last.
     let shutdown = Shutdown::default();
     let failing = directory.clone();
@@ -194,11 +193,13 @@ pub async fn start_on(
     })
     .await?;
     let end = CancellationToken::new();
-    let front = server::front(node.clone(), &parts.credential);
+    let front = server::front(node.clone(), parts.security.credential.clone());
+    let acceptor = parts.security.internal().map_err(RunError::Encryption)?;
     let ending = end.clone().cancelled_owned();
-    let serving = tokio::spawn(serve(listener, front, server::LIMITS, ending));
+    let serving = serve_encrypted(listener, acceptor, front, server::LIMITS, ending);
+    let serving = tokio::spawn(serving);
     if parts.operations {
-        serve_own_operations(settings, &node, parts.metrics, &shutdown).await?;
+        serve_own_operations(settings, &node, parts.metrics, parts.security, &shutdown).await?;
     }
     if !settings.bootstrap.is_empty() {
         let members = settings.bootstrap.clone();
@@ -226,6 +227,7 @@ async fn serve_own_operations(
     settings: &NodeSettings,
     node: &Arc<Node>,
     metrics: Option<PrometheusHandle>,
+    security: Security,
     shutdown: &Shutdown,
 ) -> Result<(), RunError> {
     let (asked, shown) = (node.clone(), node.clone());
@@ -233,6 +235,7 @@ async fn serve_own_operations(
         metrics,
         ready: Arc::new(move || asked.ready()),
         debug: Arc::new(move || debug_view(&shown)),
+        loaded: Some(security),
     };
     serve_operations(settings.metrics_addr, parts, shutdown.clone())
         .await

@@ -19,11 +19,10 @@ use holdfast_metadata::protocol::{
     DownloadRequest, FilesRequest, FragmentIds, NodeError, UploadRequest,
 };
 use holdfast_model::{FragmentHeader, FragmentId, Generation};
-use holdfast_runtime::Body;
+use holdfast_runtime::{Body, Credential};
 use holdfast_runtime::host::http::HeadRoom;
 use serde::Deserialize;
 use serde_json::json;
-use subtle::ConstantTimeEq;
 
 use crate::node::Node;
 
@@ -39,15 +38,15 @@ const DEFAULT_FILES: u32 = 1_000;
 #[derive(Clone)]
 pub struct Site {
     node: Arc<Node>,
-    credential: Arc<str>,
+    credential: Credential,
     heads: HeadRoom,
 }
 
 /// Everything that a node answers.
-pub fn front(node: Arc<Node>, credential: &str) -> Front {
+pub fn front(node: Arc<Node>, credential: Credential) -> Front {
     Front::new(Site {
         node,
-        credential: credential.into(),
+        credential,
         heads: HeadRoom::default(),
     })
 }
@@ -81,7 +80,7 @@ impl Site {
             .map(|value| value.as_bytes());
         shown
             .and_then(|value| value.strip_prefix(b"Bearer "))
-            .is_some_and(|token| bool::from(token.ct_eq(self.credential.as_bytes())))
+            .is_some_and(|token| self.credential.admits(token))
     }
 }
 

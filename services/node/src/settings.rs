@@ -42,6 +42,10 @@ pub struct NodeSettings {
     /// first process to start makes them.
     #[arg(long, env = "HOLDFAST_SECRETS_DIR")]
     pub secrets_dir: Option<PathBuf>,
+    /// A directory with tls.crt, tls.key and ca.crt: this node is then called
+    /// over HTTPS alone, and calls the others so.
+    #[arg(long, env = "HOLDFAST_TLS_DIR")]
+    pub tls_dir: Option<PathBuf>,
     /// Where to serve /metrics, /healthz, /readyz and /debug.
     #[arg(long, env = "HOLDFAST_METRICS_ADDR", default_value = "0.0.0.0:9090")]
     pub metrics_addr: SocketAddr,

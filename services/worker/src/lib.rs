@@ -26,6 +26,7 @@ use holdfast_client::Cluster;
 use holdfast_queue::{Consumer, Queue, QueueError, TaskHint};
 use holdfast_runtime::Shutdown;
 use holdfast_runtime::clock::within;
+use holdfast_runtime::host::tls::Security;
 use holdfast_runtime::host::operations::{OperationsParts, PrometheusHandle, serve_operations};
 use holdfast_runtime::shutdown::DRAIN_DEADLINE;
 use tokio::sync::mpsc;
@@ -85,7 +86,7 @@ pub async fn run(
     let standing = Arc::new(Standing::default());
     if let Some(address) = settings.operations {
         let view = (cluster.clone(), queue.clone(), cache.clone());
-        let parts = operations(metrics, view, standing.clone());
+        let parts = operations(metrics, view, standing.clone(), settings.security.clone());
         serve_operations(address, parts, shutdown.clone())
             .await
             .map_err(|reason| WorkerError::Operations { address, reason })?;
@@ -161,10 +162,12 @@ fn operations(
     metrics: Option<PrometheusHandle>,
     outside: Outside,
     standing: Arc<Standing>,
+    loaded: Option<Security>,
 ) -> OperationsParts {
     let cluster = outside.0.clone();
     OperationsParts {
         metrics,
+        loaded,
         // Queue and cache may be away: work goes on, late.
         ready: Arc::new(move || {
             let state = cluster.require_state();

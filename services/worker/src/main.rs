@@ -8,7 +8,6 @@ use holdfast_cache::RedisCache;
 use holdfast_client::{Cluster, ClusterSettings};
 use holdfast_queue::RabbitQueue;
 use holdfast_runtime::host::descriptors::raise_descriptor_limit;
-use holdfast_runtime::host::http::HttpTransport;
 use holdfast_runtime::host::signals::end_on_signal;
 use holdfast_runtime::host::system::{SystemClock, SystemEntropy, TokioTasks};
 use holdfast_runtime::{Env, Shutdown, telemetry};
@@ -41,7 +40,9 @@ async fn start() -> anyhow::Result<()> {
     let (settings, connections) = args.resolve(secrets)?;
     let shutdown = Shutdown::default();
     end_on_signal(shutdown.clone()).context("listening for signals")?;
-    let transport = HttpTransport::new(&connections.cluster_secret).context("making a client")?;
+    let security = connections.security;
+    security.follow();
+    let transport = security.transport().context("calling storage nodes")?;
     let env = Env {
         clock: Arc::new(SystemClock::default()),
         entropy: Arc::new(SystemEntropy),
@@ -57,8 +58,18 @@ async fn start() -> anyhow::Result<()> {
     );
     let parts = WorkerParts {
         cluster,
-        queue: RabbitQueue::start(env.clone(), connections.rabbitmq_url, shutdown.clone()),
-        cache: RedisCache::start(env, connections.redis_url, shutdown.clone()),
+        queue: RabbitQueue::start(
+            env.clone(),
+            connections.rabbitmq_url,
+            security.carriers(),
+            shutdown.clone(),
+        ),
+        cache: RedisCache::start(
+            env,
+            connections.redis_url,
+            security.carriers(),
+            shutdown.clone(),
+        ),
         metrics: Some(metrics),
     };
     run(settings, parts, shutdown).await?;

@@ -6,6 +6,7 @@ use clap::Parser;
 use holdfast_cache::RedisCache;
 use holdfast_queue::RabbitQueue;
 use holdfast_runtime::Address;
+use holdfast_runtime::host::tls::{Places, Security};
 use holdfast_runtime::settings::ConnectArgs;
 pub use holdfast_runtime::settings::{FoundSecrets, SettingsError};
 use holdfast_runtime::telemetry::LogFormat;
@@ -24,6 +25,9 @@ pub struct WorkerSettings {
     /// Where `/metrics` and `/debug` listen; none where another part of the
     /// process shows them.
     pub operations: Option<SocketAddr>,
+    /// The cluster's credential, and the certificates where there are some;
+    /// none where another part of the process has them.
+    pub security: Option<Security>,
 }
 
 impl WorkerSettings {
@@ -33,6 +37,7 @@ impl WorkerSettings {
             name,
             parallelism: DEFAULT_PARALLELISM,
             operations: None,
+            security: None,
         }
     }
 }
@@ -63,8 +68,8 @@ pub struct Args {
 pub struct Connections {
     /// Storage nodes to ask first.
     pub nodes: Vec<Address>,
-    /// The cluster's credential.
-    pub cluster_secret: String,
+    /// The cluster's credential, and the certificates where there are some.
+    pub security: Security,
     /// RabbitMQ.
     pub rabbitmq_url: String,
     /// Redis.
@@ -86,16 +91,21 @@ impl Args {
         &self,
         secrets: FoundSecrets,
     ) -> Result<(WorkerSettings, Connections), SettingsError> {
-        let cluster_secret = secrets.cluster_secret()?;
+        secrets.cluster_secret()?;
         if self.parallelism == 0 || self.parallelism > MAX_PARALLELISM {
             return Err(SettingsError(format!(
                 "HOLDFAST_PARALLELISM is {}: it must lie between 1 and {MAX_PARALLELISM}",
                 self.parallelism
             )));
         }
+        let security = Security::open(Places {
+            secrets_dir: self.connect.secrets_dir.as_deref(),
+            tls_dir: self.connect.tls_dir.as_deref(),
+            ..Places::default()
+        })?;
         let connections = Connections {
             nodes: self.connect.node_addresses()?,
-            cluster_secret,
+            security: security.clone(),
             rabbitmq_url: secrets.rabbitmq_address()?,
             redis_url: secrets.redis_address()?,
         };
@@ -107,6 +117,7 @@ impl Args {
             name: self.name.clone(),
             parallelism: self.parallelism,
             operations: Some(self.metrics_addr),
+            security: Some(security),
         };
         Ok((settings, connections))
     }

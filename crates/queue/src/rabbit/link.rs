@@ -6,8 +6,11 @@ use std::time::Duration;
 
 use holdfast_runtime::Clock;
 use holdfast_runtime::clock::within;
+use holdfast_runtime::host::tls::Trust;
 use lapin::options::{ConfirmSelectOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
+use lapin::runtime::default_runtime;
+use lapin::tcp::OwnedTLSConfig;
 use lapin::uri::AMQPUri;
 use lapin::{Channel, Connection, ConnectionProperties};
 
@@ -71,10 +74,11 @@ pub(super) fn read_address(url: &str) -> Result<AMQPUri, QueueError> {
 pub(super) async fn open(
     clock: &dyn Clock,
     address: AMQPUri,
+    trust: &Trust,
     role: &str,
 ) -> Result<Link, QueueError> {
     let name = format!("holdfast {role}");
-    match within(clock, CONNECT_DEADLINE, connect(address, name)).await {
+    match within(clock, CONNECT_DEADLINE, connect(address, trust, name)).await {
         Some(Ok(link)) => Ok(link),
         Some(Err(error)) => Err(QueueError::Connect(error.to_string())),
         None => Err(QueueError::Deadline {
@@ -84,9 +88,16 @@ pub(super) async fn open(
     }
 }
 
-async fn connect(address: AMQPUri, name: String) -> lapin::Result<Link> {
+async fn connect(address: AMQPUri, trust: &Trust, name: String) -> lapin::Result<Link> {
     let properties = ConnectionProperties::default().with_connection_name(name.into());
-    let connection = Connection::connect_uri(address, properties).await?;
+    // The client adds these to the system's.
+    let config = OwnedTLSConfig {
+        identity: None,
+        cert_chain: trust.own_pem(),
+    };
+    let runtime = default_runtime()?;
+    let connection =
+        Connection::connect_uri_with_config(address, properties, config, runtime).await?;
     let channel = connection.create_channel().await?;
     channel
         .confirm_select(ConfirmSelectOptions::default())

@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     fn settings() -> GatewaySettings {
-        GatewaySettings::new(([127, 0, 0, 1], 0).into(), "0123456789abcdef".into())
+        GatewaySettings::new(([127, 0, 0, 1], 0).into(), Security::plain("0123456789abcdef"))
     }
 
     fn from_query(query: &str) -> Result<Parameters, &'static str> {

@@ -366,7 +366,7 @@ impl World {
             metrics: None,
         };
         let mut settings =
-            GatewaySettings::new(([127, 0, 0, 1], 0).into(), "secret of the tests".into());
+            GatewaySettings::new(([127, 0, 0, 1], 0).into(), Security::plain("secret of the tests"));
         change(&mut settings);
         let app = App::new(settings, &parts, shutdown);
         Self {

@@ -1,5 +1,6 @@
 //! The client's side: whom it believes, by what is loaded when it connects.
 
+use std::io;
 use std::sync::{Arc, OnceLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -9,6 +10,10 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
+
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::certificates::Authorities;
 use super::watched::Watched;
@@ -43,6 +48,28 @@ impl Trust {
         // A resumed session is not verified again.
         config.resumption = Resumption::disabled();
         Ok(config)
+    }
+
+    /// Connects and shakes hands; only with whom shows the name `host`.
+    ///
+    /// # Errors
+    /// When nobody is there, or it is somebody else.
+    pub async fn connect(&self, host: &str, port: u16) -> io::Result<TlsStream<TcpStream>> {
+        let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+        let config = self.config().map_err(io::Error::other)?;
+        let stream = TcpStream::connect((host, port)).await?;
+        stream.set_nodelay(true)?;
+        let connector = TlsConnector::from(Arc::new(config));
+        connector.connect(name, stream).await
+    }
+
+    /// The authorities that are believed beside the system's, for libraries
+    /// that bring a client of their own.
+    pub fn own_pem(&self) -> Option<String> {
+        match self {
+            Self::Only(own) | Self::System(Some(own)) => Some(own.now().pem().to_owned()),
+            Self::System(None) => None,
+        }
     }
 
     fn verifier(&self) -> Result<Arc<WebPkiServerVerifier>, Error> {
