@@ -26,7 +26,7 @@ pub struct Load {
 impl Load {
     /// Clients of the server at `url`.
     pub fn new(url: &str) -> Result<Self> {
-        let client = Client::builder().no_proxy().tcp_nodelay(true).build()?;
+        let client = holdfast_e2e::http::client()?.tcp_nodelay(true).build()?;
         Ok(Self {
             client,
             url: url.to_owned(),

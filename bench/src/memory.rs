@@ -64,7 +64,7 @@ pub async fn under_uploads(
 ) -> Result<Vec<Figure>> {
     let url = cluster.gateways[0].url();
     let before = mib(&cluster.gateways[0], "status", "VmRSS:")?;
-    let client = Client::builder().no_proxy().build()?;
+    let client = holdfast_e2e::http::client()?.build()?;
     let ended = AtomicBool::new(false);
     let uploads = async {
         let done = try_join_all((0..clients).map(|n| upload(&client, &url, n, bytes))).await;

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use holdfast_runtime::host::tls::{Trust, http_client};
 use holdfast_runtime::secrets::Secrets;
 
 use crate::failure::Failure;
@@ -20,9 +21,18 @@ pub struct Access {
     pub key: Option<String>,
     /// The data directory of `holdfast dev`.
     pub data: PathBuf,
+    /// Where the authorities are that are believed beside the system's.
+    pub tls_dir: Option<PathBuf>,
 }
 
 impl Access {
+    /// A client for HTTP that believes whom it should.
+    pub fn client(&self) -> Result<reqwest::ClientBuilder, Failure> {
+        let trust = Trust::system_and(self.tls_dir.as_deref());
+        let trust = trust.map_err(|error| Failure::Usage(error.0))?;
+        http_client(&trust).map_err(|error| Failure::Usage(error.to_string()))
+    }
+
     /// The key: the given one, or the cluster's own where its secrets can be read.
     pub fn key(&self) -> Result<String, Failure> {
         if let Some(key) = self.key.as_ref().filter(|key| !key.is_empty()) {
@@ -76,6 +86,7 @@ mod tests {
             url: "http://127.0.0.1:5000".into(),
             key: key.map(str::to_owned),
             data: data.to_owned(),
+            tls_dir: None,
         }
     }
 

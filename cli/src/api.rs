@@ -36,13 +36,13 @@ impl Api {
     /// The gateway that `access` names.
     pub fn new(access: &Access) -> Result<Self, Failure> {
         let url = access.url.trim_end_matches('/').to_owned();
-        if !url.starts_with("http://") {
+        if !url.starts_with("http://") && !url.starts_with("https://") {
             return Err(Failure::Usage(format!(
-                "{url} is no address of a gateway: write http://host:port"
+                "{url} is no address of a gateway: write http://host:port or https://host:port"
             )));
         }
-        let client = reqwest::Client::builder()
-            .no_proxy()
+        let client = access
+            .client()?
             .connect_timeout(CONNECT_LIMIT)
             .read_timeout(READ_LIMIT)
             .build()

@@ -18,6 +18,7 @@ use holdfast_gateway::{GatewayParts, GatewaySettings};
 use holdfast_node::{NodeSettings, RunParts, Running};
 use holdfast_queue::EmbeddedQueue;
 use holdfast_runtime::host::descriptors::raise_descriptor_limit;
+use holdfast_runtime::host::tls::Security;
 use holdfast_runtime::secrets::{Secrets, read_secret};
 use holdfast_runtime::telemetry::{LogFormat, install_metrics, start_logging};
 use holdfast_runtime::{Address, Shutdown, host::signals};
@@ -69,8 +70,8 @@ pub async fn run(dev: &Dev, data: &Path) -> Result<(), Failure> {
 
     let security = Security::plain(&secrets.cluster);
     let nodes = start_nodes(data, &notes, &secrets).await?;
-    let env = holdfast_node::host_env(&security)
-        .map_err(|error| Failure::Dev(error.to_string()))?;
+    let env =
+        holdfast_node::host_env(&security).map_err(|error| Failure::Dev(error.to_string()))?;
     let members = addresses(&notes.node_ports);
     // The parts end after those who use them.
     let parts_end = Shutdown::default();

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::access::Access;
 use crate::failure::Failure;
 use crate::show::say;
 
@@ -10,13 +11,13 @@ use crate::show::say;
 const LIMIT: Duration = Duration::from_secs(3);
 
 /// Prints what the address says; fails unless that is a success.
-pub async fn run(address: &str) -> Result<(), Failure> {
+pub async fn run(access: &Access, address: &str) -> Result<(), Failure> {
     let unreachable = |error: reqwest::Error| Failure::Unreachable {
         url: address.to_owned(),
         reason: crate::api::innermost(&error),
     };
-    let client = reqwest::Client::builder()
-        .no_proxy()
+    let client = access
+        .client()?
         .timeout(LIMIT)
         .build()
         .map_err(unreachable)?;

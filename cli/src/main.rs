@@ -77,6 +77,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         url: arguments.url,
         key: arguments.key,
         data: arguments.data,
+        tls_dir: arguments.tls_dir,
     };
     let api = || Api::new(&access);
     match arguments.command {
@@ -88,7 +89,7 @@ async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Rm(rm) => listing::remove(&api()?, &rm, output).await,
         Command::Status => status::run(&api()?, output).await,
         Command::Key => access.print_key(output),
-        Command::Health { address } => health::run(&address).await,
+        Command::Health { address } => health::run(&access, &address).await,
         Command::Admin(admin) => admin::run(&api()?, admin, output).await,
     }
 }

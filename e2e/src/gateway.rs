@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use holdfast_runtime::host::tls::Trust;
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
+
+use crate::http::{client, client_of};
 
 /// Longer than any single request here may take.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -25,7 +28,15 @@ impl Gateway {
 
     /// The same, for requests that take at most `limit`.
     pub fn with_limit(url: String, key: String, limit: Duration) -> Result<Self> {
-        let client = Client::builder().no_proxy().timeout(limit).build()?;
+        Self::made(client()?.timeout(limit).build()?, url, key)
+    }
+
+    /// The same, behind a certificate that `trust` believes.
+    pub fn trusting(url: String, key: String, trust: &Trust) -> Result<Self> {
+        Self::made(client_of(trust)?.timeout(LIMIT).build()?, url, key)
+    }
+
+    fn made(client: Client, url: String, key: String) -> Result<Self> {
         Ok(Self { client, url, key })
     }
 

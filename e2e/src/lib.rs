@@ -10,6 +10,7 @@
 pub mod content;
 pub mod dev;
 pub mod gateway;
+pub mod http;
 pub mod level;
 pub mod processes;
 pub mod wait;

@@ -10,11 +10,13 @@
 mod cluster;
 mod ports;
 mod program;
+mod secured;
 mod servers;
 mod socket;
 
 pub use cluster::{Cluster, Member, SECRET, Shape, TOKEN};
 pub use ports::free_port;
 pub use program::{Program, binary};
+pub use secured::{Authority, Secured, believing};
 pub use servers::{RabbitMq, Redis};
 pub use socket::Cut;

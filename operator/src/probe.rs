@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use holdfast_plan::names;
+use holdfast_runtime::host::tls::{Trust, http_client};
 use kube::ResourceExt;
 use serde_json::Value;
 

@@ -60,6 +60,7 @@ async fn gateway(breaks: usize, target: &Path) -> (Api, Arc<Mutex<Vec<Headers>>>
         url,
         key: Some("key".into()),
         data: PathBuf::new(),
+        tls_dir: None,
     };
     (Api::new(&access).unwrap(), seen)
 }

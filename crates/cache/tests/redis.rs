@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use holdfast_cache::{Allowance, CALL_DEADLINE, Cache, MAX_VALUE_BYTES, Rate, RedisCache};
 use holdfast_runtime::host::http::HttpTransport;
-use holdfast_runtime::host::tls::Trust;
 use holdfast_runtime::host::system::{SystemClock, SystemEntropy, TokioTasks};
+use holdfast_runtime::host::tls::Trust;
 use holdfast_runtime::{Entropy, Env, Shutdown};
 use proxy::Proxy;
 

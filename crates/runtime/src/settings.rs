@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use holdfast_model::duration::parse_duration;
 
-use crate::Address;
 use crate::secrets::{Secrets, read_secret};
+use crate::{Address, Credential};
 
 /// How long another process may take to make the secrets.
 const SECRETS_WAIT: Duration = Duration::from_secs(60);
@@ -99,6 +99,8 @@ pub struct FoundSecrets {
     pub redis_url: Option<String>,
     /// What the secrets directory holds.
     pub shared: Option<Secrets>,
+    /// The cluster's secret again, as it is followed while the process runs.
+    pub followed: Option<Credential>,
 }
 
 impl FoundSecrets {
@@ -117,8 +119,12 @@ impl FoundSecrets {
             })?),
             None => None,
         };
+        let cluster = secret("HOLDFAST_CLUSTER_SECRET")?;
+        let named = cluster.is_some() || shared.is_some();
+        let dir = args.as_ref().secrets_dir.as_deref();
         Ok(Self {
-            cluster: secret("HOLDFAST_CLUSTER_SECRET")?,
+            followed: named.then(|| Credential::find(dir)).transpose()?,
+            cluster,
             rabbitmq_url: secret("RABBITMQ_URL")?,
             redis_url: secret("REDIS_URL")?,
             shared,
@@ -142,13 +148,25 @@ impl FoundSecrets {
         }
     }
 
+    /// The same, as it is followed.
+    ///
+    /// # Errors
+    /// As [`FoundSecrets::cluster_secret`].
+    pub fn credential(&self) -> Result<Credential, SettingsError> {
+        let secret = self.cluster_secret()?;
+        let fixed = || Credential::fixed(&secret);
+        Ok(self.followed.clone().unwrap_or_else(fixed))
+    }
+
     /// RabbitMQ's address, with the shared password where it has none.
     ///
     /// # Errors
     /// When it is missing.
     pub fn rabbitmq_address(&self) -> Result<String, SettingsError> {
         let Some(url) = &self.rabbitmq_url else {
-            return refuse("RABBITMQ_URL is missing: set it to amqp://user@host:5672/%2f, or amqps://");
+            return refuse(
+                "RABBITMQ_URL is missing: set it to amqp://user@host:5672/%2f, or amqps://",
+            );
         };
         let password = self.shared.as_ref().map(|all| &*all.rabbitmq_password);
         Ok(with_password(url, RABBITMQ_USER, password))
@@ -397,6 +415,7 @@ mod tests {
             rabbitmq_url: Some("amqp://mq".into()),
             redis_url: Some("redis://c".into()),
             shared: Some(shared.clone()),
+            followed: None,
         };
         assert_eq!(found.cluster_secret().unwrap(), shared.cluster);
         assert_eq!(

@@ -146,7 +146,7 @@ pub async fn nothing_is_open_without_a_credential(stack: &Stack, _: Level) -> Re
             );
         }
     }
-    let client = reqwest::Client::builder().no_proxy().build()?;
+    let client = holdfast_e2e::http::client()?.build()?;
     let node = stack.node_url("storage-node1")?;
     for (method, path) in [
         (Method::POST, "/upload"),

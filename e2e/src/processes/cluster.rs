@@ -3,15 +3,19 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use holdfast_runtime::host::tls::Trust;
 use tempfile::TempDir;
 
 use super::ports::free_port;
 use super::program::{Program, binary};
-use super::servers::{RabbitMq, Redis};
+use super::secured::Secured;
+use super::servers::{RabbitMq, Redis, Shown};
 use crate::gateway::Gateway;
+use crate::http::{client, client_of};
 use crate::wait::until;
 
 /// The cluster's credential.
@@ -37,8 +41,20 @@ pub struct Shape {
     pub node_settings: Vec<(&'static str, String)>,
     /// Further settings of all gateways.
     pub gateway_settings: Vec<(&'static str, String)>,
+    /// Certificates and the credential, and whom the test believes; without
+    /// them nothing is encrypted.
+    pub secured: Option<(Arc<Secured>, Trust)>,
     /// Where the nodes' data goes, one directory each; a temporary one without.
     pub data: Vec<PathBuf>,
+}
+
+impl Shape {
+    fn credential(&self) -> Vec<(&'static str, String)> {
+        match &self.secured {
+            Some((secured, _)) => secured.settings(),
+            None => vec![("HOLDFAST_CLUSTER_SECRET", SECRET.to_owned())],
+        }
+    }
 }
 
 /// A process of the cluster, running or not.
@@ -52,6 +68,8 @@ pub struct Member {
     /// While it runs.
     pub program: Option<Program>,
     binary: PathBuf,
+    /// Whom a client of it believes, where it is encrypted.
+    trust: Option<Trust>,
     environment: Vec<(String, String)>,
     output: PathBuf,
 }
@@ -91,7 +109,8 @@ impl Member {
 
     /// Its address.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        let scheme = self.trust.as_ref().map_or("http", |_| "https");
+        format!("{scheme}://127.0.0.1:{}", self.port)
     }
 
     /// Waits until a GET of `path` succeeds.
@@ -108,7 +127,7 @@ impl Member {
     /// What its port of operations says of itself, as one of its paths.
     pub async fn says(&self, path: &str) -> Result<String> {
         let url = format!("http://{}{path}", self.operations()?);
-        let client = reqwest::Client::builder().no_proxy().build()?;
+        let client = client()?.build()?;
         let answer = client.get(url).send().await?.error_for_status()?;
         Ok(answer.text().await?)
     }
@@ -135,7 +154,10 @@ impl Member {
     }
 
     async fn get(&mut self, url: String) -> Result<()> {
-        let client = reqwest::Client::builder().no_proxy().build()?;
+        let client = match &self.trust {
+            Some(trust) => client_of(trust)?.build()?,
+            None => client()?.build()?,
+        };
         let what = format!("{} answers {url}", self.name);
         until(&what, START_LIMIT, async || {
             if let Some(program) = &mut self.program
@@ -171,9 +193,11 @@ impl Cluster {
     /// Starts all of it, and waits until every gateway serves.
     pub async fn start(shape: Shape) -> Result<Self> {
         let files = tempfile::tempdir()?;
-        let redis = Redis::start().await?;
+        let shown = |(secured, _): &(Arc<Secured>, Trust)| Shown(secured.place("carriers"));
+        let shown = shape.secured.as_ref().map(shown);
+        let redis = Redis::start(shown.clone()).await?;
         let rabbitmq = match shape.queue {
-            true => Some(RabbitMq::start().await?),
+            true => Some(RabbitMq::start(shown).await?),
             false => None,
         };
         let queue_url = match &rabbitmq {
@@ -185,20 +209,27 @@ impl Cluster {
             .iter()
             .map(|node| format!("127.0.0.1:{}", node.port))
             .collect();
-        let shared = [
+        let mut shared = vec![
             ("HOLDFAST_NODES", addresses.join(",")),
-            ("HOLDFAST_CLUSTER_SECRET", SECRET.to_owned()),
             ("RABBITMQ_URL", queue_url),
             ("REDIS_URL", redis.url()),
         ];
+        shared.extend(shape.credential());
+        let public = shape.secured.as_ref().map(|(secured, _)| {
+            let place = secured.place("public").display().to_string();
+            ("HOLDFAST_PUBLIC_TLS_DIR", place)
+        });
+        let trust = shape.secured.as_ref().map(|(_, trust)| trust.clone());
+        let mut gateway_settings = shape.gateway_settings.clone();
+        gateway_settings.extend(public);
         let others = |name: &str, count| {
             (1..=count)
-                .map(|number| member(name, number, &shared, files.path()))
+                .map(|number| member(name, number, &shared, trust.clone(), files.path()))
                 .collect::<Result<Vec<_>>>()
         };
         let mut cluster = Self {
             nodes,
-            gateways: with_settings(others("gateway", shape.gateways)?, &shape.gateway_settings),
+            gateways: with_settings(others("gateway", shape.gateways)?, &gateway_settings),
             workers: others("worker", shape.workers)?,
             redis,
             rabbitmq,
@@ -235,7 +266,11 @@ impl Cluster {
 
     /// A client of the gateway numbered `at`.
     pub fn gateway(&self, at: usize) -> Result<Gateway> {
-        Gateway::new(self.gateways[at].url(), TOKEN.into())
+        let (url, key) = (self.gateways[at].url(), TOKEN.into());
+        match &self.gateways[at].trust {
+            Some(trust) => Gateway::trusting(url, key, trust),
+            None => Gateway::new(url, key),
+        }
     }
 
     /// Kills nodes, all at once.
@@ -298,7 +333,6 @@ fn nodes(shape: &Shape, files: &Path) -> Result<Vec<Member>> {
             ("HOLDFAST_ADVERTISE", all[at].clone()),
             ("HOLDFAST_DATA", data.display().to_string()),
             ("HOLDFAST_ZONE", format!("zone-{number}")),
-            ("HOLDFAST_CLUSTER_SECRET", SECRET.into()),
             ("HOLDFAST_ADMIN_TOKEN", TOKEN.into()),
             (
                 "HOLDFAST_METRICS_ADDR",
@@ -310,6 +344,7 @@ fn nodes(shape: &Shape, files: &Path) -> Result<Vec<Member>> {
         if at == 0 {
             environment.push(("HOLDFAST_BOOTSTRAP", all.join(",")));
         }
+        environment.extend(shape.credential());
         environment.extend(shape.node_settings.iter().cloned());
         nodes.push(Member {
             name: format!("node{number}"),
@@ -317,6 +352,7 @@ fn nodes(shape: &Shape, files: &Path) -> Result<Vec<Member>> {
             data,
             program: None,
             binary: binary("holdfast-node")?,
+            trust: shape.secured.as_ref().map(|(_, trust)| trust.clone()),
             environment: owned(&environment),
             output: files.join(format!("node{number}.log")),
         });
@@ -328,6 +364,7 @@ fn member(
     kind: &str,
     number: usize,
     shared: &[(&'static str, String)],
+    trust: Option<Trust>,
     files: &Path,
 ) -> Result<Member> {
     let port = free_port()?;
@@ -344,6 +381,7 @@ fn member(
         data: files.into(),
         program: None,
         binary: binary(&format!("holdfast-{kind}"))?,
+        trust,
         environment: owned(&environment),
         output: files.join(format!("{name}.log")),
         name,

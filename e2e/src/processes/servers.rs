@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -39,18 +39,30 @@ async fn listening(program: &mut Program, port: u16) -> Result<()> {
     .with_context(|| program.last_lines())
 }
 
+/// Where a server's certificate, its key and its authority are.
+#[derive(Clone)]
+pub struct Shown(pub PathBuf);
+
+impl Shown {
+    fn file(&self, name: &str) -> String {
+        self.0.join(name).display().to_string()
+    }
+}
+
 /// A Redis that keeps nothing on disk.
 pub struct Redis {
     port: u16,
+    shown: Option<Shown>,
     running: Option<(Program, TempDir)>,
 }
 
 impl Redis {
-    /// Starts one.
-    pub async fn start() -> Result<Self> {
+    /// Starts one, which speaks TLS alone where it has something to show.
+    pub async fn start(shown: Option<Shown>) -> Result<Self> {
         installed(REDIS_PROGRAM, "redis-server")?;
         let mut redis = Self {
             port: free_port()?,
+            shown,
             running: None,
         };
         redis.start_again().await?;
@@ -59,7 +71,8 @@ impl Redis {
 
     /// Where it is.
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}/", self.port)
+        let scheme = self.shown.as_ref().map_or("redis", |_| "rediss");
+        format!("{scheme}://127.0.0.1:{}/", self.port)
     }
 
     /// Kills it; all that it held is gone.
@@ -84,9 +97,18 @@ impl Redis {
         let files = tempfile::tempdir()?;
         let mut command = Command::new(REDIS_PROGRAM);
         command
-            .args(["--bind", "127.0.0.1", "--port", &self.port.to_string()])
+            .args(["--bind", "127.0.0.1"])
             .args(["--save", "", "--appendonly", "no", "--dir"])
             .arg(files.path());
+        match &self.shown {
+            None => command.args(["--port", &self.port.to_string()]),
+            Some(shown) => command
+                .args(["--port", "0", "--tls-port", &self.port.to_string()])
+                .args(["--tls-auth-clients", "no"])
+                .args(["--tls-cert-file", &shown.file("tls.crt")])
+                .args(["--tls-key-file", &shown.file("tls.key")])
+                .args(["--tls-ca-cert-file", &shown.file("ca.crt")]),
+        };
         let mut program = Program::start("redis", &mut command, &files.path().join("output"))?;
         listening(&mut program, self.port).await?;
         self.running = Some((program, files));
@@ -97,6 +119,7 @@ impl Redis {
 /// A RabbitMQ.
 pub struct RabbitMq {
     port: u16,
+    shown: Option<Shown>,
     distribution: u16,
     /// The port mapper that Erlang starts beside it, on a port of its own.
     mapper: u16,
@@ -104,11 +127,12 @@ pub struct RabbitMq {
 }
 
 impl RabbitMq {
-    /// Starts one.
-    pub async fn start() -> Result<Self> {
+    /// Starts one, which speaks TLS alone where it has something to show.
+    pub async fn start(shown: Option<Shown>) -> Result<Self> {
         installed(RABBITMQ_PROGRAM, "rabbitmq-server")?;
         let mut rabbitmq = Self {
             port: free_port()?,
+            shown,
             distribution: free_port()?,
             mapper: free_port()?,
             running: None,
@@ -119,7 +143,8 @@ impl RabbitMq {
 
     /// Where it is.
     pub fn url(&self) -> String {
-        format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port)
+        let scheme = self.shown.as_ref().map_or("amqp", |_| "amqps");
+        format!("{scheme}://guest:guest@127.0.0.1:{}/%2f", self.port)
     }
 
     /// Kills it and deletes its files: queues, messages, users.
@@ -146,17 +171,23 @@ impl RabbitMq {
         let at = |name: &str| files.path().join(name);
         let port = self.port;
         fs::write(at("plugins"), "[].\n")?;
-        fs::write(
-            at("rabbitmq.conf"),
-            format!(
-                "listeners.tcp.1 = 127.0.0.1:{port}\nloopback_users = none\ndisk_free_limit.absolute = 50MB\n"
+        let listeners = match &self.shown {
+            None => format!("listeners.tcp.1 = 127.0.0.1:{port}\n"),
+            Some(shown) => format!(
+                "listeners.tcp = none\nlisteners.ssl.1 = 127.0.0.1:{port}\n\
+                 ssl_options.certfile = {}\nssl_options.keyfile = {}\n\
+                 ssl_options.cacertfile = {}\nssl_options.verify = verify_none\n",
+                shown.file("tls.crt"),
+                shown.file("tls.key"),
+                shown.file("ca.crt"),
             ),
-        )?;
+        };
+        let rest = "loopback_users = none\ndisk_free_limit.absolute = 50MB\n";
+        fs::write(at("rabbitmq.conf"), listeners + rest)?;
         let mut command = Command::new(RABBITMQ_PROGRAM);
         command
             .env("HOME", files.path())
             .env("RABBITMQ_NODENAME", format!("holdfast-{port}@localhost"))
-            .env("RABBITMQ_NODE_PORT", port.to_string())
             .env("RABBITMQ_DIST_PORT", self.distribution.to_string())
             .env("ERL_EPMD_PORT", self.mapper.to_string())
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")
@@ -168,6 +199,9 @@ impl RabbitMq {
             .env("RABBITMQ_GENERATED_CONFIG_DIR", at("generated"))
             .env("RABBITMQ_FEATURE_FLAGS_FILE", at("feature_flags"))
             .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "+sbwt none");
+        if self.shown.is_none() {
+            command.env("RABBITMQ_NODE_PORT", port.to_string());
+        }
         let mut program = Program::start("rabbitmq", &mut command, &at("output"))?;
         listening(&mut program, port).await?;
         self.running = Some((program, files));

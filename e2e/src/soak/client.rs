@@ -52,8 +52,7 @@ pub struct Client {
 
 impl Client {
     pub fn new(gateways: Vec<String>, journal: Arc<Journal>, numbers: Numbers) -> Result<Self> {
-        let http = reqwest::Client::builder()
-            .no_proxy()
+        let http = holdfast_e2e::http::client()?
             .connect_timeout(Duration::from_secs(3))
             .timeout(ATTEMPT_LIMIT)
             .build()?;

@@ -116,7 +116,7 @@ async fn every_route_by_every_bad_credential(cluster: &mut Cluster) -> Result<()
         let id = gateway.upload("kept.bin", bytes.clone(), 0).await?;
         kept.push(Kept { id, bytes });
     }
-    let client = Client::builder().no_proxy().build()?;
+    let client = holdfast_e2e::http::client()?.build()?;
     let before = all_fragments(&client, cluster).await?;
     let listed = gateway.json("/api/files").await?;
     let keys = gateway.json("/api/admin/keys").await?;

@@ -98,7 +98,7 @@ async fn an_expired_file_is_kept_unseen_for_its_grace_and_then_leaves_every_disk
 
 /// How many fragments each node has; its list and its count must agree.
 async fn fragments(cluster: &Cluster) -> Result<Vec<u64>> {
-    let client = reqwest::Client::builder().no_proxy().build()?;
+    let client = holdfast_e2e::http::client()?.build()?;
     let mut counts = Vec::new();
     for node in &cluster.nodes {
         let mut views = Vec::new();

@@ -17,7 +17,6 @@ use crate::dispatch::Dispatcher;
 use crate::download::settle::{MAX_UNDER_WAY, Settlements};
 use crate::error::ApiError;
 use crate::password::Passwords;
-use crate::secret::Secret;
 use crate::settings::GatewaySettings;
 
 /// The unit in which the memory budget is given out to transfers, in bytes.
@@ -72,8 +71,6 @@ pub struct App {
     pub dispatcher: Arc<Dispatcher>,
     /// Checks passwords, few at a time.
     pub passwords: Passwords,
-    /// What only this cluster's gateways can derive.
-    pub secret: Secret,
     /// Bounds what transfers hold in the client crate.
     pub budget: Arc<MemoryBudget>,
     /// The end of the process.
@@ -106,7 +103,6 @@ impl App {
             cache: parts.cache.clone(),
             dispatcher: Dispatcher::new(parts.cluster.clone(), parts.queue.clone()),
             passwords: Passwords::new(env.clone(), parts.cache.clone()),
-            secret: Secret::new(&settings.cluster_secret),
             budget: MemoryBudget::new(settings.memory_budget),
             shutdown,
             settlements: Settlements::default(),

@@ -173,13 +173,14 @@ impl Args {
         &self,
         secrets: FoundSecrets,
     ) -> Result<(GatewaySettings, Connections), SettingsError> {
-        secrets.cluster_secret()?;
-        let security = Security::open(Places {
-            secrets_dir: self.connect.secrets_dir.as_deref(),
-            tls_dir: self.connect.tls_dir.as_deref(),
-            public_tls_dir: self.public_tls_dir.as_deref(),
-            is_called: false,
-        })?;
+        let security = Security::open(
+            secrets.credential()?,
+            Places {
+                tls_dir: self.connect.tls_dir.as_deref(),
+                public_tls_dir: self.public_tls_dir.as_deref(),
+                is_called: false,
+            },
+        )?;
         let connections = Connections {
             nodes: self.connect.node_addresses()?,
             rabbitmq_url: secrets.rabbitmq_address()?,
@@ -261,6 +262,7 @@ mod tests {
             rabbitmq_url: Some("amqp://holdfast@mq:5672".into()),
             redis_url: Some("redis://cache:6379".into()),
             shared: None,
+            followed: None,
         }
     }
 

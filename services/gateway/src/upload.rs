@@ -52,6 +52,7 @@ pub async fn post_form(
         .await
         .map_err(|rejection| ApiError::BadForm(rejection.body_text()))?;
     let mut incoming = Incoming::new(app.clone(), caller, key);
+    incoming.recognise(context.trace()).await?;
     let read = read_form(&app, &mut incoming, form).await;
     let (wishes, filename, declared) = match read {
         Ok(parts) => parts,
@@ -92,6 +93,7 @@ pub async fn put_raw(
     let _room = app.admit(Transfer::Upload(size))?;
     let base = base_url(&app, &context, headers);
     let mut incoming = Incoming::new(app.clone(), caller, key);
+    incoming.recognise(context.trace()).await?;
     incoming.begin(size, parameters.lifetime)?;
     if let Err(error) = read_raw(&mut incoming, request.into_body(), size).await {
         incoming.abort().await;

@@ -7,7 +7,7 @@ use holdfast_runtime::host::descriptors::raise_descriptor_limit;
 use holdfast_runtime::host::tls::{Places, Security};
 use holdfast_runtime::secrets::{Secrets, checked_admin_token, read_secret};
 use holdfast_runtime::settings::checked_cluster_secret;
-use holdfast_runtime::{Shutdown, host::signals, telemetry};
+use holdfast_runtime::{Credential, Shutdown, host::signals, telemetry};
 
 fn main() -> Result<()> {
     let settings = NodeSettings::parse();
@@ -25,12 +25,13 @@ async fn serve(settings: NodeSettings) -> Result<()> {
     signals::end_on_signal(shutdown.clone()).context("catching signals")?;
     let metrics = telemetry::install_metrics().map_err(|error| anyhow!(error))?;
     let admin_token = ensure_secrets(&settings)?;
-    let security = Security::open(Places {
-        secrets_dir: settings.secrets_dir.as_deref(),
+    let credential = Credential::find(settings.secrets_dir.as_deref())?;
+    let places = Places {
         tls_dir: settings.tls_dir.as_deref(),
         public_tls_dir: None,
         is_called: true,
-    })?;
+    };
+    let security = Security::open(credential, places)?;
     security.follow();
     let parts = RunParts {
         security,

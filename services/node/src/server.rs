@@ -19,8 +19,8 @@ use holdfast_metadata::protocol::{
     DownloadRequest, FilesRequest, FragmentIds, NodeError, UploadRequest,
 };
 use holdfast_model::{FragmentHeader, FragmentId, Generation};
-use holdfast_runtime::{Body, Credential};
 use holdfast_runtime::host::http::HeadRoom;
+use holdfast_runtime::{Body, Credential};
 use serde::Deserialize;
 use serde_json::json;
 

@@ -26,8 +26,8 @@ use holdfast_client::Cluster;
 use holdfast_queue::{Consumer, Queue, QueueError, TaskHint};
 use holdfast_runtime::Shutdown;
 use holdfast_runtime::clock::within;
-use holdfast_runtime::host::tls::Security;
 use holdfast_runtime::host::operations::{OperationsParts, PrometheusHandle, serve_operations};
+use holdfast_runtime::host::tls::Security;
 use holdfast_runtime::shutdown::DRAIN_DEADLINE;
 use tokio::sync::mpsc;
 

@@ -91,18 +91,19 @@ impl Args {
         &self,
         secrets: FoundSecrets,
     ) -> Result<(WorkerSettings, Connections), SettingsError> {
-        secrets.cluster_secret()?;
         if self.parallelism == 0 || self.parallelism > MAX_PARALLELISM {
             return Err(SettingsError(format!(
                 "HOLDFAST_PARALLELISM is {}: it must lie between 1 and {MAX_PARALLELISM}",
                 self.parallelism
             )));
         }
-        let security = Security::open(Places {
-            secrets_dir: self.connect.secrets_dir.as_deref(),
-            tls_dir: self.connect.tls_dir.as_deref(),
-            ..Places::default()
-        })?;
+        let security = Security::open(
+            secrets.credential()?,
+            Places {
+                tls_dir: self.connect.tls_dir.as_deref(),
+                ..Places::default()
+            },
+        )?;
         let connections = Connections {
             nodes: self.connect.node_addresses()?,
             security: security.clone(),
@@ -138,6 +139,7 @@ mod tests {
             rabbitmq_url: Some("amqp://holdfast:x@broker".into()),
             redis_url: Some("redis://cache:6379".into()),
             shared: None,
+            followed: None,
         }
     }
 

@@ -8,9 +8,9 @@ use holdfast_runtime::Clock;
 use holdfast_runtime::clock::within;
 use holdfast_runtime::host::tls::Trust;
 use lapin::options::{ConfirmSelectOptions, QueueDeclareOptions};
-use lapin::types::{AMQPValue, FieldTable};
 use lapin::runtime::default_runtime;
 use lapin::tcp::OwnedTLSConfig;
+use lapin::types::{AMQPValue, FieldTable};
 use lapin::uri::AMQPUri;
 use lapin::{Channel, Connection, ConnectionProperties};
 

@@ -19,8 +19,9 @@ use super::parameters::Parameters;
 use crate::app::{App, FileAddress};
 use crate::auth::Caller;
 use crate::error::ApiError;
+use crate::files::lookup::find;
 use crate::mime;
-use crate::secret::token_hash;
+use crate::secret::{Secret, token_hash};
 
 /// How long a commit may take before its outcome counts as unknown.
 const COMMIT_DEADLINE: Duration = Duration::from_secs(15);
@@ -36,6 +37,8 @@ pub struct Incoming {
     app: Arc<App>,
     caller: Caller,
     idempotency_key: Option<String>,
+    /// What its id and tokens are derived from.
+    secret: Secret,
     begun: Option<Begun>,
     size: u64,
     first: Vec<u8>,
@@ -69,12 +72,32 @@ impl Incoming {
     /// An upload of which nothing is known yet.
     pub fn new(app: Arc<App>, caller: Caller, idempotency_key: Option<String>) -> Self {
         Self {
+            secret: Secret::new(&app.settings.security.credential.current()),
             app,
             caller,
             idempotency_key,
             begun: None,
             size: 0,
             first: Vec::new(),
+        }
+    }
+
+    /// While the cluster's credential is exchanged, an upload that is repeated
+    /// may have been derived from the other one.
+    pub async fn recognise(&mut self, trace: Option<&str>) -> Result<(), ApiError> {
+        let other = self.app.settings.security.credential.previous();
+        let (Some(key), Some(other)) = (&self.idempotency_key, other) else {
+            return Ok(());
+        };
+        let other = Secret::new(&other);
+        let id = hex::encode(other.derive_id("file", self.caller.id, key));
+        match find(&self.app, &id, 0, trace).await {
+            Ok(_) => {
+                self.secret = other;
+                Ok(())
+            }
+            Err(ApiError::NoSuchFile) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 
@@ -92,7 +115,7 @@ impl Incoming {
     ) -> Result<(), ApiError> {
         let env = &self.app.env;
         let id = match &self.idempotency_key {
-            Some(key) => self.app.secret.derive_id("file", self.caller.id, key),
+            Some(key) => self.secret.derive_id("file", self.caller.id, key),
             None => env.entropy.id(),
         };
         let address = self.app.locate(&hex::encode(id))?;
@@ -291,7 +314,7 @@ impl Incoming {
         let lifetime = parameters.lifetime.map_or(0, |life| life.as_secs());
         let limit = parameters.downloads.map_or(0, |downloads| downloads.limit);
         let password = parameters.password.as_deref();
-        self.app.secret.derive(
+        self.secret.derive(
             "fingerprint",
             &[
                 arrived.filename.as_str().as_bytes(),
@@ -309,11 +332,7 @@ impl Incoming {
     /// keeps only its hash.
     fn delete_token(&self) -> String {
         match &self.idempotency_key {
-            Some(key) => hex::encode(self.app.secret.derive_id(
-                "delete-token",
-                self.caller.id,
-                key,
-            )),
+            Some(key) => hex::encode(self.secret.derive_id("delete-token", self.caller.id, key)),
             None => hex::encode(self.app.env.entropy.id()),
         }
     }

@@ -128,10 +128,15 @@ fn query_pairs(query: Option<&str>) -> Result<Vec<(String, String)>, ApiError> {
 
 #[cfg(test)]
 mod tests {
+    use holdfast_runtime::host::tls::Security;
+
     use super::*;
 
     fn settings() -> GatewaySettings {
-        GatewaySettings::new(([127, 0, 0, 1], 0).into(), Security::plain("0123456789abcdef"))
+        GatewaySettings::new(
+            ([127, 0, 0, 1], 0).into(),
+            Security::plain("0123456789abcdef"),
+        )
     }
 
     fn from_query(query: &str) -> Result<Parameters, &'static str> {

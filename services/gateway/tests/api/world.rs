@@ -30,6 +30,7 @@ use holdfast_model::{
 };
 use holdfast_queue::EmbeddedQueue;
 use holdfast_runtime::host::system::{SystemClock, SystemEntropy, TokioTasks};
+use holdfast_runtime::host::tls::Security;
 use holdfast_runtime::memory_disk::MemoryDisk;
 use holdfast_runtime::{
     Address, Body as CallBody, Call, Clock, Disk, Env, Reply, Shutdown, Transport, TransportError,
@@ -365,8 +366,10 @@ impl World {
             cache: EmbeddedCache::start(env),
             metrics: None,
         };
-        let mut settings =
-            GatewaySettings::new(([127, 0, 0, 1], 0).into(), Security::plain("secret of the tests"));
+        let mut settings = GatewaySettings::new(
+            ([127, 0, 0, 1], 0).into(),
+            Security::plain("secret of the tests"),
+        );
         change(&mut settings);
         let app = App::new(settings, &parts, shutdown);
         Self {

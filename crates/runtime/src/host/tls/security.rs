@@ -21,11 +21,9 @@ use crate::settings::SettingsError;
 /// within the 10 s that are promised.
 const LOOK_INTERVAL: Duration = Duration::from_secs(3);
 
-/// Where a process finds it all.
+/// Where a process finds its certificates.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Places<'a> {
-    /// `HOLDFAST_SECRETS_DIR`.
-    pub secrets_dir: Option<&'a Path>,
     /// `HOLDFAST_TLS_DIR`.
     pub tls_dir: Option<&'a Path>,
     /// `HOLDFAST_PUBLIC_TLS_DIR`.
@@ -60,12 +58,12 @@ impl Security {
     ///
     /// # Errors
     /// A sentence that says what to change.
-    pub fn open(places: Places<'_>) -> Result<Self, SettingsError> {
+    pub fn open(credential: Credential, places: Places<'_>) -> Result<Self, SettingsError> {
         let refuse = |setting: &str, dir: &Path, error: String| {
             SettingsError(format!("{setting} {}: {error}", dir.display()))
         };
         let mut security = Self {
-            credential: Credential::find(places.secrets_dir)?,
+            credential,
             internal: None,
             public: None,
             authorities: None,
@@ -185,6 +183,22 @@ impl Security {
         let pair = self.public.clone();
         pair.map(|pair| Acceptor::new(pair, Versions::OneAndTwo))
             .transpose()
+    }
+}
+
+impl Trust {
+    /// Believes the system's authorities, and those of `ca.crt` in a directory
+    /// that is given: for a command that ends soon.
+    ///
+    /// # Errors
+    /// A sentence that says what to change.
+    pub fn system_and(tls_dir: Option<&Path>) -> Result<Self, SettingsError> {
+        let own = tls_dir.map(|dir| {
+            let told =
+                |error| SettingsError(format!("HOLDFAST_TLS_DIR {}: {error}", dir.display()));
+            authorities(dir).map_err(told)
+        });
+        Ok(Self::System(own.transpose()?))
     }
 }
 

@@ -14,9 +14,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::Shutdown;
 use crate::host::serve::{Encrypted, ServeLimits, serve_encrypted};
 use crate::host::tls::server::{HANDSHAKE_DEADLINE, Versions};
+use crate::{Credential, Shutdown};
 
 /// An authority.
 pub(super) struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -78,16 +78,12 @@ impl Site {
     async fn start(issued: &Issued, authorities: &str, versions: Versions) -> Self {
         let dir = tempfile::tempdir().unwrap();
         write(dir.path(), issued, authorities);
-        let secrets = dir.path().join("cluster");
-        fs::create_dir(&secrets).unwrap();
-        fs::write(secrets.join("cluster-secret"), "a credential of tests").unwrap();
-        let security = Security::open(Places {
-            secrets_dir: Some(dir.path()),
+        let places = Places {
             tls_dir: Some(dir.path()),
             public_tls_dir: Some(dir.path()),
             is_called: true,
-        })
-        .unwrap();
+        };
+        let security = Security::open(Credential::fixed("a credential"), places).unwrap();
         let acceptor = match versions {
             Versions::One => security.internal(),
             Versions::OneAndTwo => security.public(),
@@ -254,26 +250,23 @@ async fn who_does_not_shake_hands_holds_nobody_up_and_is_closed() {
 #[test]
 fn a_directory_that_cannot_be_used_is_told_with_its_setting() {
     let dir = tempfile::tempdir().unwrap();
-    let secrets = dir.path().join("cluster");
-    fs::create_dir(&secrets).unwrap();
-    fs::write(secrets.join("cluster-secret"), "a credential of tests").unwrap();
+    let open = |places| Security::open(Credential::fixed("a credential"), places);
     let places = Places {
-        secrets_dir: Some(dir.path()),
         tls_dir: Some(dir.path()),
         ..Places::default()
     };
-    let refused = Security::open(places).unwrap_err().0;
+    let refused = open(places).unwrap_err().0;
     assert!(
         refused.contains("HOLDFAST_TLS_DIR") && refused.contains("ca.crt"),
         "{refused}"
     );
     fs::write(dir.path().join("ca.crt"), Authority::new().pem()).unwrap();
     // Who is not called needs no certificate.
-    Security::open(places).unwrap();
+    open(places).unwrap();
     let called = Places {
         is_called: true,
         ..places
     };
-    let refused = Security::open(called).unwrap_err().0;
+    let refused = open(called).unwrap_err().0;
     assert!(refused.contains("tls.crt"), "{refused}");
 }
