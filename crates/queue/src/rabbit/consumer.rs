@@ -89,7 +89,7 @@ impl RabbitConsumer {
             // middle of it must not make the next begin at once.
             self.back_off.failed(clock.monotonic());
             let attempt = async {
-                let link = link::open(&*clock, address, &self.inner.trust, "consumer").await?;
+                let link = link::open(&*clock, address, &self.queue.trust, "consumer").await?;
                 let begun = within(&*clock, CONFIRM_DEADLINE, begin(&link, self.prefetch)).await;
                 match begun {
                     Some(Ok(stream)) => Ok(Open { link, stream }),
