@@ -4,6 +4,13 @@ use std::collections::BTreeMap;
 
 use clap::{Command, CommandFactory};
 
+/// Read by every service without being a flag.
+const BESIDE_EVERYWHERE: [&str; 3] = [
+    "HOLDFAST_CLUSTER_SECRET",
+    "HOLDFAST_CLUSTER_SECRET_PREVIOUS_FILE",
+    "HOLDFAST_LOG",
+];
+
 const TABLE: &str = include_str!("../../docs/settings.md");
 
 /// The variables of a section, with their defaults as written.
@@ -67,7 +74,7 @@ fn check(section: &str, command: &Command, beside: &[&str]) {
 
 #[test]
 fn every_setting_of_every_program_is_listed_with_its_default() {
-    let everywhere = ["HOLDFAST_CLUSTER_SECRET", "HOLDFAST_LOG"];
+    let everywhere = BESIDE_EVERYWHERE;
     let connected = ["RABBITMQ_URL", "REDIS_URL"];
     let with = |more: &[&'static str]| [&everywhere[..], more].concat();
     let node = holdfast_node::NodeSettings::command();
@@ -83,7 +90,7 @@ fn every_setting_of_every_program_is_listed_with_its_default() {
 
 #[test]
 fn what_all_services_have_is_taken_by_each() {
-    let beside = ["HOLDFAST_CLUSTER_SECRET", "HOLDFAST_LOG"];
+    let beside = BESIDE_EVERYWHERE;
     for command in [
         holdfast_node::NodeSettings::command(),
         holdfast_gateway::settings::Args::command(),

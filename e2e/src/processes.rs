@@ -12,11 +12,13 @@ mod ports;
 mod program;
 mod secured;
 mod servers;
+mod shape;
 mod socket;
 
-pub use cluster::{Cluster, Member, SECRET, Shape, TOKEN};
+pub use cluster::{Cluster, Member, SECRET, TOKEN};
 pub use ports::free_port;
 pub use program::{Program, binary};
 pub use secured::{Authority, Secured, believing};
-pub use servers::{RabbitMq, Redis};
+pub use servers::{RabbitMq, Redis, Shown};
+pub use shape::Shape;
 pub use socket::Cut;

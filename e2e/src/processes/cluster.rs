@@ -14,6 +14,7 @@ use super::ports::free_port;
 use super::program::{Program, binary};
 use super::secured::Secured;
 use super::servers::{RabbitMq, Redis, Shown};
+use super::shape::Shape;
 use crate::gateway::Gateway;
 use crate::http::{client, client_of};
 use crate::wait::until;
@@ -25,37 +26,6 @@ pub const TOKEN: &str = "an-admin-key-of-tests-alone";
 
 /// Elections and first connections, with several clusters on two cores.
 pub const START_LIMIT: Duration = Duration::from_secs(120);
-
-/// What to start.
-#[derive(Clone, Default)]
-pub struct Shape {
-    /// Storage nodes.
-    pub nodes: usize,
-    /// Gateways.
-    pub gateways: usize,
-    /// Workers.
-    pub workers: usize,
-    /// Whether there is a RabbitMQ. Without it there is none, and none is needed.
-    pub queue: bool,
-    /// Further settings of all nodes.
-    pub node_settings: Vec<(&'static str, String)>,
-    /// Further settings of all gateways.
-    pub gateway_settings: Vec<(&'static str, String)>,
-    /// Certificates and the credential, and whom the test believes; without
-    /// them nothing is encrypted.
-    pub secured: Option<(Arc<Secured>, Trust)>,
-    /// Where the nodes' data goes, one directory each; a temporary one without.
-    pub data: Vec<PathBuf>,
-}
-
-impl Shape {
-    fn credential(&self) -> Vec<(&'static str, String)> {
-        match &self.secured {
-            Some((secured, _)) => secured.settings(),
-            None => vec![("HOLDFAST_CLUSTER_SECRET", SECRET.to_owned())],
-        }
-    }
-}
 
 /// A process of the cluster, running or not.
 pub struct Member {

@@ -7,6 +7,8 @@ use bytes::Bytes;
 use futures_util::stream;
 use holdfast_model::TaskKind;
 use holdfast_queue::Queue;
+use holdfast_runtime::Credential;
+use holdfast_runtime::host::tls::{Places, Security};
 
 use crate::world::{ADMIN, ANNA, Got, World, bearer, data, download_path, request};
 
@@ -193,6 +195,39 @@ async fn an_idempotent_upload_is_stored_once() {
         (422, "idempotency_key_reused")
     );
     assert_eq!(stored_files(&world).await, 1);
+}
+
+#[tokio::test]
+async fn a_repeated_upload_is_known_while_the_credential_is_exchanged() {
+    let secrets = tempfile::tempdir().unwrap();
+    let place = secrets.path().join("cluster");
+    std::fs::create_dir(&place).unwrap();
+    let write = |current: &str, previous: &str| {
+        std::fs::write(place.join("cluster-secret"), current).unwrap();
+        std::fs::write(place.join("cluster-secret-previous"), previous).unwrap();
+    };
+    let (old, new) = ("the old one of tests", "the new one of tests");
+    write(old, "");
+    let credential = Credential::find(Some(secrets.path())).unwrap();
+    let security = Security::open(credential, Places::default()).unwrap();
+    let followed = security.clone();
+    let world = World::with(|settings| settings.security = followed).await;
+    let auth = bearer(ANNA);
+    let put = async |key: &str| {
+        let headers = [("authorization", auth.as_str()), ("idempotency-key", key)];
+        let sent = request("PUT", "/api/upload/a.txt", &headers, Body::from("hello"));
+        world.send(sent).await.json()
+    };
+    let first = put("k1").await;
+    for (current, previous) in [(old, new), (new, old)] {
+        write(current, previous);
+        security.look();
+        assert_eq!(put("k1").await, first, "the token too");
+    }
+    let second = put("k2").await;
+    assert_ne!(second["file_id"], first["file_id"]);
+    assert_eq!(put("k2").await, second);
+    assert_eq!(stored_files(&world).await, 2);
 }
 
 #[tokio::test]
