@@ -13,10 +13,7 @@
 )]
 
 mod cases;
-mod content;
-mod gateway;
 mod stack;
-mod wait;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -24,6 +21,7 @@ use std::time::Instant;
 use anyhow::Result;
 use clap::Parser;
 use holdfast_e2e::level::Level;
+use holdfast_e2e::{content, gateway, wait};
 
 use crate::stack::Stack;
 
