@@ -161,6 +161,7 @@ mod tests {
             permit: None,
             next_permit: Epoch(1),
             times: ObjectTimes::default(),
+            active: Default::default(),
         }
     }
 

@@ -72,6 +72,7 @@ fn world(text: &str) -> World {
             permit: None,
             next_permit: Epoch(1),
             times: Default::default(),
+            active: Default::default(),
         },
     }
 }

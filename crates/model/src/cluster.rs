@@ -5,6 +5,7 @@ use minicbor::{Decode, Encode};
 use crate::bucket::Bucket;
 use crate::ids::{AccessKeyId, ClusterId, DiskId, Epoch, NodeId, Timestamp};
 use crate::layout::Layout;
+use crate::release::ActiveRelease;
 use crate::times::ObjectTimes;
 
 pub use crate::bucket::FILES_BUCKET;
@@ -37,6 +38,10 @@ pub struct ClusterState {
     #[n(7)]
     #[cbor(default)]
     pub times: ObjectTimes,
+    /// The formats that may be written.
+    #[n(8)]
+    #[cbor(default)]
+    pub active: ActiveRelease,
 }
 
 impl ClusterState {

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::ids::{BucketId, DiskId, Epoch, GroupId, NodeId, Slot};
 use crate::names::ObjectKey;
 use crate::redundancy::Redundancy;
+use crate::release::Supported;
 
 /// Classes into which object keys are hashed.
 pub const SLOTS: u16 = 4096;
@@ -80,6 +81,10 @@ pub struct LayoutNode {
     /// Counts its starts; a newer one fences an older.
     #[n(7)]
     pub incarnation: u64,
+    /// What the program of that start can read and write.
+    #[n(8)]
+    #[cbor(default)]
+    pub supports: Supported,
 }
 
 /// A node's state, as group 0 has agreed on it. Whether it answers right now is

@@ -17,6 +17,7 @@ pub mod names;
 pub mod placement;
 pub mod record;
 pub mod redundancy;
+pub mod release;
 pub mod task;
 pub mod times;
 
@@ -35,5 +36,6 @@ pub use record::{
     Representation,
 };
 pub use redundancy::Redundancy;
+pub use release::{ActiveRelease, Release, Supported};
 pub use task::{Task, TaskKind, TaskState};
 pub use times::ObjectTimes;

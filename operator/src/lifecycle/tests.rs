@@ -224,6 +224,7 @@ fn state(nodes: u32) -> ClusterState {
         permit: None,
         next_permit: Epoch(8),
         times: Default::default(),
+        active: Default::default(),
     }
 }
 

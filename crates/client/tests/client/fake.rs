@@ -222,6 +222,7 @@ impl Fake {
             permit: None,
             next_permit: Epoch(1),
             times: Default::default(),
+            active: Default::default(),
         }
     }
 

@@ -75,6 +75,7 @@ fn cluster_state(groups: u16) -> ClusterState {
         permit: None,
         next_permit: Epoch(1),
         times: Default::default(),
+        active: Default::default(),
     }
 }
 

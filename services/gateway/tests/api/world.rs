@@ -94,6 +94,7 @@ fn birth() -> ClusterState {
         weight: 100,
         state: NodeState::Active,
         incarnation: 1,
+        supports: Default::default(),
     };
     ClusterState {
         cluster: CLUSTER,
@@ -121,6 +122,7 @@ fn birth() -> ClusterState {
         permit: None,
         next_permit: Epoch(1),
         times: Default::default(),
+        active: Default::default(),
     }
 }
 

@@ -53,6 +53,7 @@ fn cluster(revision: u64, incarnation: u64) -> ClusterState {
         host: None,
         state: NodeState::Active,
         incarnation,
+        supports: Default::default(),
     };
     ClusterState {
         cluster: CLUSTER,
@@ -70,6 +71,7 @@ fn cluster(revision: u64, incarnation: u64) -> ClusterState {
         permit: None,
         next_permit: Epoch(1),
         times: Default::default(),
+        active: Default::default(),
     }
 }
 

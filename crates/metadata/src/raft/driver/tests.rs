@@ -53,6 +53,7 @@ fn cluster(epoch: u64) -> ClusterState {
         permit: None,
         next_permit: Epoch(1),
         times: Default::default(),
+        active: Default::default(),
     }
 }
 

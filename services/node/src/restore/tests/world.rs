@@ -76,6 +76,7 @@ pub(super) fn cluster() -> ClusterState {
         permit: None,
         next_permit: Epoch(1),
         times: Default::default(),
+        active: Default::default(),
     }
 }
 
