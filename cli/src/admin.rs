@@ -41,6 +41,7 @@ pub async fn run(api: &Api, admin: Admin, output: Output) -> Result<(), Failure>
             }
             Ok(())
         }
+        Admin::Finalize { release, yes } => finalize(api, &release, yes, output).await,
         Admin::Backup { file } => backup::run(api, &file, output).await,
         // It was told apart in `main`: it needs no gateway.
         Admin::Restore(_) => Ok(()),
@@ -53,6 +54,26 @@ async fn order(api: &Api, node: &str, what: &str, output: Output) -> Result<(), 
     let answer = api.json(api.keyed(Method::POST, &path)?).await?;
     if output.json {
         output.value(&answer);
+    }
+    Ok(())
+}
+
+async fn finalize(api: &Api, release: &str, yes: bool, output: Output) -> Result<(), Failure> {
+    if !yes {
+        return Err(Failure::Usage(format!(
+            "images older than release {release} are refused from then on: if that is meant, add --yes"
+        )));
+    }
+    let body = json!({ "to": release });
+    let request = api.keyed(Method::POST, "/api/admin/finalize")?.json(&body);
+    let answer = api.json(request).await?;
+    if output.json {
+        output.value(&answer);
+    } else {
+        say!(
+            "the cluster writes the formats of {}",
+            cell(&answer, "formats")
+        );
     }
     Ok(())
 }

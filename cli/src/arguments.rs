@@ -11,7 +11,7 @@ pub const DEFAULT_DATA: &str = "./holdfast-data";
 
 /// Holdfast: a self-healing store for files and objects.
 #[derive(Parser)]
-#[command(name = "holdfast", version)]
+#[command(name = "holdfast", version = holdfast_model::release::VERSION)]
 pub struct Arguments {
     /// The gateway.
     #[arg(
@@ -163,6 +163,17 @@ pub enum Admin {
     Lost {
         /// The node's id.
         node: String,
+        /// Says that it is meant.
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Lets the cluster write the formats of a release that all its nodes run.
+    ///
+    /// There is no way back: an older image is refused from then on. Upgrade
+    /// nodes, then gateways, then workers first.
+    Finalize {
+        /// The release, as 0.2.0.
+        release: String,
         /// Says that it is meant.
         #[arg(long)]
         yes: bool,

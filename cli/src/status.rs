@@ -34,13 +34,16 @@ pub fn print_nodes(nodes: &Value, output: Output) {
                 cell(node, "zone"),
                 cell(node, "state"),
                 cell(node, "health"),
+                cell(node, "release"),
                 size_cell(node, "used_bytes"),
                 size_cell(node, "capacity_bytes"),
             ]
         })
         .collect();
     output.table(
-        &["NODE", "ADDRESS", "ZONE", "STATE", "HEALTH", "USED", "OF"],
+        &[
+            "NODE", "ADDRESS", "ZONE", "STATE", "HEALTH", "RELEASE", "USED", "OF",
+        ],
         &rows,
     );
 }

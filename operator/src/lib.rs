@@ -32,3 +32,4 @@ pub mod run;
 pub mod secrets;
 pub mod settings;
 pub mod validate;
+pub mod workloads;

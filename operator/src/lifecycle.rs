@@ -9,12 +9,13 @@
 mod birth;
 mod lost;
 mod places;
+pub mod release;
 mod rollout;
 mod scale;
 mod situation;
 mod volumes;
 
-use holdfast_model::{Epoch, NodeId, NodeState};
+use holdfast_model::{Epoch, NodeId, NodeState, Release};
 
 pub use scale::MARK;
 pub use situation::{ClaimSight, PodSight, Situation};
@@ -90,6 +91,11 @@ pub enum Step {
     Grow {
         /// Their numbers.
         ordinals: Vec<u32>,
+    },
+    /// Let the cluster write the formats of a release.
+    Finalize {
+        /// The release.
+        to: Release,
     },
     /// Delete the StatefulSet and leave its pods: its claim template is made
     /// with it only.
@@ -195,6 +201,7 @@ pub fn decide(case: &Situation<'_>) -> Verdict {
     if !rolling {
         scale::decide(case, &mut verdict);
     }
+    release::decide(case, &mut verdict);
     verdict
 }
 

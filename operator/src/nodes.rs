@@ -7,9 +7,12 @@ use futures_util::future::join_all;
 use holdfast_client::StorageNodeClient;
 use holdfast_client::error::CallError;
 use holdfast_metadata::command::{ClusterCommand, Command, Outcome};
-use holdfast_metadata::protocol::{GroupCensus, PermitRequest, ProposeRequest, Status};
+use holdfast_metadata::protocol::{
+    FinalizeRequest, GroupCensus, PermitRequest, ProposeRequest, Status,
+};
 use holdfast_model::{
-    ClusterId, ClusterState, DiskId, Epoch, GroupId, LayoutNode, NodeId, NodeState, Permit,
+    ActiveRelease, ClusterId, ClusterState, DiskId, Epoch, GroupId, LayoutNode, NodeId, NodeState,
+    Permit, Release,
 };
 use holdfast_runtime::{Address, Env};
 
@@ -224,7 +227,7 @@ impl Nodes {
             node,
             reason: reason.to_owned(),
         };
-        self.any(sight, node)?.take_permit(&request).await
+        self.any(sight, Some(node))?.take_permit(&request).await
     }
 
     /// Gives the permit back.
@@ -237,13 +240,24 @@ impl Nodes {
         node: NodeId,
         epoch: Epoch,
     ) -> Result<(), CallError> {
-        self.any(sight, node)?.release_permit(epoch).await
+        self.any(sight, Some(node))?.release_permit(epoch).await
+    }
+
+    /// Lets the cluster write the formats of a release.
+    ///
+    /// # Errors
+    /// Why not, or when nobody answers.
+    pub async fn finalize(&self, sight: &Sight, to: Release) -> Result<ActiveRelease, CallError> {
+        let id = self.env.entropy.request_id(self.env.clock.as_ref());
+        self.any(sight, None)?
+            .finalize(&FinalizeRequest { to, id })
+            .await
     }
 
     /// A node that answers, rather not the one that it is about.
-    fn any(&self, sight: &Sight, about: NodeId) -> Result<StorageNodeClient, CallError> {
+    fn any(&self, sight: &Sight, about: Option<NodeId>) -> Result<StorageNodeClient, CallError> {
         let mut answering: Vec<_> = sight.nodes.iter().collect();
-        answering.sort_by_key(|(_, status)| status.node == about);
+        answering.sort_by_key(|(_, status)| Some(status.node) == about);
         answering
             .into_iter()
             .find_map(|(ordinal, _)| self.addresses.get(ordinal))

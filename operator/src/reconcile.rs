@@ -4,16 +4,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use holdfast_crd::{StorageCluster, StorageClusterStatus};
+use holdfast_model::Supported;
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::Action;
 
 use crate::apply::{apply_children, keep_claims, take_steps};
 use crate::context::Context;
 use crate::error::OperatorError;
-use crate::lifecycle::{Busy, Situation, Verdict, decide};
+use crate::lifecycle::{Busy, Situation, Verdict, decide, release};
 use crate::observe::{Observed, observe};
 use crate::report::{Outcome, build_status, gateways_available, write_failure, write_status};
-use crate::validate::validate;
+use crate::validate::{validate, wanted_tag};
 use crate::{probe, secrets};
 
 /// When to look again while something is under way.
@@ -62,8 +63,7 @@ async fn reconcile_now(
     context: &Context,
 ) -> Result<Action, OperatorError> {
     let mut observed = observe(context, resource).await?;
-    let stuck = too_old(resource)
-        .map(|why| ("OperatorTooOld", why))
+    let stuck = refused_release(context, &observed)
         .or_else(|| secrets::missing_credentials(&observed).map(|why| ("CredentialsMissing", why)));
     let idle = resource.spec.suspend || stuck.is_some();
     if !idle && secrets::ensure(context, &observed).await? {
@@ -150,30 +150,15 @@ fn says(status: &StorageClusterStatus, condition: &str, value: &str) -> bool {
     conditions.any(|one| one.type_ == condition && one.status == value)
 }
 
-/// A cluster that a newer operator has looked after is left alone.
-fn too_old(resource: &StorageCluster) -> Option<String> {
-    let version = resource.status.as_ref()?.cluster_version.as_ref()?;
-    let own = env!("CARGO_PKG_VERSION");
-    (numbers(version) > numbers(own)).then(|| {
-        format!("the cluster is of release {version}, and this operator of {own}: it changes nothing; upgrade it")
-    })
-}
-
-fn numbers(version: &str) -> Vec<u64> {
-    let release = version.split(['-', '+']).next().unwrap_or(version);
-    release
-        .split('.')
-        .map(|number| number.parse().unwrap_or(0))
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn releases_are_compared_by_their_numbers() {
-        assert!(numbers("0.10.0") > numbers("0.9.3"));
-        assert!(numbers("1.0.0-rc.1") == numbers("1.0.0"));
+/// A cluster of a newer release than this operator's is left alone, and so is
+/// one that is to be taken to an image that cannot read it.
+fn refused_release(context: &Context, observed: &Observed) -> Option<(&'static str, String)> {
+    let (resource, sight) = (&observed.resource, &observed.sight);
+    let written = release::written(resource, sight);
+    let active = sight.state.as_ref().map(|state| state.active);
+    if let Some(why) = release::refuse_operator(written, active, &Supported::OWN) {
+        return Some(("OperatorTooOld", why));
     }
+    let tag = wanted_tag(resource, &context.settings.default_tag);
+    release::refuse_image(&tag, written).map(|why| ("ImageRefused", why))
 }

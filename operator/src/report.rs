@@ -20,7 +20,7 @@ use kube::{Api, ResourceExt};
 use crate::apply::Refused;
 use crate::context::Context;
 use crate::error::{Attempt, OperatorError};
-use crate::lifecycle::{Busy, Situation, Verdict};
+use crate::lifecycle::{Busy, Situation, Verdict, release};
 use crate::observe::Observed;
 
 /// What a reconcile came to.
@@ -53,13 +53,10 @@ pub fn build_status(outcome: &Outcome<'_>, now: Timestamp) -> StorageClusterStat
         .cluster()
         .map(|id| id.to_string())
         .or(old.cluster_id.clone());
-    let born = cluster_id.is_some();
     let mut status = StorageClusterStatus {
         observed_generation: observed.resource.metadata.generation,
-        cluster_version: old
-            .cluster_version
-            .clone()
-            .or_else(|| born.then(|| env!("CARGO_PKG_VERSION").to_owned())),
+        cluster_version: release::written(&observed.resource, &observed.sight)
+            .map(|release| release.to_string()),
         cluster_id,
         phase: None,
         conditions: Vec::new(),

@@ -37,6 +37,14 @@ pub fn validate(
     holdfast_plan::validate(&observed.resource, decisions)
 }
 
+/// The tag that is asked for.
+pub fn wanted_tag(resource: &StorageCluster, default_tag: &str) -> String {
+    let asked = resource.spec.image.tag.clone();
+    asked
+        .or_else(|| recorded_tag(resource))
+        .unwrap_or_else(|| default_tag.to_owned())
+}
+
 /// The release that was recorded when the resource was first seen: a newer
 /// operator rolls nothing by itself.
 fn recorded_tag(resource: &StorageCluster) -> Option<String> {

@@ -13,8 +13,9 @@ use holdfast_metadata::protocol::{Bootstrap, Status};
 use holdfast_model::cluster::FILES_BUCKET;
 use holdfast_model::layout::{DEFAULT_GROUPS, initial_slots};
 use holdfast_model::{
-    AccessKey, AccessKeyId, Bucket, BucketId, BucketName, ClusterId, ClusterState, DiskId, Epoch,
-    GroupId, Layout, LayoutNode, NodeId, NodeState, ObjectTimes, Redundancy, Role, Timestamp,
+    AccessKey, AccessKeyId, ActiveRelease, Bucket, BucketId, BucketName, ClusterId, ClusterState,
+    DiskId, Epoch, GroupId, Layout, LayoutNode, NodeId, NodeState, ObjectTimes, Redundancy,
+    Release, Role, Timestamp,
 };
 use holdfast_runtime::{Address, Env};
 use sha2::{Digest, Sha256};
@@ -35,6 +36,14 @@ pub enum BirthError {
     /// Two members are the same node.
     #[error("{0} and {1} are the same node: every member needs a data directory of its own")]
     SameNode(Address, Address),
+    /// No format is known to all members.
+    #[error("the first members have no format in common: {} cannot read release {release}: give all members the same image", .lacking.join(", "))]
+    Releases {
+        /// The newest that the oldest of them writes.
+        release: Release,
+        /// Those that cannot read it.
+        lacking: Vec<String>,
+    },
     /// A member refused.
     #[error("{member} refuses to be founded: {reason}")]
     Refused {
@@ -131,6 +140,7 @@ pub fn decide_birth(
     kept: Option<ClusterState>,
 ) -> Result<Birth, BirthError> {
     check_distinct(members, statuses)?;
+    check_releases(members, statuses)?;
     let clusters: BTreeSet<_> = statuses
         .iter()
         .filter_map(|status| status.cluster)
@@ -217,6 +227,31 @@ fn check_distinct(members: &[Address], statuses: &[Status]) -> Result<(), BirthE
     Ok(())
 }
 
+/// What all members can write: the oldest of them says.
+fn first_formats(statuses: &[Status]) -> ActiveRelease {
+    let newest = statuses.iter().map(|status| status.supports.newest());
+    newest
+        .min_by_key(|newest| (newest.wire, newest.disk))
+        .unwrap_or_default()
+}
+
+fn check_releases(members: &[Address], statuses: &[Status]) -> Result<(), BirthError> {
+    let formats = first_formats(statuses);
+    let lacking: Vec<String> = members
+        .iter()
+        .zip(statuses)
+        .filter(|(_, status)| status.cluster.is_none() && !status.supports.reads(formats))
+        .map(|(at, _)| at.to_string())
+        .collect();
+    if lacking.is_empty() {
+        return Ok(());
+    }
+    Err(BirthError::Releases {
+        release: formats.release,
+        lacking,
+    })
+}
+
 /// The first state of a cluster of these nodes.
 pub fn plan_birth(env: &Env, statuses: &[Status], beginning: &Beginning) -> ClusterState {
     let now = env.clock.wall();
@@ -255,6 +290,7 @@ pub fn plan_birth(env: &Env, statuses: &[Status], beginning: &Beginning) -> Clus
         permit: None,
         next_permit: Epoch(1),
         times: beginning.times,
+        active: first_formats(statuses),
     }
 }
 
@@ -293,6 +329,7 @@ fn first_node(status: &Status, places: &BTreeMap<NodeId, Place>) -> LayoutNode {
         weight: USUAL_WEIGHT,
         state: NodeState::Active,
         incarnation: status.incarnation,
+        supports: status.supports,
     }
 }
 

@@ -9,6 +9,7 @@ mod buckets;
 mod keys;
 mod newest;
 mod poll;
+mod release;
 mod route;
 mod shares;
 

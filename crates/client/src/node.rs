@@ -7,12 +7,12 @@ use futures_util::stream::BoxStream;
 use holdfast_metadata::command::Outcome;
 use holdfast_metadata::protocol::{
     self, BackupHead, BackupRequest, Bootstrap, CensusReport, Deleted, Digests, DigestsRequest,
-    Download, DownloadRequest, Files, FilesRequest, FragmentIds, MembersRequest, PermitRequest,
-    ProposeRequest, QueryRequest, ReleaseRequest, SealRequest, Status, TransferRequest,
-    UploadRequest, Uploaded,
+    Download, DownloadRequest, Files, FilesRequest, FinalizeRequest, FragmentIds, MembersRequest,
+    PermitRequest, ProposeRequest, QueryRequest, ReleaseRequest, SealRequest, Status,
+    TransferRequest, UploadRequest, Uploaded,
 };
 use holdfast_metadata::query::Answer;
-use holdfast_model::{Epoch, Permit};
+use holdfast_model::{ActiveRelease, Epoch, Permit};
 use holdfast_runtime::{Address, Body, Call, Transport, TransportError};
 use minicbor::{Decode, Encode};
 
@@ -219,6 +219,15 @@ impl StorageNodeClient {
     /// order waits: those that are not yet there are refused all the same.
     pub async fn seal(&self, request: &SealRequest) -> Result<(), CallError> {
         self.ask(protocol::SEAL, request, ADMIN_DEADLINE, None)
+            .await
+    }
+
+    /// Lets the cluster write the formats of a release, through this node.
+    ///
+    /// # Errors
+    /// When it is refused, with the reason, or no answer comes.
+    pub async fn finalize(&self, request: &FinalizeRequest) -> Result<ActiveRelease, CallError> {
+        self.ask(protocol::FINALIZE, request, ADMIN_DEADLINE, None)
             .await
     }
 

@@ -98,6 +98,7 @@ impl Scenario {
                 weight: 100,
                 state,
                 incarnation: 1,
+                supports: Default::default(),
             },
         );
     }

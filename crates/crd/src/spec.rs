@@ -176,9 +176,11 @@ pub struct Upgrade {
 /// When new formats may be written.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum Finalize {
-    /// As soon as every node runs the new release and the census is clean.
+    /// As soon as every node, gateway and worker runs the new release and the
+    /// census is clean.
     #[default]
     Auto,
-    /// When `holdfast admin finalize` is called: until then the older image may come back.
+    /// When the annotation holdfast.dev/finalize names the new release: until
+    /// then the older image may come back.
     Manual,
 }

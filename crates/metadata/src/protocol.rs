@@ -22,11 +22,11 @@ pub use groups::{
     BackupHead, BackupRequest, Bootstrap, DiskStart, GroupMessage, MemberStep, MembersRequest,
     ProposeRequest, QueryRequest, RaftAnswer, RaftBatch, TransferRequest,
 };
-pub use maintenance::{CensusReport, GroupCensus, PermitRequest, ReleaseRequest, SealRequest};
+pub use maintenance::{
+    CensusReport, FinalizeRequest, GroupCensus, PermitRequest, ReleaseRequest, SealRequest,
+};
 pub use status::{DiskStatus, GroupStatus, Status};
 
-/// The version of this protocol that a node speaks.
-pub const WIRE_VERSION: u32 = 1;
 /// [`UploadRequest`], then blocks; answers [`Uploaded`].
 pub const UPLOAD: &str = "/upload";
 /// [`DownloadRequest`]; answers [`Download`], then blocks.
@@ -61,6 +61,8 @@ pub const PERMIT: &str = "/v1/permit";
 pub const RELEASE: &str = "/v1/permit/release";
 /// [`SealRequest`]; answers `()`.
 pub const SEAL: &str = "/v1/seal";
+/// [`FinalizeRequest`]; answers [`ActiveRelease`](holdfast_model::ActiveRelease).
+pub const FINALIZE: &str = "/v1/finalize";
 /// [`BackupRequest`]; answers [`BackupHead`], then rows.
 pub const BACKUP: &str = "/v1/backup";
 

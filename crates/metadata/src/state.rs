@@ -27,6 +27,7 @@ mod invariants;
 mod keys;
 mod listing;
 mod objects;
+mod releases;
 mod removal;
 mod requests;
 mod results;

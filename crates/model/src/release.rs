@@ -311,9 +311,7 @@ pub fn lacking<'n>(
 }
 
 /// The newest that all of these nodes can write, if they can read it.
-pub fn newest_of_all<'n>(
-    nodes: impl IntoIterator<Item = &'n LayoutNode>,
-) -> Option<ActiveRelease> {
+pub fn newest_of_all<'n>(nodes: impl IntoIterator<Item = &'n LayoutNode>) -> Option<ActiveRelease> {
     let counted: Vec<&LayoutNode> = nodes.into_iter().filter(|node| counts(node)).collect();
     let newest = counted.iter().map(|node| node.supports.newest());
     let common = newest.min_by_key(|newest| (newest.wire, newest.disk))?;

@@ -89,6 +89,8 @@ fn build_template(cluster: &Cluster) -> Value {
         "name": CONTAINER,
         "image": cluster.images.gateway,
         "imagePullPolicy": pods::pull_policy(cluster),
+        // What it says last is why it does not start: the operator tells it.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         "env": environment(cluster),
         "ports": [
             {"name": "http", "containerPort": names::GATEWAY_PORT, "protocol": "TCP"},

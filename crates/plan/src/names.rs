@@ -41,6 +41,8 @@ pub const CONFIG_HASH: &str = "holdfast.dev/config-hash";
 /// A person's word that the generation in its value may go on while objects are
 /// below their redundancy.
 pub const PROCEED_WHILE_DEGRADED: &str = "holdfast.dev/proceed-while-degraded";
+/// A person's word that the release in its value is to be finalised.
+pub const FINALIZE: &str = "holdfast.dev/finalize";
 
 /// The API of the resource.
 pub const API_VERSION: &str = "holdfast.dev/v1alpha1";

@@ -102,6 +102,8 @@ fn build_template(cluster: &Cluster) -> Value {
         "name": CONTAINER,
         "image": cluster.images.storage,
         "imagePullPolicy": pods::pull_policy(cluster),
+        // What it says last is why it does not start: the operator tells it.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         "env": environment(cluster),
         "ports": [
             {"name": "api", "containerPort": names::NODE_PORT, "protocol": "TCP"},

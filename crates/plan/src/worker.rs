@@ -35,6 +35,8 @@ fn build_template(cluster: &Cluster) -> Value {
         "name": CONTAINER,
         "image": cluster.images.worker,
         "imagePullPolicy": pods::pull_policy(cluster),
+        // What it says last is why it does not start: the operator tells it.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         "env": client_environment(cluster),
         "ports": [{"name": "metrics", "containerPort": names::METRICS_PORT, "protocol": "TCP"}],
         "readinessProbe": pods::http_probe("/readyz", "metrics", 5, 3),

@@ -7,9 +7,7 @@ use serde_json::Value;
 
 use crate::lifecycle::Situation;
 use crate::observe::Observed;
-
-/// Where the containers of a workload are.
-pub(super) const CONTAINERS: &str = "/spec/template/spec/containers";
+use crate::workloads::{CONTAINERS, images, is_rolled_out};
 
 /// Gives workloads whose turn has not come the images that they have.
 pub(super) fn hold_back(observed: &Observed, mut desired: DesiredState) -> DesiredState {
@@ -48,22 +46,6 @@ pub(super) fn hold_back(observed: &Observed, mut desired: DesiredState) -> Desir
         }
     }
     desired
-}
-
-fn images(workload: &Value) -> Vec<Option<String>> {
-    let containers = workload.pointer(CONTAINERS).and_then(Value::as_array);
-    let image = |one: &Value| Some(one.get("image")?.as_str()?.to_owned());
-    containers.into_iter().flatten().map(image).collect()
-}
-
-/// Whether a Deployment's controller has seen its newest generation, and every
-/// pod is of it.
-pub(super) fn is_rolled_out(deployment: &Value) -> bool {
-    let number = |path: &str| deployment.pointer(path).and_then(Value::as_i64);
-    let wanted = number("/spec/replicas").unwrap_or(1);
-    number("/status/observedGeneration") == number("/metadata/generation")
-        && number("/status/updatedReplicas").unwrap_or(0) == wanted
-        && number("/status/replicas").unwrap_or(0) == wanted
 }
 
 fn keep_images(desired: &mut Value, live: &Value) {
@@ -105,19 +87,5 @@ mod tests {
             desired.pointer("/spec/template/spec/containers/0/args/0"),
             Some(&json!("new"))
         );
-    }
-
-    #[test]
-    fn a_deployment_is_rolled_out_when_every_pod_is_of_its_newest_generation() {
-        let with = |observed: i64, updated: i64, all: i64| {
-            let mut deployment = workload("new");
-            deployment["metadata"] = json!({"generation": 3});
-            deployment["status"] = json!({
-                "observedGeneration": observed, "updatedReplicas": updated, "replicas": all,
-            });
-            is_rolled_out(&deployment)
-        };
-        assert!(with(3, 2, 2));
-        assert!(!with(2, 2, 2) && !with(3, 1, 2) && !with(3, 2, 3));
     }
 }

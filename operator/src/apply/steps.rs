@@ -13,6 +13,7 @@ use serde_json::json;
 use super::founding;
 use crate::context::Context;
 use crate::error::{Attempt, OperatorError, is_conflict, is_missing};
+use crate::lifecycle::release::ABOUT;
 use crate::lifecycle::{REMOVE, RESTART, Step};
 use crate::nodes::Nodes;
 use crate::observe::Observed;
@@ -50,6 +51,7 @@ fn reason(step: &Step) -> &'static str {
         Step::Restart { .. } | Step::PermitRemoval { .. } | Step::Release { .. } => "PermitRefused",
         Step::DeletePod { .. } | Step::DeleteClaim { .. } => "NotDeleted",
         Step::Grow { .. } | Step::RecreateSet => "VolumesNotGrown",
+        Step::Finalize { .. } => "NotFinalized",
     }
 }
 
@@ -135,6 +137,14 @@ async fn take(
         Step::DeleteClaim { ordinal, uid } => {
             return delete_claim(context, observed, *ordinal, uid).await.map(Ok);
         }
+        Step::Finalize { to } => match nodes.finalize(sight, *to).await {
+            Ok(active) => {
+                let note = format!("the cluster writes {active}: older images are refused");
+                context.say(resource, ABOUT, false, "Finalized", note).await;
+                Ok(())
+            }
+            Err(why) => Err(format!("release {to} is not finalised: {why}")),
+        },
         Step::Grow { ordinals } => return grow(context, observed, ordinals).await.map(Ok),
         Step::RecreateSet => return recreate(context, observed).await.map(Ok),
     })

@@ -12,7 +12,7 @@ use kube::api::DynamicObject;
 use names::Component;
 use serde_json::Value;
 
-use super::order::{CONTAINERS, is_rolled_out};
+use crate::workloads::{CONTAINERS, is_rolled_out};
 
 /// What may be another's, the kind of its workload, and the variable by which
 /// gateways and workers find it.

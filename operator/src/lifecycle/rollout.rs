@@ -87,10 +87,17 @@ fn go_on(case: &Situation<'_>, verdict: &mut Verdict) {
         });
         return;
     }
-    let sentence = format!(
-        "{} is not ready yet; the other pods are left as they are until it is",
-        names::node_pod(case.name, ordinal)
-    );
+    let name = names::node_pod(case.name, ordinal);
+    if let Some(why) = &pod.failure {
+        let sentence = format!(
+            "{name} does not start with the new revision, and the other pods are left as they are: {why}"
+        );
+        verdict.warn("rollout", "RolloutStopped", sentence.clone());
+        verdict.stalled = Some(("RolloutStopped", sentence));
+        return;
+    }
+    let sentence =
+        format!("{name} is not ready yet; the other pods are left as they are until it is");
     verdict.note("rollout", "Restarting", sentence);
 }
 

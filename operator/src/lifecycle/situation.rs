@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use holdfast_crd::StorageCluster;
-use holdfast_model::{LayoutNode, NodeState};
+use holdfast_model::{LayoutNode, NodeState, Supported};
 use holdfast_plan::names;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use kube::ResourceExt;
 
 use crate::nodes::Sight;
 use crate::observe::{Machine, Observed, is_smaller};
+use crate::workloads::common_tag;
 
 /// A storage node's pod.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -24,6 +25,8 @@ pub struct PodSight {
     pub deleting: bool,
     /// The machine that it runs on.
     pub machine: Option<String>,
+    /// What its process said when it last ended by itself, while it is not ready.
+    pub failure: Option<String>,
 }
 
 /// A storage node's volume claim.
@@ -57,6 +60,10 @@ pub struct Situation<'a> {
     pub machines: &'a BTreeMap<String, Machine>,
     /// What the nodes say.
     pub sight: &'a Sight,
+    /// What this operator can speak.
+    pub own: Supported,
+    /// The tag that all parts run with, gateways and workers rolled out.
+    pub common_tag: Option<String>,
 }
 
 impl<'a> Situation<'a> {
@@ -98,6 +105,8 @@ impl<'a> Situation<'a> {
             can_grow: observed.can_grow,
             machines: &observed.machines,
             sight: &observed.sight,
+            own: Supported::OWN,
+            common_tag: common_tag(&observed.children, &observed.name),
         }
     }
 
@@ -193,5 +202,70 @@ fn pod_sight(pod: &k8s_openapi::api::core::v1::Pod, now_seconds: i64) -> PodSigh
         not_ready_seconds: if is_ready { 0 } else { now_seconds - since },
         deleting: pod.metadata.deletion_timestamp.is_some(),
         machine: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
+        failure: (!is_ready).then(|| failure_of(pod)).flatten(),
+    }
+}
+
+/// The longest that is told of what a process said, in characters.
+const MAX_FAILURE_CHARACTERS: usize = 400;
+
+/// What a pod's process said last before it ended with an error.
+fn failure_of(pod: &k8s_openapi::api::core::v1::Pod) -> Option<String> {
+    let containers = pod.status.as_ref()?.container_statuses.iter().flatten();
+    let ends = containers.flat_map(|container| [&container.state, &container.last_state]);
+    let mut ends = ends.filter_map(|state| state.as_ref()?.terminated.as_ref());
+    let end = ends.find(|end| end.exit_code != 0)?;
+    said_last(end.message.as_deref()?)
+}
+
+/// The sentence of the last line of a log: what ended the process.
+fn said_last(log: &str) -> Option<String> {
+    let line = log.lines().rev().find(|line| !line.trim().is_empty())?;
+    let logged: Option<serde_json::Value> = serde_json::from_str(line).ok();
+    let sentence = logged.as_ref().and_then(|line| {
+        let fields = ["/fields/fatal", "/fields/error", "/fields/message"];
+        let mut found = fields.iter().filter_map(|field| line.pointer(field));
+        found.next()?.as_str()
+    });
+    let plain = line.trim().trim_start_matches("Error: ");
+    let told = sentence.unwrap_or(plain).chars();
+    Some(told.take(MAX_FAILURE_CHARACTERS).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_process_said_last_is_found_in_its_log() {
+        let said = |log: &str| said_last(log).unwrap();
+        assert_eq!(said("starting\nError: no data\n\n"), "no data");
+        let line = r#"{"level":"ERROR","fields":{"message":"it ends","fatal":"refused"}}"#;
+        assert_eq!(said(&format!("Error: before\n{line}\n")), "refused");
+        assert_eq!(said_last("\n \n"), None);
+    }
+
+    #[test]
+    fn a_pod_that_ended_with_an_error_tells_why_until_it_is_ready() {
+        let pod = |ready: &str| {
+            serde_json::from_value(serde_json::json!({
+                "metadata": {"name": "demo-node-2"},
+                "status": {
+                    "conditions": [{"type": "Ready", "status": ready}],
+                    "containerStatuses": [{
+                        "name": "node", "image": "i", "imageID": "i", "ready": false,
+                        "restartCount": 2,
+                        "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+                        "lastState": {"terminated": {"exitCode": 1, "message": "Error: too old"}},
+                    }],
+                },
+            }))
+            .unwrap()
+        };
+        assert_eq!(
+            pod_sight(&pod("False"), 0).failure.as_deref(),
+            Some("too old")
+        );
+        assert_eq!(pod_sight(&pod("True"), 0).failure, None);
     }
 }

@@ -2,6 +2,7 @@
 //! which each test makes wrong in its own way.
 
 mod losses;
+mod release;
 mod rollout;
 mod scale;
 mod whole;
@@ -41,6 +42,8 @@ struct World {
     can_grow: Option<bool>,
     machines: BTreeMap<String, Machine>,
     sight: Sight,
+    own: holdfast_model::Supported,
+    common_tag: Option<String>,
 }
 
 impl World {
@@ -66,6 +69,8 @@ impl World {
             can_grow: None,
             machines: ordinals.map(machine).collect(),
             sight,
+            own: Default::default(),
+            common_tag: Some("tag".into()),
         }
     }
 
@@ -80,6 +85,8 @@ impl World {
             can_grow: self.can_grow,
             machines: &self.machines,
             sight: &self.sight,
+            own: self.own,
+            common_tag: self.common_tag.clone(),
         })
     }
 
@@ -175,6 +182,8 @@ fn status(ordinal: u32) -> Status {
         cluster: Some(ClusterId::from_bytes([9; 16])),
         incarnation: 1,
         wire_version: 1,
+        supports: Default::default(),
+        recorded: Some(Default::default()),
         now: Timestamp(0),
         state: None,
         space: DiskStatus {
@@ -206,6 +215,7 @@ fn state(nodes: u32) -> ClusterState {
         weight: 100,
         state: NodeState::Active,
         incarnation: 1,
+        supports: Default::default(),
     };
     let disks: Vec<DiskId> = (0..3).map(disk).collect();
     ClusterState {

@@ -10,6 +10,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::{Outcome, gateways_available};
 use crate::error::OperatorError;
+use crate::lifecycle::release::ABOUT;
 use crate::lifecycle::{Busy, Situation};
 
 /// What a condition says.
@@ -189,7 +190,13 @@ fn reconciling(outcome: &Outcome<'_>, case: &Situation<'_>) -> Said {
         Busy::No if !outcome.observed.resource.spec.hibernate && !all_joined(case) => {
             Said::Yes("WaitingForNodes", note())
         }
-        Busy::No => Said::No("Settled", String::new()),
+        Busy::No => {
+            let mut notes = outcome.verdict.notes.iter();
+            match notes.find(|note| note.about == ABOUT) {
+                Some(note) => Said::No(note.reason, note.sentence.clone()),
+                None => Said::No("Settled", String::new()),
+            }
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //! states of nodes, an overview, a backup. Admin keys only.
 
 pub mod backup;
+pub mod release;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -199,6 +200,8 @@ pub async fn status(
         "metadata_replicas": state.layout.metadata_replicas,
         "state_age_millis": app.cluster.freshness().as_millis() as u64,
         "permit": permit,
+        "release": state.active.release.to_string(),
+        "formats": state.active.to_string(),
         "nodes": nodes_of(&app),
         "groups": groups,
     })))

@@ -39,6 +39,7 @@ pub struct NodeJson {
     fragments: u64,
     corrupt_fragments: u64,
     full: bool,
+    release: String,
 }
 
 /// Every node of the layout, as this gateway sees it.
@@ -46,6 +47,9 @@ pub fn nodes_of(app: &App) -> Vec<NodeJson> {
     let nodes = app.cluster.nodes().into_iter();
     nodes
         .map(|view| {
+            // What it runs now, or else what it ran when it last joined.
+            let now = view.status.as_ref().map(|status| status.supports);
+            let release = now.unwrap_or(view.node.supports).release;
             let space = view.status.map(|status| status.space).unwrap_or_default();
             NodeJson {
                 id: view.node.id.to_string(),
@@ -65,6 +69,7 @@ pub fn nodes_of(app: &App) -> Vec<NodeJson> {
                 fragments: space.fragments,
                 corrupt_fragments: space.corrupt,
                 full: space.full,
+                release: release.to_string(),
             }
         })
         .collect()
@@ -79,6 +84,7 @@ pub async fn nodes(
     let state = app.state()?;
     Ok(Json(serde_json::json!({
         "epoch": state.layout.epoch,
+        "release": state.active.release.to_string(),
         "nodes": nodes_of(&app),
     })))
 }

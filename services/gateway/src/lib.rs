@@ -31,8 +31,9 @@ pub mod settings;
 pub mod upload;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use holdfast_model::Supported;
 use holdfast_runtime::Shutdown;
 use holdfast_runtime::clock::within;
 use holdfast_runtime::host::serve::serve_encrypted;
@@ -58,6 +59,9 @@ pub enum GatewayError {
     /// Its certificate.
     #[error(transparent)]
     Encryption(#[from] TlsError),
+    /// The cluster writes what this gateway cannot speak.
+    #[error("{0}")]
+    Outgrown(String),
 }
 
 /// The HTTP API as a service, for [`run`] and for tests that call it directly.
@@ -69,7 +73,8 @@ pub fn router(settings: GatewaySettings, parts: GatewayParts, shutdown: Shutdown
 /// Serves until `shutdown` begins, then finishes what runs.
 ///
 /// # Errors
-/// When an address cannot be listened on.
+/// When an address cannot be listened on, and when the cluster has gone on to
+/// formats that this gateway cannot speak.
 pub async fn run(
     settings: GatewaySettings,
     parts: GatewayParts,
@@ -97,6 +102,7 @@ pub async fn run(
     let dispatcher = app.dispatcher.clone();
     let tasks = app.env.tasks.clone();
     tasks.spawn("dispatch-tasks", Box::pin(dispatcher.run(shutdown.clone())));
+    let outgrown = end_when_outgrown(&app);
     match listener.local_addr() {
         Ok(at) => tracing::info!(%at, "the gateway listens"),
         Err(error) => tracing::info!(%error, "the gateway listens"),
@@ -105,7 +111,31 @@ pub async fn run(
     let end = async move { shutdown.begun().await };
     serve_encrypted(listener, acceptor, router, server::LIMITS, end).await;
     settle(&app).await;
-    Ok(())
+    match outgrown.get() {
+        Some(why) => Err(GatewayError::Outgrown(why.clone())),
+        None => Ok(()),
+    }
+}
+
+/// Begins the end when the cluster writes what this gateway cannot speak, and
+/// keeps the sentence that says what to do.
+fn end_when_outgrown(app: &Arc<App>) -> Arc<OnceLock<String>> {
+    let outgrown = Arc::new(OnceLock::new());
+    let (app, found) = (app.clone(), outgrown.clone());
+    let tasks = app.env.tasks.clone();
+    let work = async move {
+        tokio::select! {
+            biased;
+            () = app.shutdown.begun() => {}
+            why = app.cluster.outgrows(&Supported::OWN) => {
+                // Set once: there is one such task.
+                let _ = found.set(why);
+                app.shutdown.begin();
+            }
+        }
+    };
+    tasks.spawn("release", Box::pin(work));
+    outgrown
 }
 
 /// Waits for the reports of downloads; those that stay unsent count.

@@ -1,6 +1,8 @@
 //! The description of the API (OpenAPI 3.1), made from one table that a test
 //! compares with the router.
 
+mod schemas;
+
 use axum::Json;
 use serde_json::{Map, Value, json};
 
@@ -260,6 +262,16 @@ pub const OPERATIONS: &[Operation] = &[
         errors: &["no_such_node", "conflict"],
     },
     Operation {
+        method: "post",
+        path: "/api/admin/finalize",
+        summary: "Let the cluster write the formats of its next release: {to}; there is no way back",
+        who: Who::Admin,
+        success: "200",
+        answer: Answer::Schema("Object"),
+        parameters: &[],
+        errors: &["bad_json", "conflict"],
+    },
+    Operation {
         method: "get",
         path: "/api/admin/status",
         summary: "The cluster's state, nodes and groups",
@@ -323,7 +335,7 @@ pub fn document() -> Value {
         "paths": paths,
         "components": {
             "securitySchemes": { "key": { "type": "http", "scheme": "bearer" } },
-            "schemas": schemas(),
+            "schemas": schemas::all(),
         },
     })
 }
@@ -369,32 +381,5 @@ fn describe_operation(operation: &Operation) -> Value {
                 "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
             },
         },
-    })
-}
-
-fn schemas() -> Value {
-    let text = || json!({"type": "string"});
-    let maybe_text = || json!({"type": ["string", "null"]});
-    let maybe_number = || json!({"type": ["integer", "null"]});
-    json!({
-        "Object": {"type": "object"},
-        "Problem": {"type": "object", "required": ["title", "status", "code", "request_id"], "properties": {
-            "type": text(), "title": text(), "status": {"type": "integer"}, "detail": text(),
-            "code": text(), "request_id": text(),
-        }},
-        "File": {"type": "object", "required": ["file_id", "size", "mime_type", "sha256", "created_at", "download_url"], "properties": {
-            "file_id": text(), "filename": maybe_text(), "size": {"type": "integer"}, "mime_type": text(),
-            "sha256": text(), "created_at": text(), "expires_at": maybe_text(),
-            "download_limit": maybe_number(), "downloads_left": maybe_number(),
-            "password_protected": {"type": "boolean"}, "has_thumbnail": {"type": "boolean"},
-            "download_url": text(), "delete_token": text(),
-        }},
-        "FilePage": {"type": "object", "required": ["files"], "properties": {
-            "files": {"type": "array", "items": {"$ref": "#/components/schemas/File"}},
-            "next_cursor": maybe_text(),
-        }},
-        "AccessKey": {"type": "object", "required": ["id", "name", "role"], "properties": {
-            "id": text(), "name": text(), "role": {"enum": ["admin", "user"]}, "created_at": text(), "token": text(),
-        }},
     })
 }

@@ -45,6 +45,7 @@ pub fn router(app: Arc<App>) -> Router {
             "/api/admin/nodes/{id}/{action}",
             post(admin::set_node_state),
         )
+        .route("/api/admin/finalize", post(admin::release::finalize))
         .route("/api/admin/status", get(admin::status))
         .route("/api/admin/backup", get(admin::backup::backup))
         .layer(DefaultBodyLimit::max(MAX_JSON_BYTES));

@@ -3,7 +3,7 @@
 
 use std::io;
 
-use holdfast_model::{ClusterId, DiskId, NodeId};
+use holdfast_model::{ActiveRelease, ClusterId, DiskId, NodeId, Supported};
 use holdfast_runtime::disk::{read_file, replace_file};
 use holdfast_runtime::{Disk, Entropy};
 use minicbor::{Decode, Encode};
@@ -15,13 +15,11 @@ const FILE: &str = "identity";
 /// A file that says that the disk has failed once: what it holds must not be
 /// served or voted with again.
 const FAILED_FILE: &str = "failed";
-/// The version of the data directory's layout that this release writes.
-pub const DISK_VERSION: u32 = 1;
 
 /// A node's identity.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub struct Identity {
-    /// The layout of the data directory.
+    /// The disk format that the data directory may hold.
     #[n(0)]
     pub disk_version: u32,
     /// The node.
@@ -36,6 +34,11 @@ pub struct Identity {
     /// How often this directory has been started.
     #[n(4)]
     pub incarnation: u64,
+    /// The formats that the cluster wrote when that was last noted here: before
+    /// anything is written in them, so that a program that cannot read them is
+    /// refused without asking anybody.
+    #[n(5)]
+    pub active: Option<ActiveRelease>,
 }
 
 /// Why a data directory cannot be used.
@@ -49,13 +52,20 @@ pub enum IdentityError {
         "the file identity in the data directory is damaged ({0}): replace this disk as if it were empty"
     )]
     Damaged(String),
-    /// A newer release has written it.
+    /// It is of a cluster whose formats this program cannot read.
+    #[error("this release cannot use the data directory: {0}")]
+    Release(String),
+    /// The same, of a data directory that does not say of which release it is.
     #[error(
-        "the data directory was written by a newer release (layout {found}, this one reads {DISK_VERSION}): use that release"
+        "the data directory has disk format {found}, and this is release {} (disk {}): use the release that wrote it",
+        .own.release,
+        .own.disk
     )]
-    TooNew {
-        /// The version found.
+    Format {
+        /// The format found.
         found: u32,
+        /// What this program reads.
+        own: Supported,
     },
     /// A restore has begun here and not ended.
     #[error(
@@ -74,23 +84,31 @@ pub enum IdentityError {
 
 impl Identity {
     /// Reads the identity in a data directory, or makes one, and counts a start.
+    /// `supports` is what the program that starts can read.
     ///
     /// # Errors
-    /// When the directory must not be used.
-    pub fn start(disk: &dyn Disk, entropy: &dyn Entropy) -> Result<Self, IdentityError> {
+    /// When the directory must not be used; then nothing is written.
+    pub fn start(
+        disk: &dyn Disk,
+        entropy: &dyn Entropy,
+        supports: &Supported,
+    ) -> Result<Self, IdentityError> {
         if read_file(disk, RESTORING_FILE)?.is_some() {
             return Err(IdentityError::Restoring);
         }
         let mut identity = match Self::find(disk)? {
             Some(found) => found,
             None => Self {
-                disk_version: DISK_VERSION,
+                // The oldest: its cluster is not known, and may be of that.
+                disk_version: supports.disk.min,
                 node: NodeId::from_bytes(entropy.id()),
                 disk: DiskId::from_bytes(entropy.id()),
                 cluster: None,
                 incarnation: 0,
+                active: None,
             },
         };
+        identity.check_release(supports)?;
         identity.incarnation += 1;
         identity.save(disk)?;
         Ok(identity)
@@ -118,13 +136,37 @@ impl Identity {
         if u32::from_be_bytes(*check) != crc32c::crc32c(body) {
             return Err(damaged("its checksum does not match"));
         }
-        let identity: Self = minicbor::decode(body).map_err(|error| damaged(&error.to_string()))?;
-        if identity.disk_version > DISK_VERSION {
-            return Err(IdentityError::TooNew {
-                found: identity.disk_version,
-            });
+        minicbor::decode(body).map_err(|error| damaged(&error.to_string()))
+    }
+
+    /// Whether a program can read what the data directory may hold.
+    ///
+    /// # Errors
+    /// With the release that is needed.
+    pub fn check_release(&self, supports: &Supported) -> Result<(), IdentityError> {
+        match self.active {
+            Some(active) if !supports.reads(active) => {
+                Err(IdentityError::Release(supports.refusal(active)))
+            }
+            None if !supports.disk.contains(self.disk_version) => Err(IdentityError::Format {
+                found: self.disk_version,
+                own: *supports,
+            }),
+            _ => Ok(()),
         }
-        Ok(identity)
+    }
+
+    /// The same identity in a cluster that writes `active`. Formats never go
+    /// down: what they were, the data directory may hold.
+    pub fn noting(self, active: ActiveRelease) -> Self {
+        match self.active {
+            Some(noted) if !noted.is_older_than(active) => self,
+            _ => Self {
+                disk_version: active.disk.max(self.disk_version),
+                active: Some(active),
+                ..self
+            },
+        }
     }
 
     /// Writes it durably.
@@ -152,12 +194,16 @@ mod tests {
     use holdfast_runtime::host::disk::Directory;
     use holdfast_runtime::host::system::SystemEntropy;
 
+    fn start(disk: &dyn Disk) -> Result<Identity, IdentityError> {
+        Identity::start(disk, &SystemEntropy, &Supported::OWN)
+    }
+
     #[test]
     fn an_identity_stays_and_counts_its_starts() {
         let dir = tempfile::tempdir().unwrap();
         let disk = Directory::open(dir.path()).unwrap();
-        let first = Identity::start(&disk, &SystemEntropy).unwrap();
-        let second = Identity::start(&disk, &SystemEntropy).unwrap();
+        let first = start(&disk).unwrap();
+        let second = start(&disk).unwrap();
         assert_eq!((first.node, first.disk), (second.node, second.disk));
         assert_eq!((first.incarnation, second.incarnation), (1, 2));
     }
@@ -166,14 +212,71 @@ mod tests {
     fn a_damaged_or_failed_disk_is_not_used() {
         let dir = tempfile::tempdir().unwrap();
         let disk = Directory::open(dir.path()).unwrap();
-        Identity::start(&disk, &SystemEntropy).unwrap();
+        start(&disk).unwrap();
         let mut bytes = read_file(&disk, FILE).unwrap().unwrap().to_vec();
         bytes[9] ^= 1;
         replace_file(&disk, FILE, &bytes).unwrap();
-        let error = Identity::start(&disk, &SystemEntropy).unwrap_err();
+        let error = start(&disk).unwrap_err();
         assert!(matches!(error, IdentityError::Damaged(_)), "{error}");
         mark_failed(&disk, "fsync: EIO");
-        let error = Identity::start(&disk, &SystemEntropy).unwrap_err();
+        let error = start(&disk).unwrap_err();
         assert!(matches!(error, IdentityError::Failed { .. }), "{error}");
+    }
+
+    fn next_release() -> Supported {
+        let mut next = Supported::OWN;
+        next.release.minor += 1;
+        (next.wire.max, next.disk.max) = (next.wire.max + 1, next.disk.max + 1);
+        next
+    }
+
+    #[test]
+    fn a_directory_of_a_cluster_that_went_on_is_refused_with_the_release_it_needs() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Directory::open(dir.path()).unwrap();
+        let next = next_release();
+        let first = Identity::start(&disk, &SystemEntropy, &next).unwrap();
+        // Before the cluster has gone on, the older program may come back.
+        let now = Supported::OWN.newest();
+        first.clone().noting(now).save(&disk).unwrap();
+        let again = start(&disk).unwrap();
+        assert_eq!(again.incarnation, 2);
+        again.noting(next.newest()).save(&disk).unwrap();
+        let error = start(&disk).unwrap_err().to_string();
+        let needed = format!("image of release {} at least", next.newest().release);
+        assert!(error.contains(&needed), "{error}");
+        // Nothing was counted, and the newer program goes on.
+        let third = Identity::start(&disk, &SystemEntropy, &next).unwrap();
+        assert_eq!(third.incarnation, 3);
+        // Nobody takes back what may have been written.
+        assert_eq!(third.clone().noting(now), third);
+    }
+
+    #[test]
+    fn the_format_stays_as_it_is_and_that_of_before_is_read() {
+        let identity = Identity {
+            disk_version: 1,
+            node: NodeId::from_bytes([1; 16]),
+            disk: DiskId::from_bytes([2; 16]),
+            cluster: Some(ClusterId::from_bytes([3; 16])),
+            incarnation: 7,
+            active: None,
+        };
+        let id = |byte: u8| [&[0x50][..], &[byte; 16]].concat();
+        let fields = [&[1][..], &id(1), &id(2), &id(3), &[7]].concat();
+        let with_check = |body: Vec<u8>| {
+            let check = crc32c::crc32c(&body).to_be_bytes();
+            [&check[..], &body].concat()
+        };
+        let earlier = with_check([&[0x85][..], &fields].concat());
+        assert_eq!(Identity::read(&earlier).unwrap(), identity);
+        let identity = identity.noting(ActiveRelease::FIRST);
+        let active = [0x83, 0x83, 0, 1, 0, 1, 1];
+        let now = with_check([&[0x86][..], &fields, &active].concat());
+        assert_eq!(Identity::read(&now).unwrap(), identity);
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Directory::open(dir.path()).unwrap();
+        identity.save(&disk).unwrap();
+        assert_eq!(read_file(&disk, FILE).unwrap().unwrap(), now);
     }
 }

@@ -8,14 +8,14 @@ use holdfast_blobs::{Engine, EngineSettings};
 use holdfast_client::{Cluster, ClusterSettings};
 use holdfast_controller::{Controller, ControllerParts, ControllerSettings};
 use holdfast_metadata::log::{LogEnd, LogSettings};
-use holdfast_metadata::protocol::{Bootstrap, DiskStatus, NodeError, Status, WIRE_VERSION};
+use holdfast_metadata::protocol::{Bootstrap, DiskStatus, NodeError, Status};
 use holdfast_metadata::raft::applier::write_members;
 use holdfast_metadata::raft::peers::Identity as RaftIdentity;
 use holdfast_metadata::raft::{AddressBook, Groups, GroupsParts, Shared};
 use holdfast_metadata::state::initial_rows;
 use holdfast_metadata::store::{Store, StoreError};
 use holdfast_metadata::wire::Members;
-use holdfast_model::{ClusterId, ClusterState, GroupId, Timestamp};
+use holdfast_model::{ClusterId, ClusterState, GroupId, Supported, Timestamp};
 use holdfast_runtime::{Address, Disk, Env, Fatal, OnFatal, Shutdown, TasksExt};
 
 use crate::fragments::{Compacting, Fragments};
@@ -27,6 +27,7 @@ mod calls;
 mod clocks;
 mod join;
 mod maintenance;
+mod release;
 mod space;
 
 pub use calls::NodeHandler;
@@ -51,6 +52,8 @@ pub struct NodeParts {
     pub zone: Option<String>,
     /// Its machine, when it is told.
     pub host: Option<String>,
+    /// What its program can read and write: [`Supported::OWN`], but in tests.
+    pub supports: Supported,
     /// The disk engine.
     pub engine: EngineSettings,
     /// The Raft log.
@@ -90,6 +93,7 @@ pub struct Node {
     address: Address,
     zone: Option<String>,
     host: Option<String>,
+    supports: Supported,
     identity: Mutex<Identity>,
     fragments: Fragments,
     seal: Seal,
@@ -121,11 +125,11 @@ impl Node {
     pub async fn start(parts: NodeParts) -> Result<Arc<Self>, StartError> {
         let env = parts.env;
         let (disk, entropy) = (parts.disk.clone(), env.entropy.clone());
-        let settings = parts.engine;
+        let (settings, supports) = (parts.engine, parts.supports);
         let opened = env
             .tasks
             .blocking(move || -> Result<_, StartError> {
-                let identity = Identity::start(disk.as_ref(), entropy.as_ref())?;
+                let identity = Identity::start(disk.as_ref(), entropy.as_ref(), &supports)?;
                 let seal = Seal::find(disk.as_ref()).map_err(IdentityError::Disk)?;
                 let store = space::open_store(&disk, &settings)?;
                 let known = peers::find(disk.as_ref()).map_err(IdentityError::Disk)?;
@@ -154,6 +158,7 @@ impl Node {
             address: parts.address,
             zone: parts.zone,
             host: parts.host,
+            supports,
             fragments: Fragments::new(engine, identity.disk),
             seal,
             identity: Mutex::new(identity.clone()),
@@ -251,6 +256,9 @@ impl Node {
             None => {}
         }
         state.layout.check().map_err(NodeError::Invalid)?;
+        if !self.supports.reads(state.active) {
+            return Err(NodeError::Invalid(self.supports.refusal(state.active)));
+        }
         let named = state.layout.nodes.get(&identity.node);
         if named.is_none_or(|node| node.disk != identity.disk) {
             return Err(NodeError::Mistaken(
@@ -265,7 +273,7 @@ impl Node {
         let carried = carried.map(|(group, _)| *group).collect();
         let born = Identity {
             cluster: Some(cluster),
-            ..identity
+            ..identity.noting(state.active)
         };
         let (saved, first) = (born.clone(), Arc::new(ClusterState::clone(&state)));
         let done = self
@@ -333,7 +341,11 @@ impl Node {
             disk: identity.disk,
             cluster: identity.cluster,
             incarnation: identity.incarnation,
-            wire_version: WIRE_VERSION,
+            wire_version: identity
+                .active
+                .map_or(self.supports.wire.min, |active| active.wire),
+            supports: self.supports,
+            recorded: identity.active,
             now: self.env.clock.wall(),
             state: groups
                 .and_then(|groups| groups.shared().state())

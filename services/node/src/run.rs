@@ -12,6 +12,7 @@ use holdfast_blobs::EngineSettings;
 use holdfast_client::birth::{Beginning, FirstKey};
 use holdfast_controller::ControllerSettings;
 use holdfast_metadata::log::LogSettings;
+use holdfast_model::Supported;
 use holdfast_runtime::host::disk::Directory;
 use holdfast_runtime::host::operations::{OperationsParts, serve_operations};
 use holdfast_runtime::host::serve::serve_encrypted;
@@ -176,6 +177,7 @@ pub async fn start_on(
         seeds,
         zone: settings.zone.clone(),
         host: settings.host.clone(),
+        supports: Supported::OWN,
         engine: EngineSettings {
             segment_bytes: settings.segment_bytes,
             reserve_bytes: settings.disk_reserve,
@@ -264,6 +266,8 @@ fn debug_view(node: &Node) -> serde_json::Value {
         "disk": identity.disk,
         "cluster": identity.cluster,
         "incarnation": identity.incarnation,
+        "release": holdfast_model::release::VERSION,
+        "formats": identity.active.map(|active| active.to_string()),
         "workers": workers,
     })
 }

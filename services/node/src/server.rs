@@ -324,6 +324,8 @@ async fn stats(State(site): State<Site>) -> Response {
         "disk": status.disk,
         "cluster": status.cluster,
         "incarnation": status.incarnation,
+        "release": status.supports.release.to_string(),
+        "formats": status.recorded.map(|active| active.to_string()),
         "address": status.address,
         "zone": status.zone,
         "capacity": status.space.capacity,

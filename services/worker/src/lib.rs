@@ -23,6 +23,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use holdfast_cache::Cache;
 use holdfast_client::Cluster;
+use holdfast_model::Supported;
 use holdfast_queue::{Consumer, Queue, QueueError, TaskHint};
 use holdfast_runtime::Shutdown;
 use holdfast_runtime::clock::within;
@@ -64,13 +65,17 @@ pub enum WorkerError {
     /// The queue can never be used.
     #[error("cannot consume from the queue: {0}")]
     Queue(#[from] QueueError),
+    /// The cluster writes what this worker cannot speak.
+    #[error("{0}")]
+    Outgrown(String),
 }
 
 /// Works until `shutdown` begins, then finishes what it has begun, for at most
 /// [`DRAIN_DEADLINE`], and gives back the rest.
 ///
 /// # Errors
-/// When it cannot begin.
+/// When it cannot begin, and when the cluster has gone on to formats that it
+/// cannot speak: what it had begun is then left to the tasks' deadlines.
 pub async fn run(
     settings: WorkerSettings,
     parts: WorkerParts,
@@ -99,18 +104,23 @@ pub async fn run(
         .spawn("task sweep", Box::pin(sweep.run(shutdown.clone())));
     let parallelism = usize::from(settings.parallelism);
     let mut consumer = queue.consume(settings.parallelism).await?;
+    let outgrown = cluster.clone();
     let worker = Arc::new(Worker::new(settings, cluster, cache, standing));
     tracing::info!(worker = worker.name(), parallelism, "working");
     let mut running = FuturesUnordered::new();
-    serve(
+    let serving = serve(
         &worker,
         &mut *consumer,
         &mut found,
         &mut running,
         parallelism,
         &shutdown,
-    )
-    .await?;
+    );
+    tokio::select! {
+        biased;
+        why = outgrown.outgrows(&Supported::OWN) => return Err(WorkerError::Outgrown(why)),
+        served = serving => served?,
+    }
     drop(consumer);
     tracing::info!(running = running.len(), "finishing what was begun");
     let finish = async { while running.next().await.is_some() {} };

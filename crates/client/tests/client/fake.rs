@@ -202,6 +202,7 @@ impl Fake {
                 weight: 100,
                 state: NodeState::Active,
                 incarnation: 1,
+                supports: Default::default(),
             };
             (id, node)
         });
@@ -248,7 +249,9 @@ impl Fake {
             disk: disk(n),
             cluster: Some(ClusterId::from_bytes([9; 16])),
             incarnation: 1,
-            wire_version: protocol::WIRE_VERSION,
+            wire_version: 1,
+            supports: Default::default(),
+            recorded: Some(Default::default()),
             now: self.wall(),
             state: Some(Box::new(self.state())),
             space: DiskStatus {

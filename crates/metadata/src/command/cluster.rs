@@ -2,8 +2,8 @@
 
 use holdfast_model::layout::NodeState;
 use holdfast_model::{
-    AccessKey, AccessKeyId, BucketId, BucketName, DiskId, Epoch, Layout, NodeId, ObjectTimes,
-    Versioning,
+    AccessKey, AccessKeyId, ActiveRelease, BucketId, BucketName, DiskId, Epoch, Layout, NodeId,
+    ObjectTimes, Supported, Versioning,
 };
 use minicbor::{Decode, Encode};
 
@@ -13,7 +13,8 @@ use minicbor::{Decode, Encode};
 pub enum ClusterCommand {
     /// A node starts: joins, or is seen again at its address with a new
     /// incarnation, which fences the older one. Refused when the disk's id or
-    /// Raft number is another node's. Answers [`Outcome::Joined`].
+    /// Raft number is another node's, and when its program cannot read what the
+    /// cluster writes. Answers [`Outcome::Joined`].
     #[n(0)]
     Join {
         /// The node.
@@ -34,6 +35,10 @@ pub enum ClusterCommand {
         /// How often its data directory has been started.
         #[n(5)]
         incarnation: u64,
+        /// What its program can read and write.
+        #[n(6)]
+        #[cbor(default)]
+        supports: Supported,
     },
     /// Replaces the layout: what the controller has computed from the one
     /// numbered `seen`. Answers [`Outcome::Done`].
@@ -151,5 +156,15 @@ pub enum ClusterCommand {
         /// The attempt.
         #[n(1)]
         attempt: Epoch,
+    },
+    /// Lets the cluster write the formats of its next release: there is no way
+    /// back. Refused while a node that counts cannot read them, and when they
+    /// are not one step above those of now. Answers [`Outcome::Done`], also when
+    /// they are those of now.
+    #[n(14)]
+    Finalize {
+        /// The formats.
+        #[n(0)]
+        to: ActiveRelease,
     },
 }

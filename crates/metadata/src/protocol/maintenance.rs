@@ -1,7 +1,7 @@
 //! Calls about a node's maintenance: what was counted, and the permit to take a
 //! node away.
 
-use holdfast_model::{DiskId, Epoch, GroupId, NodeId, Timestamp};
+use holdfast_model::{DiskId, Epoch, GroupId, NodeId, Release, RequestId, Timestamp};
 use minicbor::{Decode, Encode};
 
 /// What the groups that a node leads last counted.
@@ -80,4 +80,16 @@ pub struct ReleaseRequest {
     /// The permit's number.
     #[n(0)]
     pub epoch: Epoch,
+}
+
+/// Lets the cluster write the formats of a release that its nodes run; answers
+/// [`ActiveRelease`](holdfast_model::ActiveRelease). Any member may be asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct FinalizeRequest {
+    /// The release, whatever its patch.
+    #[n(0)]
+    pub to: Release,
+    /// The same on every retry.
+    #[n(1)]
+    pub id: RequestId,
 }

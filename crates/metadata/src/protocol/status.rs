@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use holdfast_model::{ClusterId, ClusterState, DiskId, GroupId, NodeId, Timestamp};
+use holdfast_model::{
+    ActiveRelease, ClusterId, ClusterState, DiskId, GroupId, NodeId, Supported, Timestamp,
+};
 use minicbor::{Decode, Encode};
 
 use crate::query::Totals;
@@ -22,7 +24,7 @@ pub struct Status {
     /// How often it has been started.
     #[n(3)]
     pub incarnation: u64,
-    /// The protocol it speaks.
+    /// The wire format it writes.
     #[n(4)]
     pub wire_version: u32,
     /// Its wall clock.
@@ -52,6 +54,13 @@ pub struct Status {
     /// Its machine, when it was told.
     #[n(13)]
     pub host: Option<String>,
+    /// What its program can read and write.
+    #[n(14)]
+    #[cbor(default)]
+    pub supports: Supported,
+    /// The formats that its volume may hold, once it belongs to a cluster.
+    #[n(15)]
+    pub recorded: Option<ActiveRelease>,
 }
 
 /// A disk's room.

@@ -4,11 +4,11 @@
 //! epoch too, so that a layout computed from an older one is refused.
 
 use holdfast_model::{
-    AccessKey, AccessKeyId, ClusterState, DiskId, Epoch, Layout, LayoutNode, NodeId, NodeState,
-    Permit, Role, Timestamp,
+    AccessKey, AccessKeyId, ActiveRelease, ClusterState, DiskId, Epoch, Layout, LayoutNode, NodeId,
+    NodeState, Permit, Role, Supported, Timestamp,
 };
 
-use super::{Applied, Machine, Stop, buckets, invalid, keys, rows};
+use super::{Applied, Machine, Stop, buckets, invalid, keys, releases, rows};
 use crate::command::{ClusterCommand, Outcome, Refusal};
 use crate::store::StoreError;
 
@@ -31,6 +31,7 @@ struct Start<'c> {
     zone: &'c Option<String>,
     host: &'c Option<String>,
     incarnation: u64,
+    supports: Supported,
 }
 
 impl Machine<'_, '_> {
@@ -64,6 +65,7 @@ fn change_state(
             zone,
             host,
             incarnation,
+            supports,
         } => {
             let start = Start {
                 node: *node,
@@ -72,8 +74,9 @@ fn change_state(
                 zone,
                 host,
                 incarnation: *incarnation,
+                supports: *supports,
             };
-            join(&mut state.layout, &start)?;
+            join(&mut state.layout, state.active, &start)?;
             return Ok(None);
         }
         ClusterCommand::SetLayout { seen, layout } => set_layout(&mut state.layout, *seen, layout)?,
@@ -124,6 +127,7 @@ fn change_state(
             }
             state.permit = None;
         }
+        ClusterCommand::Finalize { to } => releases::finalize(state, *to)?,
     }
     Ok(Some(Outcome::Done))
 }
@@ -145,7 +149,8 @@ fn place(node: &mut LayoutNode, zone: &str, host: Option<&String>) {
     }
 }
 
-fn join(layout: &mut Layout, start: &Start<'_>) -> Result<(), Stop> {
+fn join(layout: &mut Layout, active: ActiveRelease, start: &Start<'_>) -> Result<(), Stop> {
+    releases::check_start(&start.supports, active)?;
     let same_disk = |node: &&LayoutNode| {
         node.id != start.node
             && (node.disk == start.disk || node.disk.raft_id() == start.disk.raft_id())
@@ -174,6 +179,7 @@ fn join(layout: &mut Layout, start: &Start<'_>) -> Result<(), Stop> {
             weight: USUAL_WEIGHT,
             state,
             incarnation: start.incarnation,
+            supports: start.supports,
         };
         layout.nodes.insert(start.node, node);
         return Ok(());
@@ -191,6 +197,7 @@ fn join(layout: &mut Layout, start: &Start<'_>) -> Result<(), Stop> {
         return Err(Refusal::Stale.into());
     }
     node.incarnation = start.incarnation;
+    node.supports = start.supports;
     node.address = start.address.to_owned();
     // A place, once assigned, is changed by order alone.
     if let Some(zone) = start.zone.as_ref().filter(|_| node.zone.is_none()) {

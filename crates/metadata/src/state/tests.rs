@@ -5,6 +5,7 @@ mod downloading;
 mod keys;
 mod knowing;
 mod random;
+mod releasing;
 mod removing;
 mod storing;
 mod versioning;

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError};
 
 use holdfast_blobs::EngineSettings;
 use holdfast_metadata::log::LogSettings;
+use holdfast_model::Supported;
 use holdfast_node::identity::mark_failed;
 use holdfast_node::node::NodeHandler;
 use holdfast_node::{Node, NodeParts};
@@ -61,6 +62,7 @@ impl World {
             seeds,
             zone: Some(format!("zone-{number}")),
             host: None,
+            supports: Supported::OWN,
             engine: EngineSettings {
                 segment_bytes: self.segment_bytes,
                 reserve_bytes: Some(RESERVE_BYTES),

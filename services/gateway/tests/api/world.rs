@@ -171,7 +171,9 @@ impl Node {
             disk: DISK,
             cluster: Some(CLUSTER),
             incarnation: 1,
-            wire_version: protocol::WIRE_VERSION,
+            wire_version: 1,
+            supports: Default::default(),
+            recorded: Some(Default::default()),
             now: self.clock.wall(),
             state: state::read_cluster(&view.group(GroupId::CLUSTER))
                 .unwrap()

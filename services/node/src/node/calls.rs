@@ -31,6 +31,7 @@ const PATHS: &[&str] = &[
     protocol::PERMIT,
     protocol::RELEASE,
     protocol::SEAL,
+    protocol::FINALIZE,
 ];
 
 /// A node that others can call: the node in an `Arc`.
@@ -143,6 +144,10 @@ impl Node {
             protocol::PERMIT => {
                 let permit = async { self.permit(head(&bytes)?).await };
                 reply(&permit.await)
+            }
+            protocol::FINALIZE => {
+                let finalize = async { self.finalize(head(&bytes)?).await };
+                reply(&finalize.await)
             }
             protocol::RELEASE => {
                 let release = async { self.release(head(&bytes)?).await };

@@ -26,7 +26,11 @@ impl Node {
         loop {
             let state = self.cluster.state();
             if let Some(state) = &state {
-                self.adopt(state.cluster).await;
+                if !self.reads(state.active) {
+                    return;
+                }
+                self.adopt(state).await;
+                self.keep_release(state.active).await;
                 self.keep_peers(state, &mut saved).await;
                 if let Ok(groups) = self.born() {
                     groups.learn(Arc::clone(state));
@@ -70,31 +74,20 @@ impl Node {
     }
 
     /// A node without a cluster that was shown one becomes part of it.
-    async fn adopt(&self, cluster: holdfast_model::ClusterId) {
+    async fn adopt(&self, state: &ClusterState) {
         let _one = self.birth.lock().await;
         let identity = self.identity();
         if identity.cluster.is_some() || !self.may_join() {
             return;
         }
         let joined = Identity {
-            cluster: Some(cluster),
-            ..identity
+            cluster: Some(state.cluster),
+            ..identity.noting(state.active)
         };
-        let (disk, saved) = (self.disk.clone(), joined.clone());
-        match self
-            .env
-            .tasks
-            .blocking(move || saved.save(disk.as_ref()))
-            .await
+        if self.save_identity(joined).await
+            && let Err(error) = self.start_groups(state.cluster).await
         {
-            Some(Ok(())) => {
-                *self.lock_identity() = joined;
-                if let Err(error) = self.start_groups(cluster).await {
-                    (self.on_fatal)(Fatal::Broken(error.to_string()));
-                }
-            }
-            Some(Err(error)) => (self.on_fatal)(Fatal::of_disk("the data directory", &error)),
-            None => {}
+            (self.on_fatal)(Fatal::Broken(error.to_string()));
         }
     }
 
@@ -117,6 +110,7 @@ impl Node {
             zone: self.zone.clone(),
             host: self.host.clone(),
             incarnation: identity.incarnation,
+            supports: self.supports,
         }));
         let id = self.env.entropy.request_id(self.env.clock.as_ref());
         match self

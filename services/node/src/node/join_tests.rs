@@ -7,7 +7,8 @@ use holdfast_controller::ControllerSettings;
 use holdfast_metadata::log::LogSettings;
 use holdfast_metadata::protocol::{self, encode_result};
 use holdfast_model::{
-    ClusterId, DiskId, Epoch, Layout, LayoutNode, NodeId, Redundancy, layout::initial_slots,
+    ClusterId, DiskId, Epoch, Layout, LayoutNode, NodeId, Redundancy, Supported,
+    layout::initial_slots,
 };
 use holdfast_runtime::memory_disk::MemoryDisk;
 use holdfast_runtime::{
@@ -80,7 +81,8 @@ fn cluster(revision: u64, incarnation: u64) -> ClusterState {
 async fn joining(outcome: Outcome, on_fatal: OnFatal) -> Arc<Node> {
     let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new(1 << 30, 1));
     let mut env = still::env(1);
-    let mut identity = Identity::start(disk.as_ref(), env.entropy.as_ref()).unwrap();
+    let mut identity =
+        Identity::start(disk.as_ref(), env.entropy.as_ref(), &Supported::OWN).unwrap();
     identity.cluster = Some(CLUSTER);
     identity.save(disk.as_ref()).unwrap();
     env.transport = Arc::new(Joining(outcome));
@@ -91,6 +93,7 @@ async fn joining(outcome: Outcome, on_fatal: OnFatal) -> Arc<Node> {
         seeds: Vec::new(),
         zone: None,
         host: None,
+        supports: Supported::OWN,
         engine: EngineSettings {
             segment_bytes: 1 << 20,
             reserve_bytes: None,

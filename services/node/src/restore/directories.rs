@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 
 use holdfast_metadata::store::StoreError;
-use holdfast_model::{ClusterId, GroupId};
+use holdfast_model::{ClusterId, GroupId, Supported};
 use holdfast_runtime::Disk;
 
 use super::RestoreError;
@@ -46,13 +46,15 @@ pub(super) fn check_directories(
     let mut targets: Vec<Target> = Vec::new();
     for (name, disk) in directories {
         let directory = name.clone();
-        let identity = Identity::find(disk.as_ref()).map_err(|source| RestoreError::Identity {
+        let refused = |source| RestoreError::Identity {
             directory: directory.clone(),
             source,
-        })?;
+        };
+        let identity = Identity::find(disk.as_ref()).map_err(refused)?;
         let identity = identity.ok_or_else(|| RestoreError::NoIdentity {
             directory: directory.clone(),
         })?;
+        identity.check_release(&Supported::OWN).map_err(refused)?;
         match identity.cluster {
             Some(found) if found == cluster => {}
             Some(found) => {

@@ -148,7 +148,11 @@ fn a_restore_that_is_cut_off_leaves_the_old_or_is_ended_by_the_next() {
         for disk in &disks {
             let is_marked = read_file(disk, RESTORING_FILE).unwrap().is_some();
             marked += u32::from(is_marked);
-            let start = Identity::start(disk, &holdfast_runtime::host::system::SystemEntropy);
+            let start = Identity::start(
+                disk,
+                &holdfast_runtime::host::system::SystemEntropy,
+                &holdfast_model::Supported::OWN,
+            );
             assert_eq!(
                 start.is_err(),
                 is_marked,

@@ -1,6 +1,8 @@
 use super::*;
 use crate::command::ClusterCommand;
-use holdfast_model::{AccessKey, BucketDeletion, BucketName, NodeId, NodeState, Role, Versioning};
+use holdfast_model::{
+    AccessKey, BucketDeletion, BucketName, NodeId, NodeState, Role, Supported, Versioning,
+};
 
 fn node(number: u8) -> NodeId {
     NodeId::from_bytes([number; 16])
@@ -22,6 +24,7 @@ fn join(number: u8, disk_number: u64, incarnation: u64, zone: Option<&str>) -> C
         zone: zone.map(str::to_owned),
         host: None,
         incarnation,
+        supports: Supported::FIRST,
     }
 }
 

@@ -52,6 +52,7 @@ pub(super) fn cluster() -> ClusterState {
         weight: 100,
         state: NodeState::Active,
         incarnation: 1,
+        supports: Default::default(),
     };
     let nodes: Vec<_> = (0..4).map(node).collect();
     let members = |group: u16| {
@@ -156,11 +157,12 @@ pub(super) fn lived_in(number: u8, cluster: Option<ClusterId>, term: u64) -> Mem
     let memory = MemoryDisk::new(256 << 20, u64::from(number) + 1);
     let disk: Arc<dyn Disk> = Arc::new(memory.clone());
     let identity = Identity {
-        disk_version: crate::identity::DISK_VERSION,
+        disk_version: 1,
         node: NodeId::from_bytes([number; 16]),
         disk: disk_id(number),
         cluster,
         incarnation: 5,
+        active: None,
     };
     identity.save(disk.as_ref()).unwrap();
     disk.create_dir("blobs").unwrap();
