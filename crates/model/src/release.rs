@@ -51,9 +51,6 @@ pub const VERSION: &str = if AHEAD == 0 {
     )
 };
 
-/// Whether this program claims formats that do not exist yet, as a test needs.
-pub const IS_TEST_BUILD: bool = AHEAD > 0;
-
 /// A release, as `0.2.0`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Encode, Decode)]
 #[cbor(array)]

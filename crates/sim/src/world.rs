@@ -11,7 +11,7 @@ use std::time::Duration;
 use holdfast_client::birth::{Beginning, FirstKey};
 use holdfast_client::{Cluster, ClusterSettings};
 use holdfast_controller::ControllerSettings;
-use holdfast_model::{DiskId, GroupId, NodeId};
+use holdfast_model::{DiskId, GroupId, NodeId, Supported};
 use holdfast_node::{Node, found_cluster};
 use holdfast_runtime::memory_disk::MemoryDisk;
 use holdfast_runtime::{Address, Entropy, Env, Shutdown};
@@ -41,6 +41,8 @@ pub struct Member {
     pub machine: Option<Machine>,
     /// The node, while it runs.
     pub node: Option<Arc<Node>>,
+    /// What its program can read and write when it starts next.
+    pub supports: Supported,
     /// What its rows said of disks' starts when it ran last.
     starts: BTreeMap<DiskId, u64>,
     /// Why it ended itself, if it did.
@@ -136,6 +138,7 @@ impl World {
                     disks: 1,
                     machine: None,
                     node: None,
+                    supports: Supported::OWN,
                     starts: BTreeMap::new(),
                     fatal: Arc::default(),
                 },

@@ -104,7 +104,10 @@ pub async fn run(
     tasks.spawn("dispatch-tasks", Box::pin(dispatcher.run(shutdown.clone())));
     let outgrown = end_when_outgrown(&app);
     match listener.local_addr() {
-        Ok(at) => tracing::info!(%at, "the gateway listens"),
+        Ok(at) => {
+            let release = holdfast_model::release::VERSION;
+            tracing::info!(release, %at, "the gateway listens");
+        }
         Err(error) => tracing::info!(%error, "the gateway listens"),
     }
     let router = routes::router(app.clone());

@@ -282,7 +282,8 @@ pub async fn run(
     shutdown: Shutdown,
 ) -> Result<(), RunError> {
     let running = start(&settings, parts).await?;
-    tracing::info!(listen = %settings.listen, address = %settings.address(), "serving");
+    let release = holdfast_model::release::VERSION;
+    tracing::info!(release, listen = %settings.listen, address = %settings.address(), "serving");
     shutdown.begun().await;
     tracing::info!("ending: handing leadership over");
     running.stop().await;

@@ -106,7 +106,8 @@ pub async fn run(
     let mut consumer = queue.consume(settings.parallelism).await?;
     let outgrown = cluster.clone();
     let worker = Arc::new(Worker::new(settings, cluster, cache, standing));
-    tracing::info!(worker = worker.name(), parallelism, "working");
+    let release = holdfast_model::release::VERSION;
+    tracing::info!(release, worker = worker.name(), parallelism, "working");
     let mut running = FuturesUnordered::new();
     let serving = serve(
         &worker,

@@ -5,7 +5,6 @@ use std::sync::{Arc, PoisonError};
 
 use holdfast_blobs::EngineSettings;
 use holdfast_metadata::log::LogSettings;
-use holdfast_model::Supported;
 use holdfast_node::identity::mark_failed;
 use holdfast_node::node::NodeHandler;
 use holdfast_node::{Node, NodeParts};
@@ -34,6 +33,7 @@ impl World {
         let controller = self.controller.clone();
         let member = self.members.get(&number).ok_or("no such machine")?;
         let (address, disk) = (member.address.clone(), member.disk.clone());
+        let supports = member.supports;
         let disk_millis = Arc::new(AtomicU64::new(self.max_disk_millis));
         let shutdown = Shutdown::default();
         let at_point = self.point_cutter(number, &disk, &power);
@@ -62,7 +62,7 @@ impl World {
             seeds,
             zone: Some(format!("zone-{number}")),
             host: None,
-            supports: Supported::OWN,
+            supports,
             engine: EngineSettings {
                 segment_bytes: self.segment_bytes,
                 reserve_bytes: Some(RESERVE_BYTES),

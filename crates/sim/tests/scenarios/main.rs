@@ -14,3 +14,4 @@ mod losses;
 mod named;
 mod objects;
 mod promises;
+mod releases;
