@@ -17,7 +17,7 @@ mod socket;
 
 pub use cluster::{Cluster, Member, SECRET, TOKEN};
 pub use ports::free_port;
-pub use program::{Program, binary};
+pub use program::{Program, binary, next_release};
 pub use secured::{Authority, Secured, believing};
 pub use servers::{RabbitMq, Redis, Shown};
 pub use shape::Shape;

@@ -26,6 +26,8 @@ mod losses;
 mod orderly;
 #[path = "processes/refusals.rs"]
 mod refusals;
+#[path = "processes/releases.rs"]
+mod releases;
 #[path = "processes/secured.rs"]
 mod secured;
 

@@ -62,6 +62,11 @@ fn strip(source: &Path, target: &Path) -> Result<()> {
 
 /// Where cargo puts what it builds in release.
 pub fn release_directory() -> Result<PathBuf> {
+    Ok(target_directory()?.join("release"))
+}
+
+/// Where cargo puts what it builds.
+pub fn target_directory() -> Result<PathBuf> {
     let output = cargo()
         .args([
             "metadata",
@@ -76,7 +81,7 @@ pub fn release_directory() -> Result<PathBuf> {
         .get("target_directory")
         .and_then(serde_json::Value::as_str)
     {
-        Some(directory) => Ok(Path::new(directory).join("release")),
+        Some(directory) => Ok(PathBuf::from(directory)),
         None => bail!("cargo metadata names no target directory"),
     }
 }

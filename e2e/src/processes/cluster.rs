@@ -11,7 +11,7 @@ use holdfast_runtime::host::tls::Trust;
 use tempfile::TempDir;
 
 use super::ports::free_port;
-use super::program::{Program, binary};
+use super::program::{Program, binary, next_release};
 use super::secured::Secured;
 use super::servers::{RabbitMq, Redis, Shown};
 use super::shape::Shape;
@@ -74,6 +74,18 @@ impl Member {
         program.terminate();
         let status = program.wait(limit).await?;
         ensure!(status.success(), "{} ended with {status}", self.name);
+        Ok(())
+    }
+
+    /// Makes its next start one of the program that is a release ahead, or of the
+    /// usual one.
+    pub fn take_release(&mut self, ahead: bool) -> Result<()> {
+        let name = self.binary.file_name().and_then(|name| name.to_str());
+        let name = name.context("a program without a name")?;
+        self.binary = match ahead {
+            true => next_release(name)?,
+            false => binary(name)?,
+        };
         Ok(())
     }
 

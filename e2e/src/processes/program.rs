@@ -32,6 +32,20 @@ pub fn binary(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// The path of one of our own programs, built to be a release ahead.
+pub fn next_release(name: &str) -> Result<PathBuf> {
+    let plain = binary(name)?;
+    let directory = plain.parent().context("this program has no directory")?;
+    let path = directory.join("next").join(name);
+    if !path.exists() {
+        bail!(
+            "{} is missing: run `cargo xtask next-release` first (`cargo xtask test` does)",
+            path.display()
+        );
+    }
+    Ok(path)
+}
+
 /// A process of ours; it is killed when this is dropped.
 pub struct Program {
     name: String,
