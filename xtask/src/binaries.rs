@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::budget::Budget;
-use crate::{cargo, execute, root};
+use crate::{cargo, execute, next_release, root};
 
 /// The programs.
 pub const BINARIES: [&str; 5] = [
@@ -27,6 +27,11 @@ const PACKAGES: [&str; 5] = [
     "holdfast-worker",
 ];
 
+/// Where images take the programs from, in the repository.
+pub const PREBUILT: &str = "docker/prebuilt";
+/// Where they take those from that are a release ahead.
+pub const PREBUILT_AHEAD: &str = "docker/prebuilt-ahead";
+
 /// Builds the programs and `more` packages, and lays the programs where the
 /// images take them from, without their symbols.
 pub fn provide(budget: &mut Budget, more: &[&str]) -> Result<()> {
@@ -37,16 +42,31 @@ pub fn provide(budget: &mut Budget, more: &[&str]) -> Result<()> {
             build.args(["-p", package]);
         }
         execute(&mut build)?;
-        let (from, to) = (release_directory()?, prebuilt_directory());
-        BINARIES
-            .iter()
-            .try_for_each(|name| strip(&from.join(name), &to.join(name)))
+        lay_out(PREBUILT)
     })
 }
 
-/// Where the images take programs from.
-pub fn prebuilt_directory() -> PathBuf {
-    root().join("docker/prebuilt")
+/// Builds programs that are a release ahead, and then the usual ones again: what
+/// lies in the target directory is never of a release that there is not.
+pub fn provide_ahead(budget: &mut Budget) -> Result<()> {
+    budget.step("release binaries, a release ahead", 2400, || {
+        execute(next_release::ahead(&PACKAGES).args(["--release", "--locked"]))?;
+        lay_out(PREBUILT_AHEAD)?;
+        let mut usual = cargo();
+        usual.args(["build", "--release", "--locked"]);
+        for package in PACKAGES {
+            usual.args(["-p", package]);
+        }
+        execute(&mut usual)
+    })
+}
+
+fn lay_out(directory: &str) -> Result<()> {
+    let (from, to) = (release_directory()?, root().join(directory));
+    fs::create_dir_all(&to)?;
+    BINARIES
+        .iter()
+        .try_for_each(|name| strip(&from.join(name), &to.join(name)))
 }
 
 fn strip(source: &Path, target: &Path) -> Result<()> {

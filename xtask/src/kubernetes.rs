@@ -15,7 +15,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::binaries;
+use crate::binaries::{self, PREBUILT, PREBUILT_AHEAD};
 use crate::budget::Budget;
 use crate::e2e::Level;
 use crate::{execute, root};
@@ -66,6 +66,10 @@ fn run(
     only: Option<&str>,
 ) -> Result<()> {
     let images = provide_images(budget, cluster)?;
+    let next = match level {
+        Level::Core => None,
+        Level::Full => Some(provide_next(budget, cluster)?),
+    };
     budget.step("helm install", 120, || {
         // Of a run that was ended before it had cleaned up.
         release::remove_namespaces(cluster)?;
@@ -83,6 +87,11 @@ fn run(
         }
         let program = binaries::release_directory()?.join("holdfast-e2e-kubernetes");
         let mut suite = Command::new(program);
+        if let Some(next) = &next {
+            suite
+                .args(["--next-tag", &next.store])
+                .args(["--next-operator-tag", &next.operator]);
+        }
         suite
             .arg(level.name())
             .args(["--tag", &images.store])
@@ -97,9 +106,19 @@ fn run(
 }
 
 fn provide_images(budget: &mut Budget, cluster: &access::Cluster) -> Result<Images> {
-    let images = budget.step("images for Kubernetes", 180, images::build)?;
+    let images = budget.step("images for Kubernetes", 180, || images::build(PREBUILT))?;
     budget.step("load images", 180, || images::load(cluster, &images))?;
     Ok(images)
+}
+
+/// Images that are a release ahead, for the case that upgrades.
+fn provide_next(budget: &mut Budget, cluster: &access::Cluster) -> Result<Images> {
+    binaries::provide_ahead(budget)?;
+    budget.step("images of the next release", 240, || {
+        let images = images::build(PREBUILT_AHEAD)?;
+        images::load(cluster, &images)?;
+        Ok(images)
+    })
 }
 
 /// Where logs, events and resources of failed cases are left.

@@ -3,6 +3,7 @@
 mod birth;
 mod changes;
 mod losses;
+mod releases;
 mod rest;
 mod scale;
 
@@ -119,5 +120,10 @@ pub fn all() -> Vec<Case> {
             changes::an_image_that_does_not_exist_then_the_revert
         ),
         case!(Full, Nobody, losses::a_crashed_machine_comes_back),
+        case!(
+            Full,
+            Nobody,
+            releases::a_release_is_finalised_and_then_the_older_one_is_refused
+        ),
     ]
 }

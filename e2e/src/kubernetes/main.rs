@@ -35,7 +35,7 @@ use futures_util::{StreamExt, stream};
 use holdfast_e2e::level::Level;
 
 use crate::cases::{Case, Company};
-use crate::room::{Room, World};
+use crate::room::{Next, Room, World};
 
 #[derive(Parser)]
 #[command(about = "Tests of the operator in the Kubernetes cluster of KUBECONFIG")]
@@ -49,6 +49,12 @@ struct Arguments {
     /// operator was told to give to stores that name none.
     #[arg(long, default_value = "dev")]
     tag: String,
+    /// The tag of a store's images that were built a release ahead.
+    #[arg(long, requires = "next_operator_tag")]
+    next_tag: Option<String>,
+    /// The tag of such an image of the operator.
+    #[arg(long, requires = "next_tag")]
+    next_operator_tag: Option<String>,
     /// Where logs, events and resources of failed cases are left.
     #[arg(long, default_value = "target/e2e-logs")]
     logs: PathBuf,
@@ -74,7 +80,12 @@ async fn main() -> ExitCode {
 
 /// Runs what is chosen; how many failed.
 async fn run(arguments: Arguments) -> Result<usize> {
-    let world = World::reach(arguments.tag.clone()).await?;
+    let next = arguments
+        .next_tag
+        .clone()
+        .zip(arguments.next_operator_tag.clone());
+    let next = next.map(|(store, operator)| Next { store, operator });
+    let world = World::reach(arguments.tag.clone(), next).await?;
     let chosen = |case: &Case| {
         case.level <= arguments.level
             && arguments

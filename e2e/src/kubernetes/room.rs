@@ -30,17 +30,27 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(20);
 pub struct World {
     client: Client,
     tag: String,
+    next: Option<Next>,
+}
+
+/// Tags of images that are a release ahead.
+#[derive(Clone)]
+pub struct Next {
+    /// Of a store's.
+    pub store: String,
+    /// Of the operator's.
+    pub operator: String,
 }
 
 impl World {
     /// The cluster of KUBECONFIG, by no proxy.
-    pub async fn reach(tag: String) -> Result<Self> {
+    pub async fn reach(tag: String, next: Option<Next>) -> Result<Self> {
         let mut config = Config::infer().await.context("no cluster in KUBECONFIG")?;
         config.proxy_url = None;
         let client = Client::try_from(config)?;
         let version = client.apiserver_version().await;
         version.context("the cluster does not answer")?;
-        Ok(Self { client, tag })
+        Ok(Self { client, tag, next })
     }
 }
 
@@ -50,10 +60,18 @@ pub struct Room {
     pub namespace: String,
     /// The tag of a store's images.
     pub tag: String,
+    next: Option<Next>,
     client: Client,
 }
 
 impl Room {
+    /// The images that are a release ahead.
+    pub fn next(&self) -> Result<&Next> {
+        self.next
+            .as_ref()
+            .context("no images of the next release: give --next-tag and --next-operator-tag (`cargo xtask e2e full` does)")
+    }
+
     /// Makes a namespace that is named for the case.
     pub async fn open(world: &World, case: &str) -> Result<Self> {
         let namespace = format!("e2e-{}-{}", case.replace('_', "-"), std::process::id());
@@ -69,6 +87,7 @@ impl Room {
         Ok(Self {
             namespace,
             tag: world.tag.clone(),
+            next: world.next.clone(),
             client: world.client.clone(),
         })
     }

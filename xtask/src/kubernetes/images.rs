@@ -42,21 +42,22 @@ fn name(kind: &str, tag: &str) -> String {
     format!("holdfast/{kind}:{tag}")
 }
 
-/// Builds those images that are not there yet.
-pub fn build() -> Result<Images> {
+/// Builds those images that are not there yet, of programs that lie in
+/// `prebuilt`, a directory of the repository.
+pub fn build(prebuilt: &str) -> Result<Images> {
     let images = Images {
-        operator: tag_of(&OPERATOR)?,
-        store: tag_of(&STORE)?,
+        operator: tag_of(&OPERATOR, prebuilt)?,
+        store: tag_of(&STORE, prebuilt)?,
     };
     for (kinds, tag) in [(&OPERATOR[..], &images.operator), (&STORE, &images.store)] {
         for kind in kinds {
-            build_one(kind, &name(kind, tag))?;
+            build_one(kind, &name(kind, tag), prebuilt)?;
         }
     }
     Ok(images)
 }
 
-fn build_one(kind: &str, image: &str) -> Result<()> {
+fn build_one(kind: &str, image: &str, prebuilt: &str) -> Result<()> {
     let there = Command::new("docker")
         .args(["image", "inspect", image])
         .stdout(Stdio::null())
@@ -69,6 +70,7 @@ fn build_one(kind: &str, image: &str) -> Result<()> {
     execute(
         Command::new("docker")
             .args(["build", "--quiet", "--build-arg", "BINARIES=prebuilt"])
+            .args(["--build-arg", &format!("PREBUILT={prebuilt}")])
             .args(["--file", &format!("Dockerfile.{kind}"), "--tag", image, "."])
             .current_dir(root())
             .env("DOCKER_BUILDKIT", "1")
@@ -77,8 +79,8 @@ fn build_one(kind: &str, image: &str) -> Result<()> {
 }
 
 /// Names what goes into these images.
-fn tag_of(kinds: &[&str]) -> Result<String> {
-    let prebuilt = binaries::prebuilt_directory();
+fn tag_of(kinds: &[&str], prebuilt: &str) -> Result<String> {
+    let prebuilt = root().join(prebuilt);
     let mut paths = vec![prebuilt.join(COMMAND)];
     for kind in kinds {
         paths.push(root().join(format!("Dockerfile.{kind}")));
