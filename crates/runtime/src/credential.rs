@@ -129,6 +129,7 @@ fn slots(contents: &Contents) -> Result<Slots, String> {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "the files are the test's own")]
 mod tests {
     use super::*;
 
