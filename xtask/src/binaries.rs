@@ -27,6 +27,8 @@ const PACKAGES: [&str; 5] = [
     "holdfast-worker",
 ];
 
+/// The package of the suites that images are tested with.
+pub const SUITES: &str = "holdfast-e2e";
 /// Where images take the programs from, in the repository.
 pub const PREBUILT: &str = "docker/prebuilt";
 /// Where they take those from that are a release ahead.
@@ -36,12 +38,7 @@ pub const PREBUILT_AHEAD: &str = "docker/prebuilt-ahead";
 /// images take them from, without their symbols.
 pub fn provide(budget: &mut Budget, more: &[&str]) -> Result<()> {
     budget.step("release binaries", 2400, || {
-        let mut build = cargo();
-        build.args(["build", "--release", "--locked"]);
-        for package in PACKAGES.iter().chain(more) {
-            build.args(["-p", package]);
-        }
-        execute(&mut build)?;
+        execute(of_release(cargo().arg("build"), more))?;
         lay_out(PREBUILT)
     })
 }
@@ -50,15 +47,23 @@ pub fn provide(budget: &mut Budget, more: &[&str]) -> Result<()> {
 /// lies in the target directory is never of a release that there is not.
 pub fn provide_ahead(budget: &mut Budget) -> Result<()> {
     budget.step("release binaries, a release ahead", 2400, || {
-        execute(next_release::ahead(&PACKAGES).args(["--release", "--locked"]))?;
+        // With the packages of the suite's own build: what is not ours is there.
+        let programs = || next_release::programs(&BINARIES);
+        let mut ahead = next_release::ahead();
+        ahead.args(["-p", "holdfast-model"]).args(programs());
+        execute(of_release(&mut ahead, &[SUITES]))?;
         lay_out(PREBUILT_AHEAD)?;
         let mut usual = cargo();
-        usual.args(["build", "--release", "--locked"]);
-        for package in PACKAGES {
-            usual.args(["-p", package]);
-        }
-        execute(&mut usual)
+        execute(of_release(usual.arg("build").args(programs()), &[SUITES]))
     })
+}
+
+fn of_release<'c>(build: &'c mut Command, more: &[&str]) -> &'c mut Command {
+    build.args(["--release", "--locked"]);
+    for package in PACKAGES.iter().chain(more) {
+        build.args(["-p", package]);
+    }
+    build
 }
 
 fn lay_out(directory: &str) -> Result<()> {

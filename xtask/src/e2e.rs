@@ -61,7 +61,7 @@ pub fn run(budget: &mut Budget, chosen: &Chosen) -> Result<()> {
         // Looked for first: nobody waits for a build to hear that there is none.
         kubernetes::find(chosen.all || chosen.kubernetes_only)?
     };
-    binaries::provide(budget, &["holdfast-e2e"])?;
+    binaries::provide(budget, &[binaries::SUITES])?;
     if !chosen.kubernetes_only {
         compose(budget, level, only)?;
     }

@@ -23,27 +23,31 @@ const PROGRAMS: [&str; 2] = ["holdfast-node", "holdfast-gateway"];
 /// it was asked for last where programs lie.
 pub fn build(budget: &mut Budget) -> Result<()> {
     budget.step("programs of the next release", 900, || {
-        let mut build = ahead(&PROGRAMS);
-        execute(&mut build)?;
+        execute(ahead().arg("--workspace").args(programs(&PROGRAMS)))?;
         let directory = target_directory()?.join("debug");
         lay_apart(&directory, &directory.join("next"), &PROGRAMS)?;
         let mut usual = cargo();
-        execute(usual.arg("build").args(packages(&PROGRAMS)))
+        execute(
+            usual
+                .args(["build", "--workspace"])
+                .args(programs(&PROGRAMS)),
+        )
     })
 }
 
-/// `cargo build` of these packages, a release ahead.
-pub fn ahead(names: &[&str]) -> Command {
+/// `cargo build`, a release ahead, of packages among which must be the model.
+/// With the packages of another build, what is not ours is not built again.
+pub fn ahead() -> Command {
     let mut build = cargo();
     build
-        .args(["build", "-p", "holdfast-model", "--features", FEATURE])
-        .args(packages(names))
+        .args(["build", "--features", FEATURE])
         .env(VARIABLE.0, VARIABLE.1);
     build
 }
 
-fn packages<'n>(names: &'n [&'n str]) -> impl Iterator<Item = &'n str> {
-    names.iter().flat_map(|name| ["-p", *name])
+/// Of the packages that are chosen, only these programs.
+pub fn programs<'n>(names: &'n [&'n str]) -> impl Iterator<Item = &'n str> {
+    names.iter().flat_map(|name| ["--bin", *name])
 }
 
 /// Copies programs to a directory of their own.
