@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::access::Cluster;
-use crate::{binaries, execute, root};
+use crate::{execute, root};
 
 /// A command that takes images' names and puts these images on every machine of
 /// the cluster.
@@ -167,6 +167,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::binaries;
 
     #[test]
     fn an_image_is_loaded_unless_every_machine_reports_it() {
