@@ -2,18 +2,28 @@
 
 mod birth;
 mod changes;
+mod leaving;
 mod losses;
+mod mistakes;
+mod operators;
+mod places;
 mod releases;
 mod rest;
+mod rights;
 mod scale;
+mod volumes;
+mod wipes;
 
 use std::time::Duration;
 
 use anyhow::Result;
 use futures_util::future::LocalBoxFuture;
+use holdfast_crd::StorageCluster;
 use holdfast_e2e::level::Level;
+use serde_json::Value;
 
 use crate::room::Room;
+use crate::traffic::{Patience, Traffic};
 
 /// Birth under load beside another cluster, and what a case does then.
 const CORE_LIMIT: Duration = Duration::from_secs(480);
@@ -28,6 +38,29 @@ pub const TOLD: Duration = Duration::from_secs(90);
 /// How long a cluster may take to be whole again after something was done to it:
 /// pods start, leaders are elected, a census is taken, one step after another.
 pub const SETTLED: Duration = Duration::from_secs(300);
+
+/// How long the client of a cluster tries again that is meant to be away.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// A cluster `demo` that is whole, and a client that tries again once.
+pub async fn born_with_traffic(room: &Room, spec: &Value) -> Result<(StorageCluster, Traffic)> {
+    born(room, spec, Patience::OneRetry).await
+}
+
+/// A cluster `demo` that is whole, and a client that tries for minutes.
+pub async fn born_with_patient_traffic(
+    room: &Room,
+    spec: &Value,
+) -> Result<(StorageCluster, Traffic)> {
+    born(room, spec, Patience::Until(PATIENCE)).await
+}
+
+async fn born(room: &Room, spec: &Value, patience: Patience) -> Result<(StorageCluster, Traffic)> {
+    room.apply("demo", spec).await?;
+    let cluster = room.until_settled("demo", SETTLED).await?;
+    let traffic = Traffic::start(room.gateway("demo").await?, patience).await?;
+    Ok((cluster, traffic))
+}
 
 /// A claim about the operator, and how it is shown.
 pub struct Case {
@@ -124,6 +157,96 @@ pub fn all() -> Vec<Case> {
             Full,
             Nobody,
             releases::a_release_is_finalised_and_then_the_older_one_is_refused
+        ),
+        case!(
+            Full,
+            Nobody,
+            rights::a_missing_right_is_told_until_it_is_given_back
+        ),
+        case!(
+            Full,
+            Others,
+            rights::what_the_definition_cannot_see_is_told_by_a_condition
+        ),
+        case!(
+            Full,
+            Others,
+            mistakes::two_of_three_crash_loop_until_the_setting_is_put_right
+        ),
+        case!(
+            Full,
+            Others,
+            mistakes::one_of_three_is_down_when_its_fix_arrives
+        ),
+        case!(
+            Full,
+            Others,
+            wipes::a_node_whose_volume_was_deleted_is_another_one
+        ),
+        case!(
+            Full,
+            Others,
+            wipes::a_wiped_queue_delays_tasks_and_loses_none
+        ),
+        case!(Full, Others, wipes::a_deleted_cache_is_missed_by_nobody),
+        case!(
+            Full,
+            Others,
+            places::more_nodes_than_machines_are_told_and_the_rest_serves
+        ),
+        case!(Full, Others, leaving::one_name_in_two_namespaces),
+        case!(
+            Full,
+            Others,
+            leaving::volumes_go_with_the_resource_where_asked_and_no_others
+        ),
+        case!(Full, Others, volumes::volumes_grow_where_their_class_allows),
+        case!(Full, Others, volumes::volumes_that_cannot_grow_are_told),
+        case!(
+            Full,
+            Others,
+            volumes::full_volumes_refuse_uploads_and_deletions_work
+        ),
+        case!(
+            Full,
+            Nobody,
+            operators::the_operator_killed_between_founding_and_status
+        ),
+        case!(Full, Nobody, operators::two_operators_and_one_of_them_acts),
+        case!(
+            Full,
+            Nobody,
+            operators::two_operators_that_both_act_take_one_node_at_a_time
+        ),
+        case!(
+            Full,
+            Nobody,
+            operators::a_minute_without_the_api_server_fails_no_request
+        ),
+        case!(
+            Full,
+            Nobody,
+            places::a_machine_cut_off_from_the_others_comes_back
+        ),
+        case!(
+            Full,
+            Nobody,
+            places::a_machine_drained_during_an_upgrade_waits_and_ends
+        ),
+        case!(
+            Full,
+            Nobody,
+            leaving::the_definition_is_upgraded_under_a_running_operator
+        ),
+        case!(
+            Full,
+            Nobody,
+            leaving::the_chart_goes_and_comes_back_and_files_are_served
+        ),
+        case!(
+            Full,
+            Nobody,
+            leaving::the_namespaces_of_store_and_operator_go_at_once
         ),
     ]
 }

@@ -100,3 +100,16 @@ pub async fn until_no_pods(room: &Room, cluster: &str, limit: Duration) -> Resul
     })
     .await
 }
+
+/// How often the containers of a pod were started again.
+pub fn restarts(pod: &Pod) -> i32 {
+    let statuses = pod
+        .status
+        .as_ref()
+        .and_then(|s| s.container_statuses.as_ref());
+    statuses
+        .into_iter()
+        .flatten()
+        .map(|status| status.restart_count)
+        .sum()
+}

@@ -1,57 +1,43 @@
-//! Machines that lose their power, where this can be had: two commands, which
-//! take a machine's number.
+//! The machines that storage nodes run on.
 
-use std::process::Stdio;
+use anyhow::{Context, Result};
+use futures_util::future::try_join_all;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::api::{ListParams, Patch, PatchParams};
+use serde_json::json;
 
-use anyhow::{Context, Result, ensure};
+use crate::children::node_pod;
+use crate::room::{OPERATOR, Room};
 
-const CRASH: &str = "HOLDFAST_MACHINE_CRASH";
-const START: &str = "HOLDFAST_MACHINE_START";
-
-/// The commands.
-pub struct Machines {
-    crash: String,
-    start: String,
+/// The machine that a storage node is on.
+pub async fn machine_of(room: &Room, ordinal: u32) -> Result<String> {
+    let pod = room.api::<Pod>().get(&node_pod("demo", ordinal)).await?;
+    pod.spec
+        .and_then(|spec| spec.node_name)
+        .context("the pod is on no machine")
 }
 
-impl Machines {
-    /// Those of the environment. None where it names none.
-    pub fn given() -> Option<Self> {
-        Some(Self {
-            crash: std::env::var(CRASH).ok()?,
-            start: std::env::var(START).ok()?,
-        })
-    }
-
-    /// Takes the power from the machine that the Kubernetes node `name` is.
-    pub async fn crash(&self, name: &str) -> Result<()> {
-        run(&self.crash, number(name)?).await
-    }
-
-    /// Gives it back.
-    pub async fn start(&self, name: &str) -> Result<()> {
-        run(&self.start, number(name)?).await
-    }
+/// One with one of the first three storage nodes, and without the operator: who
+/// tells what is wrong with it would otherwise be away itself.
+pub async fn machine_without_operator(room: &Room) -> Result<String> {
+    let operators = ListParams::default().labels(OPERATOR);
+    let operators = room.beside_the_operator::<Pod>().list(&operators).await?;
+    let taken: Vec<String> = operators
+        .into_iter()
+        .filter_map(|pod| pod.spec?.node_name)
+        .collect();
+    let machines = try_join_all((0..3).map(|ordinal| machine_of(room, ordinal))).await?;
+    let free = machines
+        .into_iter()
+        .find(|machine| !taken.contains(machine));
+    free.context("every machine with a storage node has an operator")
 }
 
-/// Nodes are named with their machine's number at the end: `node-2`.
-fn number(name: &str) -> Result<u32> {
-    let digits = name.rsplit('-').next().unwrap_or_default();
-    digits
-        .parse()
-        .with_context(|| format!("the node {name} has no number"))
-}
-
-async fn run(command: &str, number: u32) -> Result<()> {
-    let output = tokio::process::Command::new("sh")
-        .args(["-c", &format!("exec {command} {number}")])
-        .stdin(Stdio::null())
-        .output()
+/// `kubectl cordon` and `uncordon`.
+pub async fn allow_pods(room: &Room, machine: &str, allowed: bool) -> Result<()> {
+    let change = json!({"spec": {"unschedulable": !allowed}});
+    room.everywhere::<Node>()
+        .patch(machine, &PatchParams::default(), &Patch::Merge(&change))
         .await?;
-    ensure!(
-        output.status.success(),
-        "{command} {number}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
     Ok(())
 }

@@ -16,9 +16,11 @@
 )]
 
 mod cases;
+mod chart;
 mod children;
 mod evidence;
 mod machines;
+mod outages;
 mod roll;
 mod room;
 mod spec;

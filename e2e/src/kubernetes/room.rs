@@ -9,7 +9,7 @@ use holdfast_e2e::gateway::Gateway;
 use holdfast_e2e::wait::until;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{Namespace, Secret, Service};
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Config, Resource};
 use serde_json::{Value, json};
 
@@ -23,6 +23,9 @@ pub const OPERATOR: &str = "app.kubernetes.io/name=holdfast-operator";
 const LABEL: &str = "holdfast.dev/e2e";
 /// Whose the fields of resources are that cases apply.
 const MANAGER: &str = "holdfast-e2e";
+/// Characters of a case's name in that of its namespace: a number and a suffix
+/// follow.
+const MAX_NAME: usize = 44;
 /// Longer than a request takes that a gateway answers at all.
 const REQUEST_LIMIT: Duration = Duration::from_secs(20);
 
@@ -74,22 +77,44 @@ impl Room {
 
     /// Makes a namespace that is named for the case.
     pub async fn open(world: &World, case: &str) -> Result<Self> {
-        let namespace = format!("e2e-{}-{}", case.replace('_', "-"), std::process::id());
-        let made = serde_json::from_value(json!({
-            "metadata": {"name": namespace, "labels": {
-                (LABEL): "true",
-                "pod-security.kubernetes.io/enforce": "restricted",
-            }}
-        }))?;
-        Api::<Namespace>::all(world.client.clone())
-            .create(&PostParams::default(), &made)
-            .await?;
-        Ok(Self {
+        let name = case.replace('_', "-");
+        // A label of DNS, which a namespace's name is, has 63 characters at most.
+        let name = name.get(..MAX_NAME).unwrap_or(&name);
+        let namespace = format!("e2e-{}-{}", name.trim_end_matches('-'), std::process::id());
+        let room = Self {
             namespace,
             tag: world.tag.clone(),
             next: world.next.clone(),
             client: world.client.clone(),
-        })
+        };
+        room.open_again().await?;
+        Ok(room)
+    }
+
+    /// Makes another namespace for the same case, which closes it itself.
+    pub async fn beside(&self, suffix: &str) -> Result<Self> {
+        let room = Self {
+            namespace: format!("{}-{suffix}", self.namespace),
+            tag: self.tag.clone(),
+            next: self.next.clone(),
+            client: self.client.clone(),
+        };
+        room.open_again().await?;
+        Ok(room)
+    }
+
+    /// Makes the namespace, which is not there.
+    pub async fn open_again(&self) -> Result<()> {
+        let made = serde_json::from_value(json!({
+            "metadata": {"name": self.namespace, "labels": {
+                (LABEL): "true",
+                "pod-security.kubernetes.io/enforce": "restricted",
+            }}
+        }))?;
+        self.everywhere::<Namespace>()
+            .create(&PostParams::default(), &made)
+            .await?;
+        Ok(())
     }
 
     /// Has it removed with all that is in it, and does not wait for that.
@@ -107,6 +132,11 @@ impl Room {
         K::DynamicType: Default,
     {
         Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Objects of a kind in this namespace, with all fields that they have.
+    pub fn dynamic(&self, kind: &ApiResource) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), &self.namespace, kind)
     }
 
     /// Objects of a kind in the operator's namespace.

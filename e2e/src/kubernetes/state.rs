@@ -79,3 +79,8 @@ pub fn say(cluster: &StorageCluster) -> String {
         conditions.join("; ")
     )
 }
+
+/// The cluster's identity.
+pub fn id_of(cluster: &StorageCluster) -> Option<&str> {
+    cluster.status.as_ref()?.cluster_id.as_deref()
+}

@@ -8,13 +8,14 @@ use holdfast_crd::StorageCluster;
 use holdfast_e2e::wait::until;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::ResourceExt;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams};
 use serde_json::json;
 
 use super::{SETTLED, TOLD};
 use crate::children::{claim_uid, node_pod, replace_pod};
-use crate::machines::Machines;
-use crate::room::{OPERATOR, Room};
+use crate::machines::{allow_pods, machine_of, machine_without_operator};
+use crate::outages::Outage;
+use crate::room::Room;
 use crate::spec::{small, two_gateways};
 use crate::state;
 use crate::traffic::{Patience, Traffic};
@@ -113,23 +114,6 @@ async fn lose_and_name(room: &Room, lost: &str) -> Result<()> {
     Ok(())
 }
 
-/// The machine that a storage node is on.
-async fn machine_of(room: &Room, ordinal: u32) -> Result<String> {
-    let pod = room.api::<Pod>().get(&node_pod("demo", ordinal)).await?;
-    pod.spec
-        .and_then(|spec| spec.node_name)
-        .context("the pod is on no machine")
-}
-
-/// `kubectl cordon` and `uncordon`.
-async fn allow_pods(room: &Room, machine: &str, allowed: bool) -> Result<()> {
-    let change = json!({"spec": {"unschedulable": !allowed}});
-    room.everywhere::<Node>()
-        .patch(machine, &PatchParams::default(), &Patch::Merge(&change))
-        .await?;
-    Ok(())
-}
-
 /// Whether any condition speaks of that node.
 fn says(cluster: &StorageCluster, id: &str) -> bool {
     let conditions = cluster.status.iter().flat_map(|status| &status.conditions);
@@ -139,38 +123,21 @@ fn says(cluster: &StorageCluster, id: &str) -> bool {
 pub async fn a_crashed_machine_comes_back(room: &Room) -> Result<()> {
     /// A silent machine is noticed, its Service addresses are dropped.
     const AWAY: Duration = Duration::from_secs(150);
-    let Some(machines) = Machines::given() else {
-        println!("      no machine can be crashed here: left out");
+    let Some(power) = Outage::of_power() else {
         return Ok(());
     };
     room.apply("demo", &two_gateways(room)).await?;
     room.until_settled("demo", SETTLED).await?;
     let gateway = room.gateway("demo").await?;
     let traffic = Traffic::start(gateway, Patience::Until(AWAY)).await?;
-    let machine = a_machine_without_operator(room).await?;
-    machines.crash(&machine).await?;
+    let machine = machine_without_operator(room).await?;
+    power.begin_at(&machine).await?;
     // Whatever comes now, the machine gets its power back.
     let away = stays_away(room, &machine).await;
-    machines.start(&machine).await?;
+    power.end_at(&machine).await?;
     away?;
     room.until_settled("demo", SETTLED).await?;
     traffic.finish_unharmed().await.map(drop)
-}
-
-/// One with a storage node, and without the operator: who tells that it is away
-/// would otherwise be away for minutes itself.
-async fn a_machine_without_operator(room: &Room) -> Result<String> {
-    let operators = ListParams::default().labels(OPERATOR);
-    let operators = room.beside_the_operator::<Pod>().list(&operators).await?;
-    let taken: Vec<String> = operators
-        .into_iter()
-        .filter_map(|pod| pod.spec?.node_name)
-        .collect();
-    let machines = try_join_all((0..3).map(|ordinal| machine_of(room, ordinal))).await?;
-    let free = machines
-        .into_iter()
-        .find(|machine| !taken.contains(machine));
-    free.context("every machine with a storage node has an operator")
 }
 
 /// Waits until Kubernetes and the status have noticed that a machine is away.

@@ -13,16 +13,17 @@ use super::{SETTLED, TOLD};
 use crate::children::{claim_uid, until_no_pods};
 use crate::room::Room;
 use crate::spec::small;
-use crate::state;
+use crate::state::{self, id_of};
 
 /// Inline, one chunk, several chunks.
 const SIZES: [usize; 4] = [900, 40_000, 1 << 20, 9 << 20];
 
 /// Files that must come back.
-struct Files(Vec<(String, Vec<u8>)>);
+pub struct Files(Vec<(String, Vec<u8>)>);
 
 impl Files {
-    async fn store(gateway: &Gateway, seed: u64) -> Result<Self> {
+    /// Stores some, which are others for each seed.
+    pub async fn store(gateway: &Gateway, seed: u64) -> Result<Self> {
         let mut files = Vec::new();
         for (at, size) in SIZES.into_iter().enumerate() {
             let bytes = noise(seed + at as u64, size);
@@ -32,16 +33,19 @@ impl Files {
         Ok(Self(files))
     }
 
-    async fn expect(&self, gateway: &Gateway) -> Result<()> {
+    /// Looks at the first of them, once.
+    pub async fn expect_once(&self, gateway: &Gateway) -> Result<()> {
+        let (id, bytes) = self.0.first().context("no file")?;
+        gateway.expect(id, bytes).await
+    }
+
+    /// Looks at all of them.
+    pub async fn expect(&self, gateway: &Gateway) -> Result<()> {
         for (id, bytes) in &self.0 {
             until("a file", TOLD, async || gateway.expect(id, bytes).await).await?;
         }
         Ok(())
     }
-}
-
-fn id_of(cluster: &StorageCluster) -> Option<&str> {
-    cluster.status.as_ref()?.cluster_id.as_deref()
 }
 
 async fn claims(room: &Room) -> Result<Vec<String>> {

@@ -6,13 +6,12 @@ use anyhow::{Context, Result, bail, ensure};
 use holdfast_crd::ClusterPhase;
 use holdfast_e2e::gateway::Gateway;
 use holdfast_e2e::wait::until;
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, ListParams};
 use serde_json::Value;
 
 use super::{SETTLED, TOLD};
+use crate::chart::kill_operators;
 use crate::children::{claim_uid, node_replicas};
-use crate::room::{OPERATOR, Room};
+use crate::room::Room;
 use crate::spec::small;
 use crate::state;
 use crate::traffic::{Patience, Traffic};
@@ -51,11 +50,7 @@ pub async fn the_operator_killed_in_the_middle_of_scale_down(room: &Room) -> Res
     .await?;
     let killing = async {
         for _ in 0..KILLS {
-            let all = ListParams::default().labels(OPERATOR);
-            let at_once = DeleteParams::default().grace_period(0);
-            room.beside_the_operator::<Pod>()
-                .delete_collection(&at_once, &all)
-                .await?;
+            kill_operators(room).await?;
             tokio::time::sleep(BETWEEN).await;
         }
         anyhow::Ok(())
