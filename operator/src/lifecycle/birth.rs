@@ -1,8 +1,9 @@
 //! Whether the cluster can be founded: once all first members answer.
 
-use super::{Busy, Situation, Step, Verdict};
+use super::{Busy, Situation, Step, Verdict, rollout};
 
-/// Founds the cluster, or waits.
+/// Founds the cluster, or waits. A setting with which nobody starts is put right
+/// here as well: nobody is there to ask.
 pub(super) fn decide(case: &Situation<'_>, verdict: &mut Verdict) {
     verdict.busy = Busy::Birth;
     let redundancy = &case.resource.spec.redundancy;
@@ -17,6 +18,7 @@ pub(super) fn decide(case: &Situation<'_>, verdict: &mut Verdict) {
         verdict.steps.push(Step::Found { ordinals });
         return;
     }
+    rollout::replace_idle(case, verdict);
     let sentence = format!("waiting for {} to answer", silent.join(", "));
     verdict.note("birth", "WaitingForNodes", sentence);
 }

@@ -3,8 +3,9 @@
 //! its copies and everybody else is there.
 //!
 //! Pods that serve nothing go first and need no permit: to replace them takes
-//! nothing away. An update that does not come up stops at its first pod, since
-//! the permit stays held; a fix makes that pod outdated, and it is replaced.
+//! nothing away, and where they are the majority nobody could grant one. An
+//! update that does not come up stops at its first pod, since the permit stays
+//! held; a fix makes that pod outdated, and it is replaced.
 
 use holdfast_plan::names;
 
@@ -16,12 +17,7 @@ const SURE_AFTER_SECONDS: i64 = 60;
 
 /// Goes on with the round. Says whether there is one.
 pub(super) fn decide(case: &Situation<'_>, verdict: &mut Verdict) -> bool {
-    let outdated: Vec<(u32, &PodSight)> = case
-        .pods
-        .iter()
-        .filter(|(_, pod)| case.is_outdated(pod))
-        .map(|(ordinal, pod)| (*ordinal, pod))
-        .collect();
+    let outdated = find_outdated(case);
     if let Some(permit) = case.sight.permit() {
         if permit.reason != RESTART {
             if !outdated.is_empty() {
@@ -36,17 +32,56 @@ pub(super) fn decide(case: &Situation<'_>, verdict: &mut Verdict) -> bool {
             return false;
         }
         verdict.busy = Busy::Rolling;
-        go_on(case, verdict);
+        if !replace_idle(case, verdict) {
+            go_on(case, verdict);
+        }
         return true;
     }
     if outdated.is_empty() {
         return false;
     }
     verdict.busy = Busy::Rolling;
+    let waits = outdated.iter().any(|(_, pod)| pod.deleting);
+    if !waits && !replace_idle(case, verdict) {
+        begin(case, verdict, &outdated);
+    }
+    true
+}
+
+fn find_outdated<'c>(case: &'c Situation<'_>) -> Vec<(u32, &'c PodSight)> {
+    let pods = case.pods.iter().filter(|(_, pod)| case.is_outdated(pod));
+    pods.map(|(ordinal, pod)| (*ordinal, pod)).collect()
+}
+
+/// Replaces an outdated pod that serves nothing, the lowest first. Says whether
+/// there is one.
+pub(super) fn replace_idle(case: &Situation<'_>, verdict: &mut Verdict) -> bool {
+    let outdated = find_outdated(case);
+    let serves = |ordinal: u32| case.sight.nodes.contains_key(&ordinal);
+    let mut idle = outdated
+        .iter()
+        .filter(|(ordinal, pod)| !pod.ready && !pod.deleting && !serves(*ordinal));
+    let Some((ordinal, pod)) = idle.next() else {
+        return false;
+    };
     if outdated.iter().any(|(_, pod)| pod.deleting) {
         return true;
     }
-    begin(case, verdict, &outdated);
+    let permit = case.sight.permit();
+    // Whoever holds the permit is away, so that no other may be but for sure.
+    let allowed = permit.is_none_or(|permit| {
+        let node = case.sight.node(permit.node);
+        node.and_then(|node| case.ordinal_of(node)) == Some(*ordinal)
+    });
+    let sure = case.sight.all_led() && allowed || pod.not_ready_seconds >= SURE_AFTER_SECONDS;
+    if sure {
+        verdict.steps.push(Step::DeletePod { ordinal: *ordinal });
+        let sentence = format!(
+            "{} is not ready and is replaced by the new revision",
+            names::node_pod(case.name, *ordinal)
+        );
+        verdict.note("rollout", "Replacing", sentence);
+    }
     true
 }
 
@@ -103,22 +138,6 @@ fn go_on(case: &Situation<'_>, verdict: &mut Verdict) {
 
 /// Picks the next pod.
 fn begin(case: &Situation<'_>, verdict: &mut Verdict, outdated: &[(u32, &PodSight)]) {
-    let serves = |ordinal: u32| case.sight.nodes.contains_key(&ordinal);
-    let idle = outdated
-        .iter()
-        .find(|(ordinal, pod)| !pod.ready && !serves(*ordinal));
-    if let Some((ordinal, pod)) = idle {
-        let sure = case.sight.all_led() || pod.not_ready_seconds >= SURE_AFTER_SECONDS;
-        if sure {
-            verdict.steps.push(Step::DeletePod { ordinal: *ordinal });
-            let sentence = format!(
-                "{} is not ready and is replaced by the new revision",
-                names::node_pod(case.name, *ordinal)
-            );
-            verdict.note("rollout", "Replacing", sentence);
-        }
-        return;
-    }
     // From the highest ordinal down, as a StatefulSet would.
     let Some((ordinal, _)) = outdated.last() else {
         return;

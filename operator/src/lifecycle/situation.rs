@@ -27,6 +27,8 @@ pub struct PodSight {
     pub machine: Option<String>,
     /// What its process said when it last ended by itself, while it is not ready.
     pub failure: Option<String>,
+    /// Why no machine takes it.
+    pub unschedulable: Option<String>,
 }
 
 /// A storage node's volume claim.
@@ -195,6 +197,12 @@ fn pod_sight(pod: &k8s_openapi::api::core::v1::Pod, now_seconds: i64) -> PodSigh
         .and_then(|one| one.last_transition_time.as_ref())
         .or(pod.metadata.creation_timestamp.as_ref())
         .map_or(now_seconds, |time| time.0.as_second());
+    let mut placing = conditions.into_iter().flatten();
+    let refused = placing.find(|one| {
+        one.type_ == "PodScheduled"
+            && one.status == "False"
+            && one.reason.as_deref() == Some("Unschedulable")
+    });
     let revision = pod.labels().get("controller-revision-hash");
     PodSight {
         revision: revision.cloned().unwrap_or_default(),
@@ -202,6 +210,7 @@ fn pod_sight(pod: &k8s_openapi::api::core::v1::Pod, now_seconds: i64) -> PodSigh
         not_ready_seconds: if is_ready { 0 } else { now_seconds - since },
         deleting: pod.metadata.deletion_timestamp.is_some(),
         machine: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
+        unschedulable: refused.map(|one| one.message.clone().unwrap_or_default()),
         failure: (!is_ready).then(|| failure_of(pod)).flatten(),
     }
 }

@@ -229,6 +229,9 @@ fn degraded(case: &Situation<'_>) -> Said {
             format!("{} do not answer", silent.join(", ")),
         );
     }
+    if let Some(replaced) = replaced(case) {
+        return replaced;
+    }
     match case.sight.counts() {
         None => Said::Unknown(
             "NotCounted",
@@ -245,6 +248,29 @@ fn degraded(case: &Situation<'_>) -> Said {
             ),
         ),
     }
+}
+
+/// A node whose place another has taken: its volume was deleted, and nothing
+/// else says by which name it can be given up.
+fn replaced(case: &Situation<'_>) -> Option<Said> {
+    let layout = &case.sight.state.as_ref()?.layout;
+    let mut silent = layout.nodes.values().filter(|node| {
+        let counts = !matches!(node.state, NodeState::Lost | NodeState::Drained);
+        counts && !case.sight.answers(node.id)
+    });
+    let (node, ordinal) = silent.find_map(|node| {
+        let ordinal = case.ordinal_of(node)?;
+        let there = case.sight.nodes.get(&ordinal)?;
+        (there.node != node.id).then_some((node, ordinal))
+    })?;
+    Some(Said::Yes(
+        "NodeReplaced",
+        format!(
+            "node {} does not answer, and {} is another one by now: if its volume will not come back, name it in spec.removedNodes",
+            node.id,
+            names::node_pod(case.name, ordinal)
+        ),
+    ))
 }
 
 fn at_risk(case: &Situation<'_>, status: &StorageClusterStatus) -> Said {

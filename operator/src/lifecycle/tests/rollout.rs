@@ -86,3 +86,42 @@ fn a_person_may_say_that_one_generation_goes_on_while_degraded() {
     world.resource.metadata.annotations = Some(says("4"));
     assert!(anyway(&world));
 }
+
+#[test]
+fn a_fix_reaches_pods_that_serve_nothing_although_nobody_can_grant_a_permit() {
+    let mut world = World::of(3);
+    // One setting has taken two down, one of them with the permit.
+    world.outdate(&[1, 2]);
+    world.hold_permit(2, RESTART);
+    world.sight.leaders.clear();
+    for ordinal in [1, 2] {
+        world.silence(ordinal);
+        let down = world.pods.get_mut(&ordinal).unwrap();
+        (down.ready, down.not_ready_seconds) = (false, 70);
+    }
+    assert_eq!(world.decide().steps, [Step::DeletePod { ordinal: 1 }]);
+    world.pods.get_mut(&1).unwrap().deleting = true;
+    assert_eq!(world.decide().steps, []);
+    world.pods.insert(1, pod(1));
+    assert_eq!(world.decide().steps, [Step::DeletePod { ordinal: 2 }]);
+    // All three: nobody even says which cluster it is.
+    world.outdate(&[0, 1]);
+    for ordinal in [0, 1] {
+        world.silence(ordinal);
+        let down = world.pods.get_mut(&ordinal).unwrap();
+        (down.ready, down.not_ready_seconds) = (false, 70);
+    }
+    world.sight.state = None;
+    assert_eq!(world.decide().steps, [Step::DeletePod { ordinal: 0 }]);
+}
+
+#[test]
+fn while_one_is_restarted_another_that_is_silent_for_a_moment_is_left_alone() {
+    let mut world = World::of(5);
+    world.outdate(&[0, 1, 2, 3]);
+    world.hold_permit(4, RESTART);
+    world.silence(1);
+    let down = world.pods.get_mut(&1).unwrap();
+    (down.ready, down.not_ready_seconds) = (false, 5);
+    assert_eq!(world.decide().steps, []);
+}

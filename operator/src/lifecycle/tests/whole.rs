@@ -84,3 +84,31 @@ fn a_cluster_does_not_fall_asleep_over_a_drain_or_a_restart() {
     world.sight = Sight::default();
     assert!(world.decide().hibernated);
 }
+
+#[test]
+fn a_node_that_no_machine_takes_is_told_with_numbers() {
+    let mut world = World::of(3);
+    world.want(4);
+    world.set.spec.as_mut().unwrap().replicas = Some(4);
+    let waiting = PodSight {
+        ready: false,
+        machine: None,
+        not_ready_seconds: 20,
+        unschedulable: Some("0/3 nodes are available".into()),
+        ..pod(3)
+    };
+    world.pods.insert(3, waiting);
+    let (reason, sentence) = world.decide().stalled.unwrap();
+    assert_eq!(reason, "NoMachine");
+    for word in ["4 storage nodes", "3 have", "demo-node-3", "0/3 nodes"] {
+        assert!(sentence.contains(word), "{sentence}");
+    }
+    // One that has joined waits for its own machine.
+    world.want(3);
+    world.pods.remove(&3);
+    world.silence(2);
+    let away = world.pods.get_mut(&2).unwrap();
+    (away.ready, away.not_ready_seconds) = (false, 20);
+    away.unschedulable = Some("0/3 nodes are available".into());
+    assert_eq!(world.decide().stalled, None);
+}
