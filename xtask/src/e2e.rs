@@ -36,6 +36,11 @@ pub struct Chosen {
     /// Everything: the level `full`, under docker compose and in Kubernetes.
     #[arg(long, conflicts_with_all = ["compose_only", "kubernetes_only", "only"])]
     all: bool,
+    /// Beside the level `core`, a third of what only the level `full` has in
+    /// Kubernetes: another third with another commit, so that all of it runs
+    /// again and again without a run of hours.
+    #[arg(long, conflicts_with_all = ["all", "only"])]
+    third: bool,
     /// Only what runs under docker compose.
     #[arg(long, conflicts_with = "kubernetes_only")]
     compose_only: bool,
@@ -66,9 +71,33 @@ pub fn run(budget: &mut Budget, chosen: &Chosen) -> Result<()> {
         compose(budget, level, only)?;
     }
     match cluster {
-        Some(cluster) => kubernetes::suite(budget, &cluster, level, only),
+        Some(cluster) => {
+            let third = chosen.third.then(third_of_this_commit).transpose()?;
+            let cases = kubernetes::Cases { level, only, third };
+            kubernetes::suite(budget, &cluster, &cases)
+        }
         None => Ok(()),
     }
+}
+
+/// Which third is this commit's turn.
+fn third_of_this_commit() -> Result<u32> {
+    let printed = Command::new("git")
+        .args(["rev-parse", "HEAD"])
+        .current_dir(root())
+        .output();
+    // What is no checkout has no turn: the first.
+    let printed = printed.map(|output| output.stdout).unwrap_or_default();
+    let commit = String::from_utf8(printed)?;
+    let third = third_of(&commit);
+    println!("third {} of 3, by commit {}", third + 1, commit.trim());
+    Ok(third)
+}
+
+/// The first digits of a hash are as good as all of them.
+fn third_of(commit: &str) -> u32 {
+    let digits = commit.get(..8).unwrap_or_default();
+    u32::from_str_radix(digits, 16).unwrap_or_default() % 3
 }
 
 fn compose(budget: &mut Budget, level: Level, only: Option<&str>) -> Result<()> {
@@ -99,4 +128,16 @@ fn compose(budget: &mut Budget, level: Level, only: Option<&str>) -> Result<()> 
         }
         execute(&mut suite)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_third_has_its_commits() {
+        let thirds = ["00000000a", "00000001b", "fffffffe0"].map(third_of);
+        assert_eq!(thirds, [0, 1, 2]);
+        assert_eq!(third_of(""), 0);
+    }
 }

@@ -25,13 +25,36 @@ use images::Images;
 
 /// The cases alone, on a machine of two cores.
 const CORE_SECONDS: u64 = 900;
+/// A third of what only the level `full` has.
+const THIRD_SECONDS: u64 = 1500;
 /// All of them.
 const FULL_SECONDS: u64 = 5400;
+
+/// Which cases run.
+pub struct Cases<'a> {
+    /// How much of them.
+    pub level: Level,
+    /// Only those whose names contain this.
+    pub only: Option<&'a str>,
+    /// Beside the level, this third of the others.
+    pub third: Option<u32>,
+}
+
+impl Cases<'_> {
+    fn seconds(&self) -> u64 {
+        match (self.level, self.third) {
+            (Level::Core, None) => CORE_SECONDS,
+            (Level::Core, Some(_)) => CORE_SECONDS + THIRD_SECONDS,
+            (Level::Full, _) => FULL_SECONDS,
+        }
+    }
+}
 
 /// Builds, loads and installs, or upgrades what is installed.
 pub fn cluster(budget: &mut Budget) -> Result<()> {
     let found = find(true)?;
-    binaries::provide(budget, &[])?;
+    // With what the suite needs, so that both take the same build of everything.
+    binaries::provide(budget, &["holdfast-e2e"])?;
     let Some(found) = found else { return Ok(()) };
     // It is for a person to look at: kept, also where kind has just made it.
     let cluster = budget.step("cluster", 300, || found.open())?;
@@ -44,10 +67,10 @@ pub fn cluster(budget: &mut Budget) -> Result<()> {
 }
 
 /// Builds images, installs the chart, runs the suite, and takes away what it made.
-pub fn suite(budget: &mut Budget, found: &Found, level: Level, only: Option<&str>) -> Result<()> {
+pub fn suite(budget: &mut Budget, found: &Found, cases: &Cases<'_>) -> Result<()> {
     let cluster = budget.step("cluster", 300, || found.open())?;
     let there_before = release::is_installed(&cluster);
-    let result = run(budget, &cluster, level, only);
+    let result = run(budget, &cluster, cases);
     let cleaned = budget.step("clean up", 180, || {
         release::remove_namespaces(&cluster)?;
         if !there_before {
@@ -59,12 +82,7 @@ pub fn suite(budget: &mut Budget, found: &Found, level: Level, only: Option<&str
     result.and(cleaned)
 }
 
-fn run(
-    budget: &mut Budget,
-    cluster: &access::Cluster,
-    level: Level,
-    only: Option<&str>,
-) -> Result<()> {
+fn run(budget: &mut Budget, cluster: &access::Cluster, cases: &Cases<'_>) -> Result<()> {
     let images = provide_images(budget, cluster)?;
     let next = match level {
         Level::Core => None,
@@ -76,11 +94,7 @@ fn run(
         release::install(cluster, &images, "info,holdfast_operator=debug")?;
         release::test(cluster)
     })?;
-    let seconds = match level {
-        Level::Core => CORE_SECONDS,
-        Level::Full => FULL_SECONDS,
-    };
-    budget.step("Kubernetes suite", seconds, || {
+    budget.step("Kubernetes suite", cases.seconds(), || {
         // What is there afterwards is of this run.
         if logs().exists() {
             fs::remove_dir_all(logs()).context("cannot remove the logs of an earlier run")?;
@@ -93,13 +107,16 @@ fn run(
                 .args(["--next-operator-tag", &next.operator]);
         }
         suite
-            .arg(level.name())
+            .arg(cases.level.name())
             .args(["--tag", &images.store])
             .arg("--logs")
             .arg(logs())
             .current_dir(root());
-        if let Some(only) = only {
+        if let Some(only) = cases.only {
             suite.args(["--only", only]);
+        }
+        if let Some(third) = cases.third {
+            suite.args(["--third", &third.to_string()]);
         }
         execute(cluster.use_in(&mut suite))
     })

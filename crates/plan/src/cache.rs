@@ -146,6 +146,7 @@ fn build_template(cluster: &Cluster, memory: u64, hash: String) -> Value {
                 pods::memory_tmp_volume(),
             ],
             spread: pods::preferred_spread(cluster, Component::Redis),
+            apart: false,
             config_hash: Some(hash),
             grace: GRACE_SECONDS,
             template: None,

@@ -111,6 +111,7 @@ fn build_template(cluster: &Cluster) -> Value {
             container,
             volumes: vec![pods::our_secrets(cluster), pods::tmp_volume()],
             spread: pods::preferred_spread(cluster, Component::Gateway),
+            apart: false,
             config_hash: None,
             grace: GRACE_SECONDS,
             template: gateway.pod_template.as_ref(),

@@ -130,6 +130,7 @@ fn build_template(cluster: &Cluster) -> Value {
             container,
             volumes: vec![pods::our_secrets(cluster), pods::tmp_volume()],
             spread: pods::node_spread(cluster),
+            apart: nodes.placement.hosts == holdfast_crd::Spread::Required,
             config_hash: None,
             grace: GRACE_SECONDS,
             template: nodes.pod_template.as_ref(),

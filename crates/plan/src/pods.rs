@@ -35,6 +35,8 @@ pub(crate) struct Pod<'a> {
     pub container: Value,
     pub volumes: Vec<Value>,
     pub spread: Vec<Value>,
+    /// Whether no two of them may be on one machine.
+    pub apart: bool,
     /// Of what the process reads only when it starts.
     pub config_hash: Option<String>,
     /// How long the process may take to end, in seconds.
@@ -70,6 +72,7 @@ pub(crate) fn pod_template(cluster: &Cluster, pod: Pod<'_>) -> Value {
                 "fsGroupChangePolicy": "OnRootMismatch",
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
+            "affinity": pod.apart.then(|| apart(cluster, pod.component)),
             "topologySpreadConstraints": pod.spread,
             "containers": [pod.container],
             "volumes": pod.volumes,
@@ -190,8 +193,18 @@ pub(crate) fn node_spread(cluster: &Cluster) -> Vec<Value> {
     let node = Component::Node;
     vec![
         spread(cluster, node, &placement.zone_key, placement.zones),
-        spread(cluster, node, HOST_KEY, placement.hosts),
+        // Strictly apart is another matter: see `Pod::apart`.
+        spread(cluster, node, HOST_KEY, Spread::Preferred),
     ]
+}
+
+/// No two pods of a component on a machine. A spread that is not to be uneven
+/// would let as many share one as share each of the others.
+fn apart(cluster: &Cluster, component: Component) -> Value {
+    json!({"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{
+        "topologyKey": HOST_KEY,
+        "labelSelector": {"matchLabels": names::selector(&cluster.name, component)},
+    }]}})
 }
 
 fn spread(cluster: &Cluster, component: Component, key: &str, strictness: Spread) -> Value {

@@ -225,6 +225,7 @@ fn build_template(cluster: &Cluster, hash: String) -> Value {
                 pods::memory_tmp_volume(),
             ],
             spread: pods::preferred_spread(cluster, Component::Rabbitmq),
+            apart: false,
             config_hash: Some(hash),
             grace: GRACE_SECONDS,
             template: None,

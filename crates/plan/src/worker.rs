@@ -53,6 +53,7 @@ fn build_template(cluster: &Cluster) -> Value {
             container,
             volumes: vec![pods::our_secrets(cluster), pods::tmp_volume()],
             spread: pods::preferred_spread(cluster, Component::Worker),
+            apart: false,
             config_hash: None,
             grace: GRACE_SECONDS,
             template: worker.pod_template.as_ref(),

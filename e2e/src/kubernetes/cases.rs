@@ -1,5 +1,6 @@
 //! The cases.
 
+mod audit;
 mod birth;
 mod changes;
 mod leaving;
@@ -248,5 +249,7 @@ pub fn all() -> Vec<Case> {
             Nobody,
             leaving::the_namespaces_of_store_and_operator_go_at_once
         ),
+        // Behind all others, which use what it looks for.
+        case!(Core, Nobody, audit::every_right_that_is_given_is_used),
     ]
 }

@@ -1,5 +1,6 @@
 //! The Kubernetes cluster, and a namespace in it for each case.
 
+use std::cell::RefCell;
 use std::fmt::Debug;
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(20);
 
 /// The Kubernetes cluster.
 pub struct World {
+    /// Cases that have passed in this run.
+    pub passed: RefCell<Vec<&'static str>>,
     client: Client,
     tag: String,
     next: Option<Next>,
@@ -53,7 +56,13 @@ impl World {
         let client = Client::try_from(config)?;
         let version = client.apiserver_version().await;
         version.context("the cluster does not answer")?;
-        Ok(Self { client, tag, next })
+        let passed = RefCell::default();
+        Ok(Self {
+            passed,
+            client,
+            tag,
+            next,
+        })
     }
 }
 
@@ -64,6 +73,8 @@ pub struct Room {
     /// The tag of a store's images.
     pub tag: String,
     next: Option<Next>,
+    /// Cases that had passed when this one began.
+    pub passed: Vec<&'static str>,
     client: Client,
 }
 
@@ -85,6 +96,7 @@ impl Room {
             namespace,
             tag: world.tag.clone(),
             next: world.next.clone(),
+            passed: world.passed.borrow().clone(),
             client: world.client.clone(),
         };
         room.open_again().await?;
@@ -97,6 +109,7 @@ impl Room {
             namespace: format!("{}-{suffix}", self.namespace),
             tag: self.tag.clone(),
             next: self.next.clone(),
+            passed: self.passed.clone(),
             client: self.client.clone(),
         };
         room.open_again().await?;

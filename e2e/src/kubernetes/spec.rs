@@ -33,7 +33,8 @@ pub fn example() -> Result<Value> {
     spec.context("the example has no spec")
 }
 
-/// `base` with the fields of `change` in place of its own.
+/// `base` with the fields of `change` in place of its own; without those that
+/// are null there.
 pub fn with(mut base: Value, change: Value) -> Value {
     merge(&mut base, change);
     base
@@ -43,6 +44,10 @@ fn merge(base: &mut Value, change: Value) {
     match (base, change) {
         (Value::Object(base), Value::Object(change)) => {
             for (name, value) in change {
+                if value.is_null() {
+                    base.remove(&name);
+                    continue;
+                }
                 merge(base.entry(name).or_insert(Value::Null), value);
             }
         }

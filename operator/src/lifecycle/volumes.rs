@@ -20,7 +20,7 @@ pub(super) fn decide(case: &Situation<'_>, verdict: &mut Verdict) {
             verdict.steps.push(Step::Grow { ordinals: smaller });
         } else {
             let sentence = format!(
-                "volume {} cannot grow: its StorageClass does not allow expansion; set spec.nodes.storage.size back, or move to a class that does",
+                "volume {} cannot grow: its StorageClass does not allow expansion; set allowVolumeExpansion there if its driver can, or make a new cluster on a class that does and copy the files",
                 smaller
                     .first()
                     .map_or_else(String::new, |ordinal| names::node_claim(

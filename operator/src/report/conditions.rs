@@ -161,6 +161,9 @@ fn ready(outcome: &Outcome<'_>, case: &Situation<'_>) -> Said {
         return no("NoGateway", "no gateway is available".into());
     }
     if !outcome.probed {
+        if let Some((reason, sentence)) = &outcome.verdict.stalled {
+            return no(reason, sentence.clone());
+        }
         let why = outcome.probe.clone();
         return no(
             "NotProved",

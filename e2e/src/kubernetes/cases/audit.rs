@@ -1,0 +1,183 @@
+//! The rights that the chart gives, held against those that were used: a right
+//! that nobody uses is one too many.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::io::{BufRead, BufReader};
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
+use serde_json::Value;
+
+use crate::room::Room;
+
+/// Names the API server's audit log, of which it can be read who did what.
+const LOG: &str = "HOLDFAST_AUDIT_LOG";
+/// Who the operator is there.
+const OPERATOR: &str = "system:serviceaccount:holdfast-system:holdfast-operator";
+/// What gives it its rights, in all namespaces and in its own.
+const CLUSTER_ROLE: &str = "holdfast-system:holdfast-operator";
+const ROLE: &str = "holdfast-operator-lease";
+
+/// Rights that few cases make use of, each with one that does. What is not
+/// here is used by whatever makes a cluster.
+const RARE: [(&str, &str, &str); 0] = [];
+/// Rights that no case uses, and why they are given all the same: kinds of others
+/// that a cluster for tests does not have.
+const UNSEEN: [&str; 2] = ["servicemonitors", "prometheusrules"];
+
+/// To do something with a kind.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Right {
+    group: String,
+    resource: String,
+    verb: String,
+}
+
+impl fmt::Display for Right {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.verb, self.resource)?;
+        if !self.group.is_empty() {
+            write!(f, ".{}", self.group)?;
+        }
+        Ok(())
+    }
+}
+
+pub async fn every_right_that_is_given_is_used(room: &Room) -> Result<()> {
+    let Ok(log) = std::env::var(LOG) else {
+        println!("      skipped: {LOG} names no audit log");
+        return Ok(());
+    };
+    if room.passed.is_empty() {
+        println!("      skipped: no other case has run, whose use of rights could be seen");
+        return Ok(());
+    }
+    let used = read_used(&log)?;
+    ensure!(!used.is_empty(), "{log} has nothing of {OPERATOR}");
+    let idle: Vec<String> = granted(room)
+        .await?
+        .into_iter()
+        .filter(|right| !is_used(right, &used) && expected(right, &room.passed))
+        .map(|right| right.to_string())
+        .collect();
+    ensure!(idle.is_empty(), "given and not used: {}", idle.join(", "));
+    Ok(())
+}
+
+/// Server-side apply makes what is not there: it needs the right to create, and
+/// the log calls it a patch.
+fn is_used(right: &Right, used: &BTreeSet<Right>) -> bool {
+    let applied = || Right {
+        verb: "patch".into(),
+        ..right.clone()
+    };
+    used.contains(right) || right.verb == "create" && used.contains(&applied())
+}
+
+/// Whether the cases that have passed cannot have done without it.
+fn expected(right: &Right, passed: &[&str]) -> bool {
+    if UNSEEN.contains(&right.resource.as_str()) {
+        return false;
+    }
+    let rare = RARE
+        .iter()
+        .find(|(resource, verb, _)| *resource == right.resource && *verb == right.verb);
+    rare.is_none_or(|(_, _, case)| passed.contains(case))
+}
+
+async fn granted(room: &Room) -> Result<BTreeSet<Right>> {
+    let role = room.everywhere::<ClusterRole>().get(CLUSTER_ROLE).await?;
+    let own = room.beside_the_operator::<Role>().get(ROLE).await?;
+    let rules = role.rules.into_iter().chain(own.rules).flatten();
+    Ok(rules.flat_map(|rule| rights_of(&rule)).collect())
+}
+
+fn rights_of(rule: &PolicyRule) -> Vec<Right> {
+    let mut rights = Vec::new();
+    for group in rule.api_groups.iter().flatten() {
+        for resource in rule.resources.iter().flatten() {
+            for verb in &rule.verbs {
+                rights.push(Right {
+                    group: group.clone(),
+                    resource: resource.clone(),
+                    verb: verb.clone(),
+                });
+            }
+        }
+    }
+    rights
+}
+
+/// What the operator was allowed to do, as far back as the log goes.
+fn read_used(log: &str) -> Result<BTreeSet<Right>> {
+    let file = std::fs::File::open(log).with_context(|| format!("cannot read {log}"))?;
+    let mut used = BTreeSet::new();
+    for line in BufReader::new(file).lines() {
+        let line = line?;
+        // Most lines are of others, and parsing them all would take its time.
+        if line.contains(OPERATOR) {
+            used.extend(right_of(&serde_json::from_str(&line)?));
+        }
+    }
+    Ok(used)
+}
+
+fn right_of(event: &Value) -> Option<Right> {
+    let text = |path: &str| event.pointer(path).and_then(Value::as_str);
+    let by_the_operator = text("/user/username") == Some(OPERATOR);
+    let refused = event.pointer("/responseStatus/code") == Some(&Value::from(403));
+    if !by_the_operator || refused {
+        return None;
+    }
+    let resource = text("/objectRef/resource")?;
+    let part = text("/objectRef/subresource").map(|part| format!("/{part}"));
+    Some(Right {
+        group: text("/objectRef/apiGroup").unwrap_or_default().to_owned(),
+        resource: format!("{resource}{}", part.unwrap_or_default()),
+        verb: text("/verb")?.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_line_of_the_log_is_the_right_that_was_used() {
+        let mut event = json!({
+            "verb": "patch",
+            "user": {"username": OPERATOR},
+            "objectRef": {"apiGroup": "holdfast.dev", "resource": "storageclusters", "subresource": "status"},
+            "responseStatus": {"code": 200},
+        });
+        let right = right_of(&event).unwrap();
+        assert_eq!(
+            right.to_string(),
+            "patch storageclusters/status.holdfast.dev"
+        );
+        event["responseStatus"]["code"] = json!(403);
+        assert!(right_of(&event).is_none());
+    }
+
+    #[test]
+    fn a_rule_is_every_verb_of_every_kind_in_it() {
+        let rule = PolicyRule {
+            api_groups: Some(vec!["apps".into()]),
+            resources: Some(vec!["statefulsets".into(), "deployments".into()]),
+            verbs: vec!["get".into(), "list".into()],
+            ..PolicyRule::default()
+        };
+        assert_eq!(rights_of(&rule).len(), 4);
+    }
+
+    #[test]
+    fn rare_rights_name_cases_that_there_are() {
+        let all = super::super::all();
+        for (_, _, name) in RARE {
+            assert!(all.iter().any(|case| case.name == name), "{name}");
+        }
+    }
+}
