@@ -10,6 +10,7 @@
     reason = "a measurement from outside; the simulation has no part in it"
 )]
 
+mod kubernetes;
 mod limits;
 mod load;
 mod loopback;
@@ -51,6 +52,12 @@ struct Arguments {
     /// Instead, kill one of four nodes with this many MiB on it, and measure the repair.
     #[arg(long)]
     repair_mib: Option<u64>,
+    /// Instead, measure StorageClusters in the Kubernetes cluster of KUBECONFIG,
+    /// which has the operator installed.
+    #[arg(long)]
+    k8s: bool,
+    #[command(flatten)]
+    kubernetes: kubernetes::Amounts,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -97,6 +104,11 @@ async fn measure(arguments: Arguments) -> Result<()> {
     let disk = tempfile::Builder::new()
         .prefix("bench-")
         .tempdir_in(target_dir()?)?;
+    if arguments.k8s {
+        let figures = kubernetes::measure(disk.path(), &arguments.kubernetes).await?;
+        report(&figures, arguments.json);
+        return Ok(());
+    }
     if let Some(mib) = arguments.repair_mib {
         let at = disk.path().to_owned();
         let sequential = tokio::task::spawn_blocking(move || limits::sequential(&at)).await??;

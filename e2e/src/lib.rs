@@ -11,6 +11,7 @@ pub mod content;
 pub mod dev;
 pub mod gateway;
 pub mod http;
+pub mod kubernetes;
 pub mod level;
 pub mod processes;
 pub mod wait;

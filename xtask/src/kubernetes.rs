@@ -66,6 +66,31 @@ pub fn cluster(budget: &mut Budget) -> Result<()> {
     Ok(())
 }
 
+/// Measures what is built here in the cluster.
+pub fn bench(budget: &mut Budget, more: &[String]) -> Result<()> {
+    let found = find(true)?;
+    binaries::provide(budget, &["holdfast-e2e", "holdfast-bench"])?;
+    let Some(found) = found else { return Ok(()) };
+    let cluster = budget.step("cluster", 300, || found.open())?;
+    let images = provide_images(budget, &cluster)?;
+    budget.step("helm upgrade", 120, || {
+        release::install(&cluster, &images, "info")
+    })?;
+    budget.step("bench", 7200, || {
+        let program = binaries::release_directory()?.join("holdfast-bench");
+        let mut bench = Command::new(program);
+        bench
+            .args(["--k8s", "--tag", &images.store])
+            .args(more)
+            .current_dir(root());
+        execute(cluster.use_in(&mut bench))
+    })?;
+    budget.step("clean up", 180, || {
+        release::remove_namespaces(&cluster)?;
+        cluster.close()
+    })
+}
+
 /// Builds images, installs the chart, runs the suite, and takes away what it made.
 pub fn suite(budget: &mut Budget, found: &Found, cases: &Cases<'_>) -> Result<()> {
     let cluster = budget.step("cluster", 300, || found.open())?;

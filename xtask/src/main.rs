@@ -89,7 +89,15 @@ enum Task {
         seed: Option<u64>,
     },
     /// Measures this machine, and Holdfast against it.
-    Bench,
+    Bench {
+        /// StorageClusters instead, in the Kubernetes cluster of KUBECONFIG, with
+        /// what is built here installed.
+        #[arg(long)]
+        k8s: bool,
+        /// Goes to the bench: `-- --rounds 1`, say.
+        #[arg(last = true)]
+        bench: Vec<String>,
+    },
     /// Checks which crate may depend on which.
     CheckManifests,
 }
@@ -143,8 +151,10 @@ fn run(budget: &mut Budget) -> Result<()> {
             nodes,
             seed,
         } => soak(budget, minutes, nodes, seed),
-        Task::Bench => budget.step("bench", 1800, || {
-            execute(cargo().args(["run", "--release", "-p", "holdfast-bench"]))
+        Task::Bench { k8s: true, bench } => kubernetes::bench(budget, &bench),
+        Task::Bench { k8s: false, bench } => budget.step("bench", 1800, || {
+            let run = ["run", "--release", "-p", "holdfast-bench", "--"];
+            execute(cargo().args(run).args(&bench))
         }),
         Task::CheckManifests => manifests::check(),
     }

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
+use crate::wait::until;
 use anyhow::{Result, ensure};
-use holdfast_e2e::wait::until;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::json;
 
-use crate::outages::run;
-use crate::room::{OPERATOR, OPERATOR_NAMESPACE, Room};
+use crate::kubernetes::outages::run;
+use crate::kubernetes::room::{OPERATOR, OPERATOR_NAMESPACE, Room};
 
 /// The release that the suite installs.
 const RELEASE: &str = "holdfast";
@@ -90,7 +90,9 @@ pub async fn scale_operators(room: &Room, replicas: usize) -> Result<()> {
         .await?;
     until("that many operators", MOVED, async || {
         let pods = operators(room).await?;
-        let ready = pods.iter().filter(|pod| crate::children::is_ready(pod));
+        let ready = pods
+            .iter()
+            .filter(|pod| crate::kubernetes::children::is_ready(pod));
         let (there, ready) = (pods.len(), ready.count());
         ensure!(there == replicas && ready == replicas, "{ready} of {there}");
         Ok(())

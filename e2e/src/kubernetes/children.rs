@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
+use crate::wait::until;
 use anyhow::{Result, bail, ensure};
-use holdfast_e2e::wait::until;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams};
 
-use crate::room::Room;
+use crate::kubernetes::room::Room;
 
 /// The name of the storage nodes' StatefulSet.
 pub fn node_set(cluster: &str) -> String {

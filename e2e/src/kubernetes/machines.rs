@@ -6,8 +6,8 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::json;
 
-use crate::children::node_pod;
-use crate::room::{OPERATOR, Room};
+use crate::kubernetes::children::node_pod;
+use crate::kubernetes::room::{OPERATOR, Room};
 
 /// The machine that a storage node is on.
 pub async fn machine_of(room: &Room, ordinal: u32) -> Result<String> {

@@ -16,16 +16,7 @@
 )]
 
 mod cases;
-mod chart;
-mod children;
 mod evidence;
-mod machines;
-mod outages;
-mod roll;
-mod room;
-mod spec;
-mod state;
-mod traffic;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -34,6 +25,9 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use futures_util::{StreamExt, stream};
+use holdfast_e2e::kubernetes::{
+    chart, children, machines, outages, roll, room, spec, state, traffic,
+};
 use holdfast_e2e::level::Level;
 
 use crate::cases::{Case, Company};

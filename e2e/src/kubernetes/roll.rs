@@ -10,8 +10,8 @@ use kube::Api;
 use kube::api::ListParams;
 use tokio::task::JoinHandle;
 
-use crate::children;
-use crate::room::Room;
+use crate::kubernetes::children;
+use crate::kubernetes::room::Room;
 
 /// Shorter than a storage node takes to stop and start.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);

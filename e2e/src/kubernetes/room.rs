@@ -4,17 +4,17 @@ use std::cell::RefCell;
 use std::fmt::Debug;
 use std::time::Duration;
 
+use crate::gateway::Gateway;
+use crate::wait::until;
 use anyhow::{Context, Result, bail};
 use holdfast_crd::StorageCluster;
-use holdfast_e2e::gateway::Gateway;
-use holdfast_e2e::wait::until;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{Namespace, Secret, Service};
 use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Config, Resource};
 use serde_json::{Value, json};
 
-use crate::state;
+use crate::kubernetes::state;
 
 /// Where the chart is installed.
 pub const OPERATOR_NAMESPACE: &str = "holdfast-system";

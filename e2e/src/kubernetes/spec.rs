@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use crate::room::Room;
+use crate::kubernetes::room::Room;
 
 /// What a reader of the README applies first.
 const EXAMPLE: &str = "examples/storagecluster.yaml";

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::content::noise;
+use crate::gateway::Gateway;
+use crate::wait::until;
 use anyhow::{Context, Error, Result, anyhow, ensure};
 use futures_util::future::join_all;
-use holdfast_e2e::content::noise;
-use holdfast_e2e::gateway::Gateway;
-use holdfast_e2e::wait::until;
 use reqwest::{Method, StatusCode};
 use tokio::task::JoinHandle;
 
@@ -47,7 +47,7 @@ pub struct Tally {
     pub downloads: usize,
     /// What failed and then succeeded.
     pub cured: Vec<String>,
-    /// What failed for good.
+    /// What failed for good: `an upload: 503: ...`.
     pub failed: Vec<String>,
 }
 
@@ -67,6 +67,7 @@ struct Kept {
 struct Lane {
     gateway: Gateway,
     patience: Patience,
+    sizes: &'static [usize],
     tally: Tally,
     kept: VecDeque<Kept>,
     bytes: usize,
@@ -75,25 +76,35 @@ struct Lane {
 impl Traffic {
     /// Starts, and returns when each lane has stored a few files.
     pub async fn start(gateway: Gateway, patience: Patience) -> Result<Self> {
-        /// Each size once.
-        const FIRST: u64 = SIZES.len() as u64;
+        Self::start_with(gateway, patience, &SIZES).await
+    }
+
+    /// The same with files of these sizes, one after the other.
+    pub async fn start_with(
+        gateway: Gateway,
+        patience: Patience,
+        sizes: &'static [usize],
+    ) -> Result<Self> {
+        // Each size once.
+        let first = sizes.len() as u64;
         let ended = Arc::new(AtomicBool::new(false));
         let mut lanes = Vec::new();
         for number in 0..LANES {
             let mut lane = Lane {
                 gateway: gateway.clone(),
                 patience,
+                sizes,
                 tally: Tally::default(),
                 kept: VecDeque::new(),
                 bytes: 0,
             };
             let first_seed = number << 32;
-            for seed in 0..FIRST {
+            for seed in 0..first {
                 lane.upload(first_seed + seed).await?;
             }
             let till = ended.clone();
             lanes.push(tokio::spawn(async move {
-                let mut seed = first_seed + FIRST;
+                let mut seed = first_seed + first;
                 while !till.load(Ordering::Relaxed) {
                     lane.upload(seed).await?;
                     lane.download_one(seed).await?;
@@ -150,7 +161,7 @@ impl Traffic {
 
 impl Lane {
     async fn upload(&mut self, seed: u64) -> Result<()> {
-        let size = SIZES[(seed % SIZES.len() as u64) as usize];
+        let size = self.sizes[(seed % self.sizes.len() as u64) as usize];
         let work = Work::Upload(noise(seed, size));
         if let Some(id) = self.persist(work).await? {
             self.tally.uploads += 1;
