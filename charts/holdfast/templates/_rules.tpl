@@ -13,8 +13,12 @@ does and nothing else; what it makes itself it may also take away.
   resources: [statefulsets, deployments]
   verbs: [list, watch, create, patch, delete]
 - apiGroups: [""]
-  resources: [services, serviceaccounts, configmaps]
+  resources: [services, configmaps]
   verbs: [list, watch, create, patch, delete]
+# It goes with the resource that owns it.
+- apiGroups: [""]
+  resources: [serviceaccounts]
+  verbs: [list, watch, create, patch]
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [list, watch, create, patch, delete]

@@ -153,6 +153,11 @@ pub fn all() -> Vec<Case> {
             Others,
             changes::an_image_that_does_not_exist_then_the_revert
         ),
+        case!(
+            Full,
+            Others,
+            changes::what_is_no_longer_asked_for_is_taken_away
+        ),
         case!(Full, Nobody, losses::a_crashed_machine_comes_back),
         case!(
             Full,

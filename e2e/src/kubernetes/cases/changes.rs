@@ -5,13 +5,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use holdfast_e2e::wait::until;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Secret, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::ResourceExt;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::api::{ApiResource, DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::core::GroupVersionKind;
 use serde_json::json;
 
-use super::SETTLED;
+use super::{SETTLED, born_with_traffic};
 use crate::children::{is_ready, storage_pods, waits_for};
 use crate::roll::Onlooker;
 use crate::room::Room;
@@ -162,4 +163,82 @@ async fn what_was_deleted_comes_back(room: &Room) -> Result<()> {
         Ok(())
     })
     .await
+}
+
+pub async fn what_is_no_longer_asked_for_is_taken_away(room: &Room) -> Result<()> {
+    let (_, traffic) = born_with_traffic(room, &small(room)).await?;
+    // Nobody listens there: a store does without.
+    for (name, url) in [
+        ("queue", "amqp://nobody:5672"),
+        ("cache", "redis://nobody:6379"),
+    ] {
+        let secret = json!({"metadata": {"name": name}, "stringData": {"url": url}});
+        room.api::<Secret>()
+            .create(&PostParams::default(), &serde_json::from_value(secret)?)
+            .await?;
+    }
+    let elsewhere = |name: &str| json!({"type": "External", "external": {"secretName": name}});
+    room.change(
+        "demo",
+        json!({
+            "queue": elsewhere("queue"),
+            "cache": elsewhere("cache"),
+            "gateway": {
+                "autoscale": {"min": 1, "max": 2},
+                "ingress": {"host": "files.example.com"},
+            },
+        }),
+    )
+    .await?;
+    until("what was asked for", SETTLED, async || {
+        let of = of_the_cluster(room).await?;
+        let has = |part: &str| of.iter().any(|name| name.starts_with(part));
+        ensure!(has("HorizontalPodAutoscaler") && has("Ingress"), "{of:?}");
+        ensure!(!of.iter().any(|name| name.contains("rabbitmq")), "{of:?}");
+        ensure!(!of.iter().any(|name| name.contains("redis")), "{of:?}");
+        Ok(())
+    })
+    .await?;
+    room.until_ready("demo", SETTLED).await?;
+    room.change(
+        "demo",
+        json!({
+            "queue": {"type": "Managed", "external": null},
+            "cache": {"type": "Managed", "external": null},
+            "gateway": {"autoscale": null, "ingress": null},
+        }),
+    )
+    .await?;
+    until("all as it was", SETTLED, async || {
+        let of = of_the_cluster(room).await?;
+        let has = |part: &str| of.iter().any(|name| name.starts_with(part));
+        ensure!(!has("HorizontalPodAutoscaler") && !has("Ingress"), "{of:?}");
+        ensure!(has("StatefulSet demo-rabbitmq"), "{of:?}");
+        ensure!(has("Deployment demo-redis"), "{of:?}");
+        Ok(())
+    })
+    .await?;
+    room.until_settled("demo", SETTLED).await?;
+    traffic.finish_unharmed().await.map(drop)
+}
+
+/// Kind and name of everything that came of the resource by itself.
+async fn of_the_cluster(room: &Room) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for (group, version, kind) in [
+        ("apps", "v1", "StatefulSet"),
+        ("apps", "v1", "Deployment"),
+        ("", "v1", "Service"),
+        ("", "v1", "ConfigMap"),
+        ("networking.k8s.io", "v1", "Ingress"),
+        ("networking.k8s.io", "v1", "NetworkPolicy"),
+        ("autoscaling", "v2", "HorizontalPodAutoscaler"),
+    ] {
+        let kind = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+        let ours = ListParams::default().labels("app.kubernetes.io/instance=demo");
+        for object in room.dynamic(&kind).list(&ours).await?.items {
+            found.push(format!("{} {}", kind.kind, object.name_any()));
+        }
+    }
+    Ok(found)
 }
