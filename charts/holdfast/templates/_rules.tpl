@@ -1,6 +1,6 @@
 {{/*
 What the operator may do in a namespace that it looks after. It lists what it
-does and nothing else; what it makes itself it may also take away.
+does and nothing else: a test holds it against what was used.
 */}}
 {{- define "holdfast.rules" -}}
 - apiGroups: [holdfast.dev]
@@ -15,13 +15,13 @@ does and nothing else; what it makes itself it may also take away.
 - apiGroups: [""]
   resources: [services, configmaps]
   verbs: [list, watch, create, patch, delete]
-# It goes with the resource that owns it.
+# These go with the resource that owns them, and never before it.
 - apiGroups: [""]
   resources: [serviceaccounts]
   verbs: [list, watch, create, patch]
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
-  verbs: [list, watch, create, patch, delete]
+  verbs: [list, watch, create, patch]
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies, ingresses]
   verbs: [list, watch, create, patch, delete]

@@ -21,7 +21,31 @@ const ROLE: &str = "holdfast-operator-lease";
 
 /// Rights that few cases make use of, each with one that does. What is not
 /// here is used by whatever makes a cluster.
-const RARE: [(&str, &str, &str); 0] = [];
+const RARE: [(&str, &str, &str); 14] = [
+    ("configmaps", "delete", TAKEN_AWAY),
+    ("deployments", "delete", TAKEN_AWAY),
+    ("horizontalpodautoscalers", "create", TAKEN_AWAY),
+    ("horizontalpodautoscalers", "delete", TAKEN_AWAY),
+    ("horizontalpodautoscalers", "patch", TAKEN_AWAY),
+    ("ingresses", "create", TAKEN_AWAY),
+    ("ingresses", "delete", TAKEN_AWAY),
+    ("ingresses", "patch", TAKEN_AWAY),
+    (
+        "leases",
+        "create",
+        "the_namespaces_of_store_and_operator_go_at_once",
+    ),
+    ("networkpolicies", "delete", TAKEN_AWAY),
+    (
+        "persistentvolumeclaims",
+        "delete",
+        "a_lost_node_is_replaced_when_named",
+    ),
+    ("services", "delete", TAKEN_AWAY),
+    ("statefulsets", "delete", TAKEN_AWAY),
+    ("storageclasses", "get", "volumes_that_cannot_grow_are_told"),
+];
+const TAKEN_AWAY: &str = "what_is_no_longer_asked_for_is_taken_away";
 /// Rights that no case uses, and why they are given all the same: kinds of others
 /// that a cluster for tests does not have.
 const UNSEEN: [&str; 2] = ["servicemonitors", "prometheusrules"];
