@@ -63,7 +63,7 @@ pub struct Amounts {
 
 /// Measures, part by part; what one part leaves is gone before the next begins.
 pub async fn measure(disk: &Path, amounts: &Amounts) -> Result<Vec<Figure>> {
-    let world = World::reach(amounts.tag.clone()).await?;
+    let world = World::reach(amounts.tag.clone(), None).await?;
     let at = disk.to_owned();
     let sequential = tokio::task::spawn_blocking(move || limits::sequential(&at)).await??;
     let mut figures = Vec::new();
