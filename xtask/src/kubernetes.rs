@@ -109,10 +109,9 @@ pub fn suite(budget: &mut Budget, found: &Found, cases: &Cases<'_>) -> Result<()
 
 fn run(budget: &mut Budget, cluster: &access::Cluster, cases: &Cases<'_>) -> Result<()> {
     let images = provide_images(budget, cluster)?;
-    let next = match level {
-        Level::Core => None,
-        Level::Full => Some(provide_next(budget, cluster)?),
-    };
+    // What a third holds, the suite's program alone knows.
+    let further = cases.level == Level::Full || cases.third.is_some();
+    let next = further.then(|| provide_next(budget, cluster)).transpose()?;
     budget.step("helm install", 120, || {
         // Of a run that was ended before it had cleaned up.
         release::remove_namespaces(cluster)?;
