@@ -24,6 +24,9 @@ const SIZES: [usize; 6] = [900, 300_000, 5 << 20, 20_000, 64 << 20, 9 << 20];
 const PIECE: usize = 8 << 20;
 /// A long download is no stuck one; the limit is that of the whole of it.
 const TRANSFER: Duration = Duration::from_secs(3600);
+/// For how long the long download lasts at least: its client is no faster, so
+/// that it goes on while nodes and then gateways are replaced.
+const LASTS: Duration = Duration::from_secs(60);
 /// Changed at all three parts, it replaces every pod of ours.
 const ROUND: &str = "example.com/round";
 
@@ -145,6 +148,7 @@ async fn download_long(gateway: &Gateway, id: &str, pieces: u64) -> Result<u32> 
     const MOMENT: Duration = Duration::from_secs(1);
     const MOST: u32 = 50;
     let mut check = Check::new(pieces);
+    let begun = Instant::now();
     for broken in 0..MOST {
         let path = format!("/api/download/{id}");
         let request = gateway
@@ -156,6 +160,9 @@ async fn download_long(gateway: &Gateway, id: &str, pieces: u64) -> Result<u32> 
             let mut bytes = response.bytes_stream();
             while let Some(Ok(some)) = bytes.next().await {
                 check.compare(&some)?;
+                let share = check.at as f64 / check.end as f64;
+                let early = LASTS.mul_f64(share).saturating_sub(begun.elapsed());
+                tokio::time::sleep(early).await;
             }
         }
         if check.is_done() {
