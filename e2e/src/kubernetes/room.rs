@@ -170,6 +170,12 @@ impl Room {
         Api::all(self.client.clone())
     }
 
+    /// The API groups that the cluster has.
+    pub async fn api_groups(&self) -> Result<Vec<String>> {
+        let list = self.client.list_api_groups().await?;
+        Ok(list.groups.into_iter().map(|group| group.name).collect())
+    }
+
     /// `kubectl apply` of a StorageCluster.
     pub async fn apply(&self, name: &str, spec: &Value) -> kube::Result<StorageCluster> {
         let resource = json!({
