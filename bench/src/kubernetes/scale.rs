@@ -1,8 +1,8 @@
 //! A node is emptied and goes.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use holdfast_e2e::gateway::Gateway;
 use holdfast_e2e::kubernetes::children::node_replicas;
 use holdfast_e2e::kubernetes::room::Room;
@@ -24,7 +24,7 @@ pub async fn measure(room: &Room, amounts: &Amounts, sequential_mb: f64) -> Resu
     // Three copies on four nodes.
     fill(&gateway, amounts.drained_mib * 4 / 3).await?;
     room.until_settled("demo", LIMIT).await?;
-    let (held, elsewhere) = used_bytes(&gateway, &id).await?;
+    let (held, elsewhere) = at_rest(&gateway, &id).await?;
 
     let begun = Instant::now();
     room.scale("demo", 3).await?;
@@ -57,6 +57,23 @@ pub async fn measure(room: &Room, amounts: &Amounts, sequential_mb: f64) -> Resu
         figure("scale-down: rate", rate, "MB/s"),
         figure("scale-down: rate / sequential", rate / sequential_mb, ""),
     ])
+}
+
+/// The same once it does not change any more: nodes tell of it now and then.
+async fn at_rest(gateway: &Gateway, id: &str) -> Result<(u64, u64)> {
+    /// Longer than from one telling to the next.
+    const REST: Duration = Duration::from_secs(10);
+    let mut before = used_bytes(gateway, id).await?;
+    let begun = Instant::now();
+    while begun.elapsed() < LIMIT {
+        tokio::time::sleep(REST).await;
+        let now = used_bytes(gateway, id).await?;
+        if now == before {
+            return Ok(now);
+        }
+        before = now;
+    }
+    bail!("what nodes hold does not come to rest")
 }
 
 /// What a node holds, and what all others do together.
