@@ -171,14 +171,13 @@ spec:
 
     #[test]
     fn rules_of_the_definition_and_of_the_operator_are_told_together() {
-        let text =
-            SMALLEST.replace("mode: Disabled", "mode: Managed") + "  redundancy: {copies: 5}\n";
+        let text = SMALLEST.replace("name: demo", "name: a.b") + "  redundancy: {copies: 5}\n";
         let wrong = refused(&text).join("\n");
         assert!(
             wrong.contains("at least as many nodes as copies"),
             "{wrong}"
         );
-        assert!(wrong.contains("set spec.tls.mode: Disabled"), "{wrong}");
+        assert!(wrong.contains("lower-case letters"), "{wrong}");
     }
 
     #[test]

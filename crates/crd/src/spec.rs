@@ -35,6 +35,15 @@ pub const MAX_REMOVED_NODES: usize = 100;
     cel,
     status = "StorageClusterStatus",
     derive = "PartialEq",
+    validation = Rule::new(
+        "self.spec.tls.mode == oldSelf.spec.tls.mode || (self.spec.tls.mode != 'Disabled' && \
+         oldSelf.spec.tls.mode != 'Disabled') || (self.spec.hibernate && has(oldSelf.status) && \
+         has(oldSelf.status.phase) && oldSelf.status.phase == 'Hibernated')"
+    )
+    .message(
+        "TLS is turned on or off while the cluster sleeps: set spec.hibernate to true, wait for \
+         the phase Hibernated, change tls.mode, and set spec.hibernate to false"
+    ),
     doc = "A store for files and objects that heals itself.",
     scale(
         spec_replicas_path = ".spec.nodes.replicas",

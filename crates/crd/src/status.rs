@@ -34,6 +34,11 @@ pub struct StorageClusterStatus {
     /// The change of a credential that is under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation: Option<RotationStatus>,
+    /// The value of the annotation holdfast.dev/rotate for which everything has
+    /// been exchanged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub rotated: Option<String>,
     /// The storage nodes.
     #[serde(default)]
     pub nodes: NodesStatus,
@@ -152,7 +157,7 @@ pub struct RotationStatus {
     /// How far: Adding, Switching or Removing.
     #[schemars(length(max = 63))]
     pub step: String,
-    /// Parts that have not yet said that they have the new one.
+    /// Pods that have not yet said that they have the new one.
     #[serde(default)]
     #[schemars(length(max = 512), inner(length(max = 253)))]
     pub waiting_for: Vec<String>,

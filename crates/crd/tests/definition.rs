@@ -73,6 +73,46 @@ fn what_is_fixed_at_birth_stays() {
     assert!(format!("{errors:?}").contains("fixed when the cluster is born"));
 }
 
+#[test]
+fn tls_is_turned_on_or_off_while_the_cluster_sleeps() {
+    let with = |mode: &str, hibernate: bool, phase: &str| {
+        let mut spec = smallest();
+        spec["tls"] = json!({"mode": mode});
+        spec["hibernate"] = json!(hibernate);
+        let mut cluster = cluster(spec);
+        cluster.status = serde_json::from_value(json!({
+            "phase": phase,
+            "nodes": {"replicas": 3, "ready": 3},
+        }))
+        .unwrap();
+        cluster
+    };
+    let plain = with("Disabled", false, "Running");
+    let errors = with("Managed", false, "Running").validate_cel_update(&plain);
+    assert!(format!("{errors:?}").contains("while the cluster sleeps"));
+    // On its way to sleep, pods still run.
+    let going = with("Disabled", true, "Running");
+    with("Managed", true, "Running")
+        .validate_cel_update(&going)
+        .unwrap_err();
+    let asleep = with("Disabled", true, "Hibernated");
+    with("Managed", true, "Hibernated")
+        .validate_cel_update(&asleep)
+        .unwrap();
+    // It is not woken up and changed in one step.
+    with("Managed", false, "Hibernated")
+        .validate_cel_update(&asleep)
+        .unwrap_err();
+    let mut by_others = with("Managed", false, "Running");
+    by_others.spec.tls = serde_json::from_value(json!({
+        "mode": "CertManager", "issuerRef": {"name": "ours"},
+    }))
+    .unwrap();
+    by_others
+        .validate_cel_update(&with("Managed", false, "Running"))
+        .unwrap();
+}
+
 fn schema() -> Value {
     let definition = serde_json::to_value(StorageCluster::crd()).unwrap();
     definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone()

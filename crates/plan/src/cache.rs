@@ -8,7 +8,7 @@ use crate::desired::{Child, ChildKind};
 use crate::names::{self, Component};
 use crate::object::{child, config_hash};
 use crate::pods::{self, Pod};
-use crate::{quantity, queue};
+use crate::{quantity, queue, tls};
 
 /// The container of the cache.
 pub(crate) const CONTAINER: &str = "redis";
@@ -35,7 +35,12 @@ pub(crate) fn address(cluster: &Cluster) -> Value {
         }
         _ => {
             let host = names::redis_service(&cluster.name);
-            json!({"name": NAME, "value": format!("redis://{host}:{}", names::REDIS_PORT)})
+            let scheme = if tls::is_on(&cluster.spec) {
+                "rediss"
+            } else {
+                "redis"
+            };
+            json!({"name": NAME, "value": format!("{scheme}://{host}:{}", names::REDIS_PORT)})
         }
     }
 }
@@ -45,6 +50,11 @@ pub(crate) fn build(cluster: &Cluster) -> Vec<Child> {
         return Vec::new();
     };
     let memory = quantity::bytes(&cache.memory).unwrap_or_default();
+    let listening = if tls::is_on(&cluster.spec) {
+        encryption()
+    } else {
+        String::new()
+    };
     let configuration = json!({
         "entrypoint.sh": ENTRYPOINT,
         "redis.conf": format!(
@@ -53,7 +63,8 @@ pub(crate) fn build(cluster: &Cluster) -> Vec<Child> {
              appendonly no\n\
              dir /tmp\n\
              maxmemory {memory}\n\
-             maxmemory-policy allkeys-lru\n"
+             maxmemory-policy allkeys-lru\n\
+             {listening}"
         ),
     });
     let hash = config_hash(&configuration);
@@ -68,6 +79,26 @@ pub(crate) fn build(cluster: &Cluster) -> Vec<Child> {
         build_service(cluster),
         build_deployment(cluster, memory, hash),
     ]
+}
+
+/// TLS alone. Who connects shows a password and no certificate. The socket is
+/// for the script, which tells it when the files have changed.
+fn encryption() -> String {
+    format!(
+        "port 0\n\
+         tls-port {}\n\
+         tls-cert-file {path}/{}\n\
+         tls-key-file {path}/{}\n\
+         tls-ca-cert-file {path}/{}\n\
+         tls-auth-clients no\n\
+         unixsocket /tmp/redis.sock\n\
+         unixsocketperm 700\n",
+        names::REDIS_PORT,
+        names::CERTIFICATE_KEY,
+        names::PRIVATE_KEY_KEY,
+        names::AUTHORITIES_KEY,
+        path = tls::PATH,
+    )
 }
 
 fn build_service(cluster: &Cluster) -> Child {
@@ -109,6 +140,9 @@ fn build_template(cluster: &Cluster, memory: u64, hash: String) -> Value {
     let limit = memory
         .saturating_add(memory / 2)
         .saturating_add(OVERHEAD_BYTES);
+    let mut mounts =
+        vec![json!({"name": pods::CONFIG_VOLUME, "mountPath": "/holdfast", "readOnly": true})];
+    mounts.extend(pods::our_mounts(cluster));
     let container = json!({
         "name": CONTAINER,
         "image": cluster.images.redis,
@@ -123,11 +157,7 @@ fn build_template(cluster: &Cluster, memory: u64, hash: String) -> Value {
             "limits": {"memory": limit.to_string()},
         },
         "securityContext": pods::container_security(),
-        "volumeMounts": [
-            {"name": pods::CONFIG_VOLUME, "mountPath": "/holdfast", "readOnly": true},
-            pods::secrets_mount(),
-            pods::tmp_mount(),
-        ],
+        "volumeMounts": mounts,
     });
     let config_map = names::workload(&cluster.name, Component::Redis);
     let password = names::REDIS_PASSWORD_KEY;
@@ -137,14 +167,17 @@ fn build_template(cluster: &Cluster, memory: u64, hash: String) -> Value {
             component: Component::Redis,
             user: pods::THEIR_USER,
             container,
-            volumes: vec![
+            volumes: [
                 json!({"name": pods::CONFIG_VOLUME, "configMap": {"name": config_map}}),
                 pods::secrets_volume(&[(
                     &names::credentials_secret(&cluster.name),
                     &[(password, password)],
                 )]),
                 pods::memory_tmp_volume(),
-            ],
+            ]
+            .into_iter()
+            .chain(tls::volume(cluster, Component::Redis))
+            .collect(),
             spread: pods::preferred_spread(cluster, Component::Redis),
             apart: false,
             config_hash: Some(hash),

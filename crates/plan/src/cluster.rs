@@ -58,6 +58,8 @@ pub struct Decisions {
     pub worker_replicas: u32,
     /// No pods run; Services, volumes and configuration stay.
     pub hibernated: bool,
+    /// Whether the pods that run speak TLS; `None` where none run.
+    pub encrypted: Option<bool>,
     /// Which kinds of others the API server has.
     pub kinds: OptionalKinds,
 }
@@ -65,6 +67,8 @@ pub struct Decisions {
 /// Kinds that an API server may lack.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct OptionalKinds {
+    /// `cert-manager.io/v1` Certificate.
+    pub certificate: bool,
     /// `monitoring.coreos.com/v1` ServiceMonitor.
     pub service_monitor: bool,
     /// `monitoring.coreos.com/v1` PrometheusRule.
@@ -86,7 +90,9 @@ impl Decisions {
             // Nothing waits, so none is needed beyond the least.
             worker_replicas: worker.autoscale.map_or(worker.replicas, |scale| scale.min),
             hibernated: spec.hibernate,
+            encrypted: None,
             kinds: OptionalKinds {
+                certificate: true,
                 service_monitor: true,
                 prometheus_rule: true,
             },

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::cluster::Cluster;
-use crate::{account, budget, cache, gateway, monitoring, network, nodes, queue, worker};
+use crate::{account, budget, cache, gateway, monitoring, network, nodes, queue, tls, worker};
 
 /// Everything that is to be there. What carries the cluster's labels and is not
 /// among it is to go.
@@ -37,6 +37,8 @@ pub enum ChildKind {
     NetworkPolicy,
     /// How many may be taken away at once.
     PodDisruptionBudget,
+    /// What cert-manager is to make.
+    Certificate,
     /// Storage nodes and brokers.
     StatefulSet,
     /// Gateways, workers, the cache.
@@ -53,12 +55,13 @@ pub enum ChildKind {
 
 impl ChildKind {
     /// Every kind. Orphans are looked for among all of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::ServiceAccount,
         Self::ConfigMap,
         Self::Service,
         Self::NetworkPolicy,
         Self::PodDisruptionBudget,
+        Self::Certificate,
         Self::StatefulSet,
         Self::Deployment,
         Self::Ingress,
@@ -75,6 +78,7 @@ impl ChildKind {
             Self::Service => "Service",
             Self::NetworkPolicy => "NetworkPolicy",
             Self::PodDisruptionBudget => "PodDisruptionBudget",
+            Self::Certificate => "Certificate",
             Self::StatefulSet => "StatefulSet",
             Self::Deployment => "Deployment",
             Self::Ingress => "Ingress",
@@ -91,6 +95,7 @@ impl ChildKind {
             Self::StatefulSet | Self::Deployment => "apps/v1",
             Self::NetworkPolicy | Self::Ingress => "networking.k8s.io/v1",
             Self::PodDisruptionBudget => "policy/v1",
+            Self::Certificate => "cert-manager.io/v1",
             Self::HorizontalPodAutoscaler => "autoscaling/v2",
             Self::ServiceMonitor | Self::PrometheusRule => "monitoring.coreos.com/v1",
         }
@@ -104,6 +109,7 @@ impl ChildKind {
             Self::Service => "services",
             Self::NetworkPolicy => "networkpolicies",
             Self::PodDisruptionBudget => "poddisruptionbudgets",
+            Self::Certificate => "certificates",
             Self::StatefulSet => "statefulsets",
             Self::Deployment => "deployments",
             Self::Ingress => "ingresses",
@@ -115,7 +121,10 @@ impl ChildKind {
 
     /// Whether an API server may lack it.
     pub const fn is_optional(self) -> bool {
-        matches!(self, Self::ServiceMonitor | Self::PrometheusRule)
+        matches!(
+            self,
+            Self::Certificate | Self::ServiceMonitor | Self::PrometheusRule
+        )
     }
 }
 
@@ -124,6 +133,7 @@ pub fn desired(cluster: &Cluster) -> DesiredState {
     let mut children = vec![account::build_account(cluster)];
     children.extend(network::build_policies(cluster));
     children.extend(budget::build_budgets(cluster));
+    children.extend(tls::build_certificates(cluster));
     children.extend(nodes::build(cluster));
     children.extend(queue::build(cluster));
     children.extend(cache::build(cluster));

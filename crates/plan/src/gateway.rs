@@ -9,7 +9,7 @@ use crate::desired::{Child, ChildKind};
 use crate::names::{self, Component};
 use crate::object::{child, unless_empty};
 use crate::pods::{self, Pod};
-use crate::{cache, nodes, queue};
+use crate::{cache, nodes, queue, tls};
 
 /// The container of a gateway.
 pub(crate) const CONTAINER: &str = "gateway";
@@ -18,6 +18,9 @@ pub(crate) const CONTAINER: &str = "gateway";
 const LEAVE_SECONDS: u32 = 5;
 /// With that, and what transfers are given to end in.
 const GRACE_SECONDS: u32 = 60;
+/// How the most common Ingress controller hears that gateways speak TLS; others
+/// go by the Service's appProtocol.
+const NGINX_BACKEND: &str = "nginx.ingress.kubernetes.io/backend-protocol";
 
 pub(crate) fn build(cluster: &Cluster) -> Vec<Child> {
     [
@@ -53,6 +56,8 @@ fn build_service(cluster: &Cluster) -> Child {
                     "port": names::GATEWAY_PORT,
                     "targetPort": "http",
                     "protocol": "TCP",
+                    // What proxies before it go by.
+                    "appProtocol": tls::is_on(&cluster.spec).then_some("https"),
                 }],
             },
         }),
@@ -96,12 +101,12 @@ fn build_template(cluster: &Cluster) -> Value {
             {"name": "http", "containerPort": names::GATEWAY_PORT, "protocol": "TCP"},
             {"name": "metrics", "containerPort": names::METRICS_PORT, "protocol": "TCP"},
         ],
-        "readinessProbe": pods::http_probe("/readyz", "http", 2, 3),
+        "readinessProbe": pods::serving_probe("/readyz", "http", tls::probe_scheme(cluster), 2, 3),
         "livenessProbe": pods::http_probe("/healthz", "metrics", 10, 6),
         "lifecycle": {"preStop": {"sleep": {"seconds": LEAVE_SECONDS}}},
         "resources": pods::resources(gateway.resources.as_ref(), "256Mi", "1Gi"),
         "securityContext": pods::container_security(),
-        "volumeMounts": [pods::secrets_mount(), pods::tmp_mount()],
+        "volumeMounts": pods::our_mounts(cluster),
     });
     pods::pod_template(
         cluster,
@@ -109,7 +114,7 @@ fn build_template(cluster: &Cluster) -> Value {
             component: Component::Gateway,
             user: pods::OUR_USER,
             container,
-            volumes: vec![pods::our_secrets(cluster), pods::tmp_volume()],
+            volumes: pods::our_volumes(cluster, Component::Gateway),
             spread: pods::preferred_spread(cluster, Component::Gateway),
             apart: false,
             config_hash: None,
@@ -121,17 +126,23 @@ fn build_template(cluster: &Cluster) -> Value {
 
 /// What gateways and workers need to find the rest.
 pub(crate) fn client_environment(cluster: &Cluster) -> Vec<Value> {
-    vec![
+    let mut environment = vec![
         json!({"name": "HOLDFAST_NODES", "value": nodes::first_addresses(cluster).join(",")}),
         queue::address(cluster),
         cache::address(cluster),
         pods::secrets_env(),
         json!({"name": "HOLDFAST_LOG_FORMAT", "value": "json"}),
-    ]
+    ];
+    environment.extend(tls::env(cluster));
+    environment
 }
 
 fn environment(cluster: &Cluster) -> Vec<Value> {
     let mut environment = client_environment(cluster);
+    // One certificate has the names of both sides.
+    if tls::is_on(&cluster.spec) {
+        environment.push(json!({"name": "HOLDFAST_PUBLIC_TLS_DIR", "value": tls::PATH}));
+    }
     // Who declares a way in wants links that go that way.
     if let Some(ingress) = &cluster.spec.gateway.ingress {
         let scheme = if ingress.tls_secret_name.is_some() {
@@ -151,6 +162,11 @@ fn build_ingress(cluster: &Cluster) -> Option<Child> {
         .tls_secret_name
         .as_ref()
         .map(|secret| json!([{"hosts": [ingress.host], "secretName": secret}]));
+    let mut annotations = ingress.annotations.clone();
+    if tls::is_on(&cluster.spec) {
+        let backend = annotations.entry(NGINX_BACKEND.into());
+        backend.or_insert_with(|| "HTTPS".into());
+    }
     let backend = json!({"service": {
         "name": names::gateway_service(&cluster.name),
         "port": {"name": "http"},
@@ -161,7 +177,7 @@ fn build_ingress(cluster: &Cluster) -> Option<Child> {
         Component::Gateway,
         names::gateway_service(&cluster.name),
         json!({
-            "annotations": unless_empty(ingress.annotations.clone()),
+            "annotations": unless_empty(annotations),
             "spec": {
                 "ingressClassName": ingress.class_name,
                 "tls": tls,

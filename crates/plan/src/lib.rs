@@ -28,9 +28,11 @@ mod pods;
 pub mod quantity;
 mod queue;
 mod template;
+pub mod tls;
 mod validate;
 mod worker;
 
 pub use cluster::{Cluster, Decisions, Images, OptionalKinds};
 pub use desired::{Child, ChildKind, DesiredState, desired};
+pub use object::without_nulls;
 pub use validate::{Contradiction, MAX_NAME_CHARACTERS, Reason, validate};

@@ -38,6 +38,9 @@ pub const METRICS_LABEL: &str = "holdfast.dev/metrics";
 /// The annotation of pod templates with the hash of the configuration that the
 /// process reads only when it starts.
 pub const CONFIG_HASH: &str = "holdfast.dev/config-hash";
+/// A person's word that everything that can be exchanged without others is to be:
+/// once for each value.
+pub const ROTATE: &str = "holdfast.dev/rotate";
 /// A person's word that the generation in its value may go on while objects are
 /// below their redundancy.
 pub const PROCEED_WHILE_DEGRADED: &str = "holdfast.dev/proceed-while-degraded";
@@ -57,14 +60,32 @@ pub const GATEWAY_PORT: u16 = 5000;
 pub const METRICS_PORT: u16 = 9090;
 /// Where brokers take messages.
 pub const AMQP_PORT: u16 = 5672;
+/// The same where TLS is on.
+pub const AMQPS_PORT: u16 = 5671;
 /// Where brokers are managed.
 pub const RABBITMQ_MANAGEMENT_PORT: u16 = 15672;
+/// The same where TLS is on.
+pub const RABBITMQ_MANAGEMENT_TLS_PORT: u16 = 15671;
 /// Where a broker's address is asked for by the others.
 pub const EPMD_PORT: u16 = 4369;
 /// Where brokers talk to each other.
 pub const RABBITMQ_CLUSTER_PORT: u16 = 25672;
-/// Where the cache is called.
+/// Where the cache is called, with TLS or without.
 pub const REDIS_PORT: u16 = 6379;
+
+/// Where brokers take messages, with TLS or without.
+pub const fn amqp_port(encrypted: bool) -> u16 {
+    if encrypted { AMQPS_PORT } else { AMQP_PORT }
+}
+
+/// Where brokers are managed, with TLS or without.
+pub const fn rabbitmq_management_port(encrypted: bool) -> u16 {
+    if encrypted {
+        RABBITMQ_MANAGEMENT_TLS_PORT
+    } else {
+        RABBITMQ_MANAGEMENT_PORT
+    }
+}
 
 /// The claim template of storage nodes; a volume is `data-0-demo-node-1`.
 pub const NODE_CLAIM: &str = "data-0";
@@ -73,6 +94,8 @@ pub const RABBITMQ_CLAIM: &str = "data";
 
 /// The key of the credentials' Secret with which services know each other.
 pub const CLUSTER_SECRET_KEY: &str = "cluster-secret";
+/// The key with the credential that is taken beside it while it is exchanged.
+pub const CLUSTER_SECRET_PREVIOUS_KEY: &str = "cluster-secret-previous";
 /// The key with the password of user `holdfast` in RabbitMQ.
 pub const RABBITMQ_PASSWORD_KEY: &str = "rabbitmq-password";
 /// The key with the password of Redis.
@@ -83,6 +106,12 @@ pub const ERLANG_COOKIE_KEY: &str = "erlang-cookie";
 pub const ADMIN_TOKEN_KEY: &str = "token";
 /// The key of a Secret that names an external queue or cache.
 pub const EXTERNAL_URL_KEY: &str = "url";
+/// The key of a Secret with a certificate, as Kubernetes has it.
+pub const CERTIFICATE_KEY: &str = "tls.crt";
+/// The key of a Secret with the certificate's private key.
+pub const PRIVATE_KEY_KEY: &str = "tls.key";
+/// The key of a Secret with the authorities that are trusted.
+pub const AUTHORITIES_KEY: &str = "ca.crt";
 /// The user of ours in RabbitMQ.
 pub const RABBITMQ_USER: &str = "holdfast";
 
@@ -225,6 +254,26 @@ pub fn service_account(cluster: &str) -> String {
 /// The Secret with what services know each other by. The operator makes it.
 pub fn credentials_secret(cluster: &str) -> String {
     format!("{cluster}-credentials")
+}
+
+/// The Secret with the authorities that are trusted, for clients too: `demo-ca`.
+pub fn ca_secret(cluster: &str) -> String {
+    format!("{cluster}-ca")
+}
+
+/// The Secret with the authority's own key, which the operator alone reads.
+pub fn ca_key_secret(cluster: &str) -> String {
+    format!("{cluster}-ca-key")
+}
+
+/// The Secret with a part's certificate, which its pods mount: `demo-node-tls`.
+pub fn certificate_secret(cluster: &str, component: Component) -> String {
+    format!("{}-tls", workload(cluster, component))
+}
+
+/// The Secret to which cert-manager writes a part's certificate.
+pub fn issued_secret(cluster: &str, component: Component) -> String {
+    format!("{}-issued", workload(cluster, component))
 }
 
 /// The Secret with the first access key. The operator makes it.

@@ -5,13 +5,14 @@
 //! ruled: where pods go (DNS, an external queue) differs from place to place.
 //! A port that is not in the table is closed, whoever asks.
 
-use holdfast_crd::{CacheType, QueueType};
+use holdfast_crd::{CacheType, QueueType, StorageClusterSpec};
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
 use crate::desired::{Child, ChildKind};
 use crate::names::{self, Component};
 use crate::object::child;
+use crate::tls;
 
 /// Who connects.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,11 +42,14 @@ const fn allowed(from: Peer, to: Component, port: u16) -> Allowed {
     Allowed { from, to, port }
 }
 
-/// All connections that are allowed.
-pub const CONNECTIONS: [Allowed; 15] = {
+/// All connections that are allowed. Where TLS is on, what has a port of its own
+/// for it is called there alone.
+pub fn connections(spec: &StorageClusterSpec) -> Vec<Allowed> {
     use Component::{Gateway, Node, Rabbitmq, Redis, Worker};
     use Peer::{AnyPod, Anywhere, Operator, Part};
-    [
+    let encrypted = tls::is_on(spec);
+    let amqp = names::amqp_port(encrypted);
+    let mut all = vec![
         allowed(Anywhere, Gateway, names::GATEWAY_PORT),
         allowed(AnyPod, Gateway, names::METRICS_PORT),
         allowed(AnyPod, Node, names::METRICS_PORT),
@@ -54,16 +58,25 @@ pub const CONNECTIONS: [Allowed; 15] = {
         allowed(Part(Gateway), Node, names::NODE_PORT),
         allowed(Part(Worker), Node, names::NODE_PORT),
         allowed(Operator, Node, names::NODE_PORT),
-        allowed(Part(Gateway), Rabbitmq, names::AMQP_PORT),
-        allowed(Part(Worker), Rabbitmq, names::AMQP_PORT),
+        allowed(Part(Gateway), Rabbitmq, amqp),
+        allowed(Part(Worker), Rabbitmq, amqp),
         // Users are changed there, and the queue's length is read.
-        allowed(Operator, Rabbitmq, names::RABBITMQ_MANAGEMENT_PORT),
+        allowed(
+            Operator,
+            Rabbitmq,
+            names::rabbitmq_management_port(encrypted),
+        ),
         allowed(Part(Rabbitmq), Rabbitmq, names::EPMD_PORT),
         allowed(Part(Rabbitmq), Rabbitmq, names::RABBITMQ_CLUSTER_PORT),
         allowed(Part(Gateway), Redis, names::REDIS_PORT),
         allowed(Part(Worker), Redis, names::REDIS_PORT),
-    ]
-};
+    ];
+    if encrypted {
+        // It looks at the certificate that is shown there.
+        all.push(allowed(Operator, Redis, names::REDIS_PORT));
+    }
+    all
+}
 
 /// A policy for each part that runs.
 pub(crate) fn build_policies(cluster: &Cluster) -> Vec<Child> {
@@ -84,7 +97,8 @@ fn runs(cluster: &Cluster, component: Component) -> bool {
 }
 
 fn build_policy(cluster: &Cluster, component: Component) -> Child {
-    let to_here = CONNECTIONS.iter().filter(|allowed| allowed.to == component);
+    let all = connections(&cluster.spec);
+    let to_here = all.iter().filter(|allowed| allowed.to == component);
     let mut ports: Vec<u16> = to_here.clone().map(|allowed| allowed.port).collect();
     ports.sort_unstable();
     ports.dedup();

@@ -8,6 +8,7 @@ use crate::desired::{Child, ChildKind};
 use crate::names::{self, Component};
 use crate::object::child;
 use crate::pods::{self, Pod};
+use crate::tls;
 
 /// The container of a storage node.
 pub(crate) const CONTAINER: &str = "node";
@@ -98,6 +99,8 @@ fn build_claim(cluster: &Cluster) -> Value {
 
 fn build_template(cluster: &Cluster) -> Value {
     let nodes = &cluster.spec.nodes;
+    let mut mounts = vec![json!({"name": names::NODE_CLAIM, "mountPath": DATA_PATH})];
+    mounts.extend(pods::our_mounts(cluster));
     let container = json!({
         "name": CONTAINER,
         "image": cluster.images.storage,
@@ -112,15 +115,11 @@ fn build_template(cluster: &Cluster) -> Value {
         "startupProbe": pods::http_probe("/healthz", "metrics", 1, STARTUP_FAILURES),
         // Not that a quorum is there: else all would be unready with it, and a
         // disruption budget lets unready pods be evicted.
-        "readinessProbe": pods::http_probe("/health", "api", 2, 3),
+        "readinessProbe": pods::serving_probe("/health", "api", tls::probe_scheme(cluster), 2, 3),
         "livenessProbe": pods::http_probe("/healthz", "metrics", 10, 6),
         "resources": pods::resources(nodes.resources.as_ref(), "256Mi", "2Gi"),
         "securityContext": pods::container_security(),
-        "volumeMounts": [
-            {"name": names::NODE_CLAIM, "mountPath": DATA_PATH},
-            pods::secrets_mount(),
-            pods::tmp_mount(),
-        ],
+        "volumeMounts": mounts,
     });
     pods::pod_template(
         cluster,
@@ -128,7 +127,7 @@ fn build_template(cluster: &Cluster) -> Value {
             component: Component::Node,
             user: pods::OUR_USER,
             container,
-            volumes: vec![pods::our_secrets(cluster), pods::tmp_volume()],
+            volumes: pods::our_volumes(cluster, Component::Node),
             spread: pods::node_spread(cluster),
             apart: nodes.placement.hosts == holdfast_crd::Spread::Required,
             config_hash: None,
@@ -147,7 +146,7 @@ fn environment(cluster: &Cluster) -> Vec<Value> {
         names::NODE_PORT
     );
     let field = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}});
-    vec![
+    let mut environment = vec![
         field("POD_NAME", "metadata.name"),
         field("POD_NAMESPACE", "metadata.namespace"),
         json!({"name": "HOLDFAST_ADVERTISE", "value": advertised}),
@@ -157,5 +156,7 @@ fn environment(cluster: &Cluster) -> Vec<Value> {
         // What the operator and the budget go by: a count by sums costs little.
         json!({"name": "HOLDFAST_CENSUS_INTERVAL", "value": "10s"}),
         json!({"name": "HOLDFAST_LOG_FORMAT", "value": "json"}),
-    ]
+    ];
+    environment.extend(tls::env(cluster));
+    environment
 }

@@ -43,7 +43,7 @@ pub(crate) fn child(
 
 /// Takes away fields that are null: they say nothing, and server-side apply
 /// would own them.
-pub(crate) fn without_nulls(value: &mut Value) {
+pub fn without_nulls(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             fields.retain(|_, field| !field.is_null());

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::cluster::Cluster;
 use crate::merge::merge;
 use crate::names::{self, Component};
+use crate::tls;
 
 /// The user of our images, as their Dockerfiles have it.
 pub(crate) const OUR_USER: u32 = 10001;
@@ -22,7 +23,7 @@ pub(crate) const TMP_VOLUME: &str = "tmp";
 /// The volume of settings and scripts.
 pub(crate) const CONFIG_VOLUME: &str = "config";
 /// Owner and group may read. JSON has no octal numbers: this is 0440.
-const SECRET_MODE: u32 = 0o440;
+pub(crate) const SECRET_MODE: u32 = 0o440;
 /// What may lie in /tmp: ours write nothing there, libraries might.
 const TMP_LIMIT: &str = "256Mi";
 /// A machine.
@@ -122,7 +123,7 @@ pub(crate) fn resources(
 }
 
 /// The secrets that a service of ours reads, where `HOLDFAST_SECRETS_DIR` says.
-pub(crate) fn our_secrets(cluster: &Cluster) -> Value {
+fn our_secrets(cluster: &Cluster) -> Value {
     let credentials = names::credentials_secret(&cluster.name);
     let admin = names::admin_secret(&cluster.name);
     let shared = [
@@ -130,19 +131,29 @@ pub(crate) fn our_secrets(cluster: &Cluster) -> Value {
         names::RABBITMQ_PASSWORD_KEY,
         names::REDIS_PASSWORD_KEY,
     ];
-    secrets_volume(&[
+    let mut volume = secrets_volume(&[
         (&credentials, &shared.map(|key| (key, key))),
         (&admin, &[(names::ADMIN_TOKEN_KEY, "admin-token")]),
-    ])
+    ]);
+    // There while the credential is exchanged, and else not.
+    let previous = names::CLUSTER_SECRET_PREVIOUS_KEY;
+    let mut source = secret_source(&credentials, &[(previous, previous)]);
+    if let Some(secret) = source.get_mut("secret").and_then(Value::as_object_mut) {
+        secret.insert("optional".into(), true.into());
+    }
+    if let Some(sources) = volume
+        .pointer_mut("/projected/sources")
+        .and_then(Value::as_array_mut)
+    {
+        sources.push(source);
+    }
+    volume
 }
 
 /// A volume of secrets: of each Secret the keys, and the files in `cluster/`
 /// that they become.
 pub(crate) fn secrets_volume(sources: &[(&str, &[(&str, &str)])]) -> Value {
-    let source = |(secret, keys): &(&str, &[(&str, &str)])| {
-        let item = |(key, file): &(&str, &str)| json!({"key": key, "path": format!("cluster/{file}"), "mode": SECRET_MODE});
-        json!({"secret": {"name": secret, "items": keys.iter().map(item).collect::<Vec<_>>()}})
-    };
+    let source = |(secret, keys): &(&str, &[(&str, &str)])| secret_source(secret, keys);
     json!({
         "name": SECRETS_VOLUME,
         "projected": {
@@ -150,6 +161,11 @@ pub(crate) fn secrets_volume(sources: &[(&str, &[(&str, &str)])]) -> Value {
             "sources": sources.iter().map(source).collect::<Vec<_>>(),
         },
     })
+}
+
+fn secret_source(secret: &str, keys: &[(&str, &str)]) -> Value {
+    let item = |(key, file): &(&str, &str)| json!({"key": key, "path": format!("cluster/{file}"), "mode": SECRET_MODE});
+    json!({"secret": {"name": secret, "items": keys.iter().map(item).collect::<Vec<_>>()}})
 }
 
 /// Where the secrets are.
@@ -160,6 +176,20 @@ pub(crate) fn secrets_env() -> Value {
 /// How the secrets are mounted.
 pub(crate) fn secrets_mount() -> Value {
     json!({"name": SECRETS_VOLUME, "mountPath": SECRETS_PATH, "readOnly": true})
+}
+
+/// The volumes of a part of ours.
+pub(crate) fn our_volumes(cluster: &Cluster, part: Component) -> Vec<Value> {
+    let mut volumes = vec![our_secrets(cluster), tmp_volume()];
+    volumes.extend(tls::volume(cluster, part));
+    volumes
+}
+
+/// How they are mounted.
+pub(crate) fn our_mounts(cluster: &Cluster) -> Vec<Value> {
+    let mut mounts = vec![secrets_mount(), tmp_mount()];
+    mounts.extend(tls::mount(cluster));
+    mounts
 }
 
 /// The volume of /tmp.
@@ -219,10 +249,22 @@ fn spread(cluster: &Cluster, component: Component, key: &str, strictness: Spread
     })
 }
 
-/// A probe by HTTP on a named port.
+/// A probe by HTTP on a named port that never speaks TLS.
 pub(crate) fn http_probe(path: &str, port: &str, period: u32, failures: u32) -> Value {
+    serving_probe(path, port, None, period, failures)
+}
+
+/// A probe by HTTP, or by HTTPS where that is the scheme. The kubelet checks no
+/// certificate.
+pub(crate) fn serving_probe(
+    path: &str,
+    port: &str,
+    scheme: Option<&str>,
+    period: u32,
+    failures: u32,
+) -> Value {
     json!({
-        "httpGet": {"path": path, "port": port},
+        "httpGet": {"path": path, "port": port, "scheme": scheme},
         "periodSeconds": period,
         // On a machine that is busy an answer takes its time.
         "timeoutSeconds": 5,

@@ -8,7 +8,7 @@ use crate::desired::{Child, ChildKind};
 use crate::names::{self, Component};
 use crate::object::{child, config_hash};
 use crate::pods::{self, Pod};
-use crate::quantity;
+use crate::{quantity, tls};
 
 /// The container of a broker.
 pub(crate) const CONTAINER: &str = "rabbitmq";
@@ -40,7 +40,9 @@ pub(crate) fn address(cluster: &Cluster) -> Value {
         }
         _ => {
             let (user, host) = (names::RABBITMQ_USER, names::rabbitmq_service(&cluster.name));
-            let url = format!("amqp://{user}@{host}:{}", names::AMQP_PORT);
+            let encrypted = tls::is_on(&cluster.spec);
+            let scheme = if encrypted { "amqps" } else { "amqp" };
+            let url = format!("{scheme}://{user}@{host}:{}", names::amqp_port(encrypted));
             json!({"name": NAME, "value": url})
         }
     }
@@ -88,6 +90,9 @@ fn configuration(cluster: &Cluster, queue: &ManagedQueue) -> Value {
          cluster_formation.discovery_retry_limit = 10\n\
          cluster_formation.discovery_retry_interval = 1000\n"
     );
+    if tls::is_on(&cluster.spec) {
+        text += &encryption();
+    }
     for ordinal in 0..queue.replicas {
         let pod = names::rabbitmq_pod(&cluster.name, ordinal);
         text += &format!(
@@ -98,7 +103,36 @@ fn configuration(cluster: &Cluster, queue: &ManagedQueue) -> Value {
     json!({"entrypoint.sh": ENTRYPOINT, "rabbitmq.conf": text})
 }
 
+/// TLS alone, for messages and for management. Who connects shows a password
+/// and no certificate. Brokers read the files again by themselves, every two
+/// minutes.
+fn encryption() -> String {
+    let files = |prefix: &str| {
+        [
+            ("cacertfile", names::AUTHORITIES_KEY),
+            ("certfile", names::CERTIFICATE_KEY),
+            ("keyfile", names::PRIVATE_KEY_KEY),
+        ]
+        .map(|(setting, file)| format!("{prefix}.{setting} = {}/{file}\n", tls::PATH))
+        .concat()
+    };
+    format!(
+        "listeners.tcp = none\n\
+         listeners.ssl.default = {}\n\
+         {}\
+         ssl_options.verify = verify_none\n\
+         ssl_options.fail_if_no_peer_cert = false\n\
+         management.ssl.port = {}\n\
+         {}",
+        names::AMQPS_PORT,
+        files("ssl_options"),
+        names::RABBITMQ_MANAGEMENT_TLS_PORT,
+        files("management.ssl"),
+    )
+}
+
 fn build_service(cluster: &Cluster) -> Child {
+    let encrypted = tls::is_on(&cluster.spec);
     child(
         cluster,
         ChildKind::Service,
@@ -107,8 +141,8 @@ fn build_service(cluster: &Cluster) -> Child {
         json!({"spec": {
             "selector": names::selector(&cluster.name, Component::Rabbitmq),
             "ports": [
-                port("amqp", names::AMQP_PORT),
-                port("management", names::RABBITMQ_MANAGEMENT_PORT),
+                port("amqp", names::amqp_port(encrypted)),
+                port("management", names::rabbitmq_management_port(encrypted)),
             ],
         }}),
     )
@@ -175,6 +209,12 @@ fn build_set(cluster: &Cluster, queue: &ManagedQueue, hash: String) -> Child {
 }
 
 fn build_container(cluster: &Cluster) -> Value {
+    let encrypted = tls::is_on(&cluster.spec);
+    let mut mounts = vec![
+        json!({"name": names::RABBITMQ_CLAIM, "mountPath": DATA_PATH}),
+        json!({"name": pods::CONFIG_VOLUME, "mountPath": "/holdfast", "readOnly": true}),
+    ];
+    mounts.extend(pods::our_mounts(cluster));
     let container_port =
         |name: &str, number: u16| json!({"name": name, "containerPort": number, "protocol": "TCP"});
     json!({
@@ -189,8 +229,8 @@ fn build_container(cluster: &Cluster) -> Value {
             {"name": "RABBITMQ_USE_LONGNAME", "value": "true"},
         ],
         "ports": [
-            container_port("amqp", names::AMQP_PORT),
-            container_port("management", names::RABBITMQ_MANAGEMENT_PORT),
+            container_port("amqp", names::amqp_port(encrypted)),
+            container_port("management", names::rabbitmq_management_port(encrypted)),
             container_port("epmd", names::EPMD_PORT),
             container_port("cluster", names::RABBITMQ_CLUSTER_PORT),
         ],
@@ -201,12 +241,7 @@ fn build_container(cluster: &Cluster) -> Value {
         "livenessProbe": pods::tcp_probe("amqp", 10, 6),
         "resources": pods::resources(None, "256Mi", "1Gi"),
         "securityContext": pods::container_security(),
-        "volumeMounts": [
-            {"name": names::RABBITMQ_CLAIM, "mountPath": DATA_PATH},
-            {"name": pods::CONFIG_VOLUME, "mountPath": "/holdfast", "readOnly": true},
-            pods::secrets_mount(),
-            pods::tmp_mount(),
-        ],
+        "volumeMounts": mounts,
     })
 }
 
@@ -219,11 +254,14 @@ fn build_template(cluster: &Cluster, hash: String) -> Value {
             component: Component::Rabbitmq,
             user: pods::THEIR_USER,
             container: build_container(cluster),
-            volumes: vec![
+            volumes: [
                 json!({"name": pods::CONFIG_VOLUME, "configMap": {"name": config_map}}),
                 pods::secrets_volume(&[(&names::credentials_secret(&cluster.name), &keys)]),
                 pods::memory_tmp_volume(),
-            ],
+            ]
+            .into_iter()
+            .chain(tls::volume(cluster, Component::Rabbitmq))
+            .collect(),
             spread: pods::preferred_spread(cluster, Component::Rabbitmq),
             apart: false,
             config_hash: Some(hash),

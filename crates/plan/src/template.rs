@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::names::{self, Component};
 use crate::pods::{CONFIG_VOLUME, SECRETS_VOLUME, TMP_VOLUME};
+use crate::tls;
 
 /// Fields of our containers that are ours.
 const CONTAINER_FIELDS: [&str; 10] = [
@@ -35,17 +36,21 @@ const POD_FIELDS: [&str; 6] = [
 ];
 /// Variables that say who a process is, or where others are. The rest are
 /// settings, and anybody's.
-const VARIABLES: [&str; 15] = [
+const VARIABLES: [&str; 19] = [
     "HOLDFAST_ADVERTISE",
     "HOLDFAST_BOOTSTRAP",
     "HOLDFAST_CLUSTER_SECRET",
+    "HOLDFAST_CLUSTER_SECRET_FILE",
+    "HOLDFAST_CLUSTER_SECRET_PREVIOUS_FILE",
     "HOLDFAST_DATA",
     "HOLDFAST_HOST",
     "HOLDFAST_JOIN",
     "HOLDFAST_LISTEN",
     "HOLDFAST_METRICS_ADDR",
     "HOLDFAST_NODES",
+    "HOLDFAST_PUBLIC_TLS_DIR",
     "HOLDFAST_SECRETS_DIR",
+    "HOLDFAST_TLS_DIR",
     "HOLDFAST_ZONE",
     "POD_NAME",
     "POD_NAMESPACE",
@@ -53,7 +58,13 @@ const VARIABLES: [&str; 15] = [
     "REDIS_URL",
 ];
 /// Volumes of ours.
-const VOLUMES: [&str; 4] = [names::NODE_CLAIM, SECRETS_VOLUME, TMP_VOLUME, CONFIG_VOLUME];
+const VOLUMES: [&str; 5] = [
+    names::NODE_CLAIM,
+    SECRETS_VOLUME,
+    TMP_VOLUME,
+    CONFIG_VOLUME,
+    tls::VOLUME,
+];
 /// What holds something of ours, and so cannot be taken away as a whole.
 const HOLDERS: [&str; 6] = [
     "annotations",

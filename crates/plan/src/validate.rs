@@ -2,17 +2,15 @@
 //! change.
 //!
 //! The schema's own rules were checked by the API server; here is what they
-//! cannot say, and what is not available yet.
+//! cannot say.
 
 use std::fmt;
 
-use holdfast_crd::{
-    CacheType, PodTemplate, QueueType, StorageCluster, StorageClusterSpec, TlsMode,
-};
+use holdfast_crd::{CacheType, PodTemplate, QueueType, StorageCluster, StorageClusterSpec};
 
 use crate::cluster::{Cluster, Decisions, Images};
 use crate::names::Component;
-use crate::{cache, gateway, nodes, quantity, queue, template, worker};
+use crate::{cache, gateway, nodes, quantity, queue, template, tls, worker};
 
 /// The longest name of a resource. What is made of it must fit the 63 characters
 /// of a label: the longest is the revision of RabbitMQ's StatefulSet,
@@ -30,8 +28,8 @@ pub enum Reason {
     MetadataIncomplete,
     /// Nothing says which release runs.
     TagMissing,
-    /// Encryption was asked for.
-    TlsNotAvailable,
+    /// Running pods cannot be taken from plain text to TLS, or back.
+    TlsModeChanges,
     /// A podTemplate says what is not its to say.
     PodTemplateRefused,
     /// The cache is too small, or its size no number.
@@ -49,7 +47,7 @@ impl Reason {
             Self::NameInvalid => "NameInvalid",
             Self::MetadataIncomplete => "MetadataIncomplete",
             Self::TagMissing => "TagMissing",
-            Self::TlsNotAvailable => "TlsNotAvailable",
+            Self::TlsModeChanges => "TlsModeChanges",
             Self::PodTemplateRefused => "PodTemplateRefused",
             Self::CacheMemoryInvalid => "CacheMemoryInvalid",
             Self::ExternalMissing => "ExternalMissing",
@@ -99,7 +97,7 @@ pub fn validate(
         check_name(&name),
         check_identity(&namespace, &uid),
         check_tag(tag),
-        check_tls(spec),
+        check_tls(spec, &decisions),
         check_cache(spec),
         check_external(spec),
         check_autoscale(spec),
@@ -177,19 +175,26 @@ fn check_tag(tag: &str) -> Option<Contradiction> {
     })
 }
 
-fn check_tls(spec: &StorageClusterSpec) -> Option<Contradiction> {
-    let mode = match spec.tls.mode {
-        TlsMode::Disabled => return None,
-        TlsMode::Managed => "Managed",
-        TlsMode::CertManager => "CertManager",
-    };
-    Some(contradiction(
-        Reason::TlsNotAvailable,
-        format!(
-            "spec.tls.mode is {mode}, and this release cannot encrypt yet: data goes between the \
-             parts, and to clients, as it is; if that is right here, set spec.tls.mode: Disabled"
-        ),
-    ))
+/// Nodes that speak TLS and nodes that do not cannot hear each other: a round
+/// from one to the other would lose the quorum in its middle.
+fn check_tls(spec: &StorageClusterSpec, decisions: &Decisions) -> Option<Contradiction> {
+    let wanted = tls::is_on(spec);
+    let changes = decisions.encrypted.is_some_and(|now| now != wanted);
+    (changes && !decisions.hibernated).then(|| {
+        let (now, back) = if wanted {
+            ("does not encrypt", "Disabled")
+        } else {
+            ("encrypts", "what it was")
+        };
+        contradiction(
+            Reason::TlsModeChanges,
+            format!(
+                "the cluster that runs {now}, and pods of both kinds cannot hear each other: set \
+                 spec.tls.mode to {back}, spec.hibernate to true, wait for the phase Hibernated, \
+                 change the mode then, and set spec.hibernate to false"
+            ),
+        )
+    })
 }
 
 fn check_cache(spec: &StorageClusterSpec) -> Option<Contradiction> {

@@ -43,7 +43,7 @@ fn build_template(cluster: &Cluster) -> Value {
         "livenessProbe": pods::http_probe("/healthz", "metrics", 10, 6),
         "resources": pods::resources(worker.resources.as_ref(), "256Mi", "1Gi"),
         "securityContext": pods::container_security(),
-        "volumeMounts": [pods::secrets_mount(), pods::tmp_mount()],
+        "volumeMounts": pods::our_mounts(cluster),
     });
     pods::pod_template(
         cluster,
@@ -51,7 +51,7 @@ fn build_template(cluster: &Cluster) -> Value {
             component: Component::Worker,
             user: pods::OUR_USER,
             container,
-            volumes: vec![pods::our_secrets(cluster), pods::tmp_volume()],
+            volumes: pods::our_volumes(cluster, Component::Worker),
             spread: pods::preferred_spread(cluster, Component::Worker),
             apart: false,
             config_hash: None,

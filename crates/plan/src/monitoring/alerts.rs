@@ -23,7 +23,7 @@ struct Alert {
     summary: &'static str,
 }
 
-const ALERTS: [Alert; 6] = [
+const ALERTS: [Alert; 7] = [
     Alert {
         name: "HoldfastObjectsLost",
         page: "objects-lost",
@@ -73,6 +73,17 @@ const ALERTS: [Alert; 6] = [
         lasting: "5m",
         severity: "critical",
         summary: "{{ $value | humanizePercentage }} of requests fail",
+    },
+    Alert {
+        name: "HoldfastCertificateEnds",
+        page: "certificate-ends",
+        // Renewed 30 days before: somebody must look long before it ends.
+        expression: "min by (pod, use) (holdfast_tls_certificate_not_after_seconds{SELECTOR}) - \
+                     time() < 14 * 86400",
+        lasting: "1h",
+        severity: "warning",
+        summary: "the certificate ({{ $labels.use }}) of {{ $labels.pod }} ends in \
+                  {{ $value | humanizeDuration }}, and should have been renewed",
     },
 ];
 

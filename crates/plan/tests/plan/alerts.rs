@@ -51,6 +51,7 @@ fn alerts_and_panels_read_metrics_that_our_processes_show() {
     let mut code = String::new();
     for place in [
         "crates/controller/src",
+        "crates/runtime/src",
         "services/node/src",
         "services/gateway/src",
     ] {

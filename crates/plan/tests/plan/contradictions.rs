@@ -1,9 +1,9 @@
 //! What is refused, with which word and which sentence.
 
-use holdfast_plan::{Contradiction, Reason};
+use holdfast_plan::{Contradiction, Decisions, Reason, validate};
 use serde_json::{Value, json};
 
-use crate::support::{SMALLEST, resource, try_cluster};
+use crate::support::{ENCRYPTED, SMALLEST, parse, resource, try_cluster};
 
 fn set(path: &str, value: Value) -> Value {
     let mut resource = resource(SMALLEST);
@@ -61,18 +61,6 @@ fn each_contradiction_has_a_word_and_says_what_to_change() {
             "set spec.image.tag",
         ),
         (
-            "spec.tls",
-            json!({}),
-            Reason::TlsNotAvailable,
-            "set spec.tls.mode: Disabled",
-        ),
-        (
-            "spec.tls",
-            json!({"mode": "CertManager", "issuerRef": {"name": "x"}}),
-            Reason::TlsNotAvailable,
-            "set spec.tls.mode: Disabled",
-        ),
-        (
             "spec.cache.managed",
             json!({"memory": "1Mi"}),
             Reason::CacheMemoryInvalid,
@@ -115,11 +103,31 @@ fn each_contradiction_has_a_word_and_says_what_to_change() {
 
 #[test]
 fn everything_that_is_wrong_is_told_at_once() {
-    let mut resource = set("spec.tls", json!({}));
+    let mut resource = set("spec.image.tag", json!(""));
     resource["metadata"]["name"] = "A".into();
     let reasons: Vec<_> = try_cluster(&resource).unwrap_err();
     let reasons: Vec<_> = reasons.iter().map(|wrong| wrong.reason).collect();
-    assert_eq!(reasons, [Reason::NameInvalid, Reason::TlsNotAvailable]);
+    assert_eq!(reasons, [Reason::NameInvalid, Reason::TagMissing]);
+}
+
+#[test]
+fn pods_that_run_are_not_taken_to_tls_or_back_but_those_that_sleep_are() {
+    let cases = [
+        (SMALLEST, true, "set spec.tls.mode to what it was"),
+        (ENCRYPTED, false, "set spec.tls.mode to Disabled"),
+    ];
+    for (yaml, encrypted, sentence) in cases {
+        let resource = parse(&resource(yaml));
+        let mut decisions = Decisions::at_rest(&resource.spec, "0.1.0".into());
+        decisions.encrypted = Some(!encrypted);
+        validate(&resource, decisions.clone()).unwrap();
+        decisions.encrypted = Some(encrypted);
+        let refused = validate(&resource, decisions.clone()).unwrap_err();
+        assert_eq!(refused[0].reason, Reason::TlsModeChanges);
+        assert!(refused[0].to_string().contains(sentence), "{}", refused[0]);
+        decisions.hibernated = true;
+        validate(&resource, decisions).unwrap();
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use holdfast_plan::DesiredState;
 
-use crate::support::{EVERYTHING, EXTERNAL, SMALLEST, plan};
+use crate::support::{ENCRYPTED, EVERYTHING, EXTERNAL, SMALLEST, plan};
 
 fn text(state: &DesiredState) -> String {
     let objects = state.children.iter().map(|child| &child.object);
@@ -36,6 +36,11 @@ fn the_smallest_resource_means_this() {
 #[test]
 fn a_resource_with_everything_set_means_this() {
     check("everything", EVERYTHING);
+}
+
+#[test]
+fn a_resource_with_tls_means_this() {
+    check("encrypted", ENCRYPTED);
 }
 
 #[test]

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use holdfast_plan::names::{self, Component};
-use holdfast_plan::network::{CONNECTIONS, Peer};
+use holdfast_plan::network::{Allowed, Peer, connections};
 use holdfast_plan::{ChildKind, DesiredState};
 use serde_json::Value;
 
-use crate::support::{EXTERNAL, SMALLEST, plan};
+use crate::support::{ENCRYPTED, EXTERNAL, SMALLEST, parse, plan, resource};
 
 /// Who might connect.
 #[derive(Debug)]
@@ -56,9 +56,13 @@ fn pods() -> Vec<Pod> {
     pods
 }
 
+fn table(yaml: &str) -> Vec<Allowed> {
+    connections(&parse(&resource(yaml)).spec)
+}
+
 /// What the table says of a connection from `pod`, or from outside.
-fn expected(pod: Option<&Pod>, to: Component, port: u16) -> bool {
-    CONNECTIONS.iter().any(|allowed| {
+fn expected(table: &[Allowed], pod: Option<&Pod>, to: Component, port: u16) -> bool {
+    table.iter().any(|allowed| {
         allowed.to == to
             && allowed.port == port
             && match (allowed.from, pod) {
@@ -124,20 +128,24 @@ fn admits(peer: &Value, pod: Option<&Pod>) -> bool {
 
 #[test]
 fn the_policies_allow_what_the_table_says_and_nothing_else() {
-    let state = plan(SMALLEST);
-    let ports = [5000, 8000, 9090, 5672, 15672, 4369, 25672, 6379, 22, 9000];
-    let (mut open, mut closed) = (0, 0);
-    for to in Component::WITH_PODS.into_iter().map(part) {
-        for port in ports {
-            for pod in pods().iter().map(Some).chain([None]) {
-                let expected = expected(pod, to.component.unwrap(), port);
-                let evaluated = evaluated(&state, pod, &to, port);
-                assert_eq!(evaluated, expected, "{pod:?} to {} on {port}", to.what);
-                *if expected { &mut open } else { &mut closed } += 1;
+    let ports = [
+        5000, 8000, 9090, 5671, 5672, 15671, 15672, 4369, 25672, 6379, 22, 9000,
+    ];
+    for yaml in [SMALLEST, ENCRYPTED] {
+        let (state, table) = (plan(yaml), table(yaml));
+        let (mut open, mut closed) = (0, 0);
+        for to in Component::WITH_PODS.into_iter().map(part) {
+            for port in ports {
+                for pod in pods().iter().map(Some).chain([None]) {
+                    let expected = expected(&table, pod, to.component.unwrap(), port);
+                    let evaluated = evaluated(&state, pod, &to, port);
+                    assert_eq!(evaluated, expected, "{pod:?} to {} on {port}", to.what);
+                    *if expected { &mut open } else { &mut closed } += 1;
+                }
             }
         }
+        assert!(open > 50 && closed > 400, "{open} {closed}");
     }
-    assert!(open > 50 && closed > 400, "{open} {closed}");
 }
 
 #[test]
@@ -153,20 +161,48 @@ fn the_table_closes_what_must_be_closed() {
         ("operator", Node, 8000, true),
         ("stranger", Gateway, 5000, true),
         ("stranger", Node, 9090, true),
-        ("node", Rabbitmq, 5672, false),
         ("node", Redis, 6379, false),
-        ("operator", Redis, 6379, false),
         ("gateway", Rabbitmq, 15672, false),
+        ("gateway", Rabbitmq, 15671, false),
     ];
-    for (from, to, port, allowed) in cases {
-        assert_eq!(
-            expected(pod(from), to, port),
-            allowed,
-            "{from} to {to:?} {port}"
+    let (plain, encrypted) = (table(SMALLEST), table(ENCRYPTED));
+    for table in [&plain, &encrypted] {
+        for (from, to, port, allowed) in cases {
+            assert_eq!(
+                expected(table, pod(from), to, port),
+                allowed,
+                "{from} to {to:?} {port}"
+            );
+        }
+        assert!(expected(table, None, Gateway, 5000));
+        assert!(!expected(table, None, Node, 9090));
+    }
+    let differs = [
+        ("gateway", Rabbitmq, 5672, 5671),
+        ("worker", Rabbitmq, 5672, 5671),
+        ("operator", Rabbitmq, 15672, 15671),
+    ];
+    for (from, to, in_plain, with_tls) in differs {
+        assert!(
+            expected(&plain, pod(from), to, in_plain),
+            "{from} {in_plain}"
+        );
+        assert!(
+            !expected(&plain, pod(from), to, with_tls),
+            "{from} {with_tls}"
+        );
+        assert!(
+            !expected(&encrypted, pod(from), to, in_plain),
+            "{from} {in_plain}"
+        );
+        assert!(
+            expected(&encrypted, pod(from), to, with_tls),
+            "{from} {with_tls}"
         );
     }
-    assert!(expected(None, Gateway, 5000));
-    assert!(!expected(None, Node, 9090));
+    // The operator looks at the cache's certificate, and else not at the cache.
+    assert!(!expected(&plain, pod("operator"), Redis, 6379));
+    assert!(expected(&encrypted, pod("operator"), Redis, 6379));
 }
 
 #[test]

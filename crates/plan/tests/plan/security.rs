@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{EVERYTHING, EXTERNAL, SMALLEST, plan, pod_templates};
+use crate::support::{ENCRYPTED, EVERYTHING, EXTERNAL, SMALLEST, plan, pod_templates};
 
 /// Volumes that `restricted` allows.
 const VOLUMES: [&str; 7] = [
@@ -77,7 +77,7 @@ fn containers(pod: &Value) -> impl Iterator<Item = &Value> {
 
 #[test]
 fn every_pod_fits_the_level_restricted() {
-    for yaml in [SMALLEST, EVERYTHING, EXTERNAL] {
+    for yaml in [SMALLEST, ENCRYPTED, EVERYTHING, EXTERNAL] {
         let state = plan(yaml);
         let templates = pod_templates(&state);
         assert!(templates.len() >= 3);
@@ -126,7 +126,7 @@ fn the_check_sees_each_thing_that_restricted_forbids() {
 
 #[test]
 fn our_containers_write_nowhere_but_to_volumes_and_have_bounded_memory() {
-    for yaml in [SMALLEST, EXTERNAL] {
+    for yaml in [SMALLEST, ENCRYPTED, EXTERNAL] {
         let state = plan(yaml);
         for (name, template) in pod_templates(&state) {
             let pod = &template["spec"];
@@ -145,40 +145,79 @@ fn our_containers_write_nowhere_but_to_volumes_and_have_bounded_memory() {
 
 #[test]
 fn no_object_holds_a_secret_and_pods_get_only_those_they_need() {
-    let state = plan(SMALLEST);
-    let kinds = state.children.iter().map(|child| &child.object["kind"]);
-    assert!(kinds.into_iter().all(|kind| kind != "Secret"));
-    let keys = |name: &str| {
-        let templates = pod_templates(&state);
-        let (_, template) = templates.iter().find(|(found, _)| *found == name).unwrap();
-        let mut keys: Vec<String> = Vec::new();
-        for volume in template["spec"]["volumes"].as_array().unwrap() {
-            for source in volume["projected"]["sources"]
-                .as_array()
-                .into_iter()
-                .flatten()
-            {
-                for item in source["secret"]["items"].as_array().unwrap() {
-                    assert_eq!(item["mode"], 0o440);
-                    keys.push(item["path"].as_str().unwrap().into());
+    for (yaml, own) in [(SMALLEST, &[][..]), (ENCRYPTED, &OWN_TLS[..])] {
+        let state = plan(yaml);
+        let kinds = state.children.iter().map(|child| &child.object["kind"]);
+        assert!(kinds.into_iter().all(|kind| kind != "Secret"));
+        let keys = |name: &str| {
+            let templates = pod_templates(&state);
+            let (_, template) = templates.iter().find(|(found, _)| *found == name).unwrap();
+            let mut keys: Vec<String> = Vec::new();
+            for volume in template["spec"]["volumes"].as_array().unwrap() {
+                for source in volume["projected"]["sources"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                {
+                    for item in source["secret"]["items"].as_array().unwrap() {
+                        assert_eq!(item["mode"], 0o440);
+                        keys.push(item["path"].as_str().unwrap().into());
+                    }
                 }
             }
+            keys.sort();
+            keys
+        };
+        let with = |more: &[&str]| -> Vec<String> {
+            let mut all: Vec<String> = more.iter().chain(own).map(|one| (*one).into()).collect();
+            all.sort();
+            all
+        };
+        let ours = [
+            "cluster/admin-token",
+            "cluster/cluster-secret",
+            "cluster/cluster-secret-previous",
+            "cluster/rabbitmq-password",
+            "cluster/redis-password",
+        ];
+        for name in ["demo-node", "demo-gateway", "demo-worker"] {
+            assert_eq!(keys(name), with(&ours), "{name}");
         }
-        keys.sort();
-        keys
-    };
-    let ours = [
-        "cluster/admin-token",
-        "cluster/cluster-secret",
-        "cluster/rabbitmq-password",
-        "cluster/redis-password",
-    ];
-    for name in ["demo-node", "demo-gateway", "demo-worker"] {
-        assert_eq!(keys(name), ours, "{name}");
+        assert_eq!(keys("demo-redis"), with(&["cluster/redis-password"]));
+        assert_eq!(
+            keys("demo-rabbitmq"),
+            with(&["cluster/erlang-cookie", "cluster/rabbitmq-password"])
+        );
     }
-    assert_eq!(keys("demo-redis"), ["cluster/redis-password"]);
-    assert_eq!(
-        keys("demo-rabbitmq"),
-        ["cluster/erlang-cookie", "cluster/rabbitmq-password"]
-    );
+}
+
+/// What a pod has of certificates: its own, and the authorities.
+const OWN_TLS: [&str; 3] = ["ca.crt", "tls.crt", "tls.key"];
+
+#[test]
+fn certificates_are_mounted_as_directories_of_the_parts_own_secret() {
+    let state = plan(ENCRYPTED);
+    for (name, template) in pod_templates(&state) {
+        let pod = &template["spec"];
+        let volumes = pod["volumes"].as_array().unwrap();
+        let volume = volumes.iter().find(|one| one["name"] == "tls").unwrap();
+        let secrets: Vec<_> = volume["projected"]["sources"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|source| source["secret"]["name"].as_str().unwrap())
+            .collect();
+        assert_eq!(secrets, [&format!("{name}-tls"), "demo-ca"], "{name}");
+        let mounts = pod["containers"][0]["volumeMounts"].as_array().unwrap();
+        let mount = mounts.iter().find(|one| one["name"] == "tls").unwrap();
+        assert_eq!(mount["mountPath"], "/tls");
+        assert!(mount.get("subPath").is_none(), "{name}");
+    }
+    for (_, template) in pod_templates(&plan(SMALLEST)) {
+        let text = template.to_string();
+        assert!(
+            !text.contains("/tls") && !text.contains("demo-ca"),
+            "{text}"
+        );
+    }
 }

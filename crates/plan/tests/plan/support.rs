@@ -8,6 +8,8 @@ use serde_json::Value;
 
 pub const SMALLEST: &str = include_str!("../resources/smallest.yaml");
 pub const EVERYTHING: &str = include_str!("../resources/everything.yaml");
+/// The smallest one: TLS is on unless it is written that it is not.
+pub const ENCRYPTED: &str = include_str!("../resources/encrypted.yaml");
 pub const EXTERNAL: &str = include_str!("../resources/external.yaml");
 
 /// A resource as an API server would have taken it.

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::support::{EVERYTHING, EXTERNAL, SMALLEST, plan};
+use crate::support::{ENCRYPTED, EVERYTHING, EXTERNAL, SMALLEST, plan};
 
 /// The object as its type understands it: what the type does not know is gone.
 fn understood<T: Serialize + DeserializeOwned>(object: &Value) -> Value {
@@ -20,7 +20,7 @@ fn understood<T: Serialize + DeserializeOwned>(object: &Value) -> Value {
 
 #[test]
 fn no_field_is_unknown_to_kubernetes() {
-    for yaml in [SMALLEST, EVERYTHING, EXTERNAL] {
+    for yaml in [SMALLEST, ENCRYPTED, EVERYTHING, EXTERNAL] {
         for child in plan(yaml).children {
             let object = &child.object;
             let understood = match child.kind {
@@ -33,8 +33,10 @@ fn no_field_is_unknown_to_kubernetes() {
                 ChildKind::Deployment => understood::<Deployment>(object),
                 ChildKind::Ingress => understood::<Ingress>(object),
                 ChildKind::HorizontalPodAutoscaler => understood::<HorizontalPodAutoscaler>(object),
-                // Kinds of Prometheus' operator, which have no types here.
-                ChildKind::ServiceMonitor | ChildKind::PrometheusRule => continue,
+                // Kinds of others, which have no types here.
+                ChildKind::Certificate | ChildKind::ServiceMonitor | ChildKind::PrometheusRule => {
+                    continue;
+                }
             };
             assert_eq!(object, &understood, "{:?} {}", child.kind, child.name);
         }
