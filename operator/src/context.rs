@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use holdfast_crd::StorageCluster;
 use holdfast_plan::OptionalKinds;
+use holdfast_runtime::credential::Credential;
 use holdfast_runtime::host::http::HttpTransport;
 use holdfast_runtime::host::system::{SystemClock, SystemEntropy, TokioTasks};
 use holdfast_runtime::{Entropy, Env};
@@ -13,6 +14,8 @@ use kube::{Client, Resource, ResourceExt};
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
+use crate::certificates::reading::Certificate;
+use crate::certificates::settle::trusting;
 use crate::error::OperatorError;
 use crate::memory::Memory;
 use crate::settings::OperatorSettings;
@@ -50,16 +53,32 @@ impl Context {
         })
     }
 
-    /// The world in which a cluster's nodes are called, with its credential.
+    /// The world in which a cluster's nodes are called, with its credential, and
+    /// encrypted where there are authorities to trust.
     ///
     /// # Errors
     /// When no client can be made.
-    pub fn env(&self, resource: &StorageCluster, credential: &str) -> Result<Env, OperatorError> {
-        let hash: [u8; 32] = Sha256::digest(credential.as_bytes()).into();
+    pub fn env(
+        &self,
+        resource: &StorageCluster,
+        credential: &str,
+        authorities: Option<&[Certificate]>,
+    ) -> Result<Env, OperatorError> {
+        let mut hash = Sha256::new_with_prefix(credential.as_bytes());
+        for authority in authorities.into_iter().flatten() {
+            hash.update(authority.der());
+        }
+        let hash: [u8; 32] = hash.finalize().into();
         if let Some(env) = self.memory.env(resource, hash) {
             return Ok(env);
         }
-        let transport = HttpTransport::new(credential)
+        let trust = match authorities {
+            None => None,
+            Some(all) => Some(trusting(all).ok_or_else(|| {
+                OperatorError::Transport("there is no authority to trust".into())
+            })?),
+        };
+        let transport = HttpTransport::with(Credential::fixed(credential), trust)
             .map_err(|error| OperatorError::Transport(error.to_string()))?;
         let env = Env {
             clock: Arc::new(SystemClock::default()),

@@ -17,17 +17,21 @@
 )]
 
 pub mod apply;
+pub mod certificates;
 pub mod context;
+pub mod credentials;
 pub mod drift;
 pub mod error;
 pub mod lease;
 pub mod lifecycle;
+pub mod loaded;
 pub mod memory;
 pub mod nodes;
 pub mod observe;
 pub mod probe;
 pub mod reconcile;
 pub mod report;
+pub mod rotation;
 pub mod run;
 pub mod secrets;
 pub mod settings;

@@ -17,7 +17,8 @@ const FORGET_AFTER: Duration = Duration::from_secs(600);
 struct Remembered {
     /// When it was last looked at.
     looked: Instant,
-    /// The world in which its nodes are called, and the hash of its credential.
+    /// The world in which its nodes are called, and the hash of its credential
+    /// and of the authorities that are trusted.
     env: Option<([u8; 32], Env)>,
     /// What was last said about what, so that it is said once.
     said: BTreeMap<&'static str, String>,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use futures_util::future::try_join_all;
 use holdfast_crd::StorageCluster;
-use holdfast_plan::{ChildKind, OptionalKinds, names};
+use holdfast_plan::{ChildKind, OptionalKinds, names, tls};
 use holdfast_runtime::Address;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod, Secret};
@@ -13,6 +13,7 @@ use k8s_openapi::api::storage::v1::StorageClass;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams};
 use kube::{Api, ResourceExt};
 
+use crate::certificates::settle;
 use crate::context::Context;
 use crate::error::{Attempt, OperatorError};
 use crate::nodes::{Nodes, Sight};
@@ -52,6 +53,8 @@ pub struct Observed {
     pub credentials: Option<Secret>,
     /// The Secret with the first access key.
     pub admin: Option<Secret>,
+    /// The Secret with the authorities that are trusted.
+    pub trusted: Option<Secret>,
     /// The cluster's nodes, where a credential to call them is there.
     pub nodes: Option<Nodes>,
     /// What they say.
@@ -65,6 +68,24 @@ impl Observed {
     pub fn node_pod(&self, ordinal: u32) -> Option<&Pod> {
         let name = names::node_pod(&self.name, ordinal);
         self.pods.iter().find(|pod| pod.name_any() == name)
+    }
+
+    /// Whether the storage nodes that run speak TLS, by what their pods are made
+    /// of; `None` where none are to run.
+    pub fn running_encrypted(&self) -> Option<bool> {
+        let spec = self.set.as_ref()?.spec.as_ref()?;
+        if spec.replicas == Some(0) {
+            return None;
+        }
+        let containers = &spec.template.spec.as_ref()?.containers;
+        let mut variables = containers.iter().flat_map(|one| one.env.iter().flatten());
+        Some(variables.any(|variable| variable.name == tls::DIRECTORY))
+    }
+
+    /// Whether the cluster is called with TLS.
+    pub fn encrypts(&self) -> bool {
+        let wanted = tls::is_on(&self.resource.spec);
+        self.running_encrypted().unwrap_or(wanted)
     }
 
     /// What a Secret holds, as text.
@@ -95,12 +116,13 @@ pub async fn observe(
     let name = resource.name_any();
     let namespace = resource.namespace().unwrap_or_default();
     let kinds = *context.kinds.borrow();
-    let (children, pods, (claims, broker_claims), credentials, admin) = tokio::try_join!(
+    let (children, pods, (claims, broker_claims), credentials, admin, trusted) = tokio::try_join!(
         list_children(context, &name, &namespace, kinds),
         list_pods(context, &name, &namespace),
         list_claims(context, &name, &namespace),
         read_secret(context, &namespace, names::credentials_secret(&name)),
         read_secret(context, &namespace, names::admin_secret(&name)),
+        read_secret(context, &namespace, names::ca_secret(&name)),
     )?;
     let set = node_set(&children, &name)?;
     let (machines, can_grow) = tokio::try_join!(
@@ -118,6 +140,7 @@ pub async fn observe(
         machines,
         credentials,
         admin,
+        trusted,
         nodes: None,
         sight: Sight::default(),
         kinds,
@@ -133,7 +156,13 @@ async fn ask_nodes(context: &Context, observed: &mut Observed) -> Result<(), Ope
     let Some(credential) = Observed::text(secret, names::CLUSTER_SECRET_KEY) else {
         return Ok(());
     };
-    let env = context.env(&observed.resource, &credential)?;
+    let authorities = settle::authorities(observed.trusted.as_ref());
+    let encrypted = observed.encrypts();
+    if encrypted && authorities.is_empty() {
+        return Ok(());
+    }
+    let authorities = encrypted.then_some(authorities.as_slice());
+    let env = context.env(&observed.resource, &credential, authorities)?;
     let pods = observed.pods.iter();
     let addresses: BTreeMap<u32, Address> = pods
         .filter_map(|pod| names::node_ordinal(&observed.name, &pod.name_any()))
@@ -170,6 +199,7 @@ async fn list_children(
     kinds: OptionalKinds,
 ) -> Result<BTreeMap<(ChildKind, String), DynamicObject>, OperatorError> {
     let there = ChildKind::ALL.into_iter().filter(|kind| match kind {
+        ChildKind::Certificate => kinds.certificate,
         ChildKind::ServiceMonitor => kinds.service_monitor,
         ChildKind::PrometheusRule => kinds.prometheus_rule,
         _ => true,
@@ -252,7 +282,11 @@ async fn list_claims(
     Ok((nodes, of_brokers))
 }
 
-async fn read_secret(
+/// A Secret, where it is there.
+///
+/// # Errors
+/// When the API server does not answer.
+pub async fn read_secret(
     context: &Context,
     namespace: &str,
     name: String,

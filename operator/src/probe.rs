@@ -8,6 +8,7 @@ use holdfast_runtime::host::tls::{Trust, http_client};
 use kube::ResourceExt;
 use serde_json::Value;
 
+use crate::certificates::settle;
 use crate::context::Context;
 use crate::observe::Observed;
 
@@ -23,11 +24,18 @@ const EXPIRES_IN: &str = "5m";
 pub async fn write_and_read(context: &Context, observed: &Observed) -> Result<(), String> {
     let token = Observed::text(observed.admin.as_ref(), names::ADMIN_TOKEN_KEY)
         .ok_or("the Secret with the admin token is not there")?;
+    let encrypted = observed.encrypts();
+    let authorities = settle::authorities(observed.trusted.as_ref());
+    let trust = match encrypted {
+        true => settle::trusting(&authorities).ok_or("there is no authority to trust yet")?,
+        false => Trust::System(None),
+    };
+    let scheme = if encrypted { "https" } else { "http" };
     let base = format!(
-        "http://{}",
+        "{scheme}://{}",
         names::gateway_address(&observed.name, &observed.namespace)
     );
-    let client = http_client(&Trust::System(None))
+    let client = http_client(&trust)
         .map_err(|error| error.to_string())?
         .timeout(DEADLINE)
         .build()

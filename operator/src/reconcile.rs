@@ -14,6 +14,7 @@ use crate::error::OperatorError;
 use crate::lifecycle::{Busy, Situation, Verdict, decide, release};
 use crate::observe::{Observed, observe};
 use crate::report::{Outcome, build_status, gateways_available, write_failure, write_status};
+use crate::rotation::{Secrecy, advance};
 use crate::validate::{validate, wanted_tag};
 use crate::{probe, secrets};
 
@@ -75,6 +76,10 @@ async fn reconcile_now(
         verdict.steps.clear();
         verdict.stalled = stuck;
     }
+    let secrecy = match idle {
+        true => Secrecy::default(),
+        false => advance(context, &observed, now.as_second()).await?,
+    };
     let validated = validate(&observed, &verdict, &context.settings.default_tag);
     let mut refused = Vec::new();
     if let (Ok(cluster), false) = (&validated, idle) {
@@ -98,12 +103,14 @@ async fn reconcile_now(
         probed: proved || context.memory.is_proved(resource),
         led: led || was_ready(resource) && leaderless < ELECTION_PATIENCE,
         probe,
+        secrecy: &secrecy,
     };
     let status = build_status(&outcome, now);
     let ready = says(&status, "Ready", "True");
     let whole = says(&status, "Degraded", "False");
     write_status(context, resource, status).await?;
-    let well = ready && whole && verdict.busy == Busy::No;
+    let settled = secrecy.rotation.is_none() && secrecy.missing.is_none();
+    let well = ready && whole && settled && verdict.busy == Busy::No;
     Ok(Action::requeue(
         match (idle, resource.spec.hibernate, well) {
             (true, ..) | (_, true, _) => SELDOM,

@@ -22,6 +22,7 @@ use crate::context::Context;
 use crate::error::{Attempt, OperatorError};
 use crate::lifecycle::{Busy, Situation, Verdict, release};
 use crate::observe::Observed;
+use crate::rotation::Secrecy;
 
 /// What a reconcile came to.
 pub struct Outcome<'a> {
@@ -39,6 +40,8 @@ pub struct Outcome<'a> {
     pub led: bool,
     /// Why an object was not.
     pub probe: Option<String>,
+    /// How far certificates and credentials are.
+    pub secrecy: &'a Secrecy,
 }
 
 /// The status of what was found, with the times of the one before where nothing
@@ -60,7 +63,8 @@ pub fn build_status(outcome: &Outcome<'_>, now: Timestamp) -> StorageClusterStat
         cluster_id,
         phase: None,
         conditions: Vec::new(),
-        rotation: None,
+        rotation: outcome.secrecy.rotation.clone(),
+        rotated: outcome.secrecy.rotated.clone().or(old.rotated.clone()),
         nodes,
         objects: objects_of(observed, &old),
         capacity: capacity_of(observed),

@@ -34,9 +34,6 @@ const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_LONGEST: Duration = Duration::from_secs(30);
 /// How often it is looked for kinds of others.
 const LOOK_FOR_KINDS: Duration = Duration::from_secs(60);
-/// The API group of Prometheus's operator.
-const MONITORING: &str = "monitoring.coreos.com/v1";
-
 /// Runs until the shutdown.
 ///
 /// # Errors
@@ -206,16 +203,22 @@ async fn look_for_kinds(client: Client, found: watch::Sender<OptionalKinds>, shu
 
 /// Which kinds of others the API server has.
 async fn find_kinds(client: &Client) -> OptionalKinds {
-    let Ok(list) = client.list_api_group_resources(MONITORING).await else {
-        // It is not there.
-        return OptionalKinds::default();
+    let has = |kind: ChildKind| async move {
+        // A group that is not there is an error.
+        let list = client.list_api_group_resources(kind.api_version()).await;
+        list.is_ok_and(|list| {
+            let mut all = list.resources.iter();
+            all.any(|resource| resource.kind == kind.kind())
+        })
     };
-    let has = |kind: ChildKind| {
-        let mut all = list.resources.iter();
-        all.any(|resource| resource.kind == kind.kind())
-    };
+    let (certificate, service_monitor, prometheus_rule) = tokio::join!(
+        has(ChildKind::Certificate),
+        has(ChildKind::ServiceMonitor),
+        has(ChildKind::PrometheusRule),
+    );
     OptionalKinds {
-        service_monitor: has(ChildKind::ServiceMonitor),
-        prometheus_rule: has(ChildKind::PrometheusRule),
+        certificate,
+        service_monitor,
+        prometheus_rule,
     }
 }

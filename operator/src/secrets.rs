@@ -99,7 +99,8 @@ async fn create(
     }
 }
 
-fn random() -> String {
+/// A new credential.
+pub fn random() -> String {
     let mut bytes = [0; CREDENTIAL_BYTES];
     SystemEntropy.fill(&mut bytes);
     hex::encode(bytes)

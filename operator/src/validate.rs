@@ -32,6 +32,7 @@ pub fn validate(
             .then_some(spec.gateway.replicas),
         worker_replicas: workers(&observed.resource, observed.sight.tasks),
         hibernated: verdict.hibernated,
+        encrypted: observed.running_encrypted(),
         kinds: observed.kinds,
     };
     holdfast_plan::validate(&observed.resource, decisions)

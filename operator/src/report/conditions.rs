@@ -9,9 +9,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 
 use super::{Outcome, gateways_available};
+use crate::certificates::decide::WAITING;
 use crate::error::OperatorError;
 use crate::lifecycle::release::ABOUT;
 use crate::lifecycle::{Busy, Situation};
+use crate::rotation::told;
 
 /// What a condition says.
 enum Said {
@@ -131,6 +133,9 @@ fn ready(outcome: &Outcome<'_>, case: &Situation<'_>) -> Said {
     if let Some(refused) = outcome.refused.first() {
         return no("Refused", format!("{}: {}", refused.object, refused.why));
     }
+    if let (Some((reason, sentence)), false) = (&outcome.secrecy.missing, outcome.probed) {
+        return no(reason, sentence.clone());
+    }
     if !outcome.led {
         return no(
             "NoQuorum",
@@ -193,13 +198,17 @@ fn reconciling(outcome: &Outcome<'_>, case: &Situation<'_>) -> Said {
         Busy::No if !outcome.observed.resource.spec.hibernate && !all_joined(case) => {
             Said::Yes("WaitingForNodes", note())
         }
-        Busy::No => {
-            let mut notes = outcome.verdict.notes.iter();
-            match notes.find(|note| note.about == ABOUT) {
-                Some(note) => Said::No(note.reason, note.sentence.clone()),
-                None => Said::No("Settled", String::new()),
+        Busy::No => match (&outcome.secrecy.missing, &outcome.secrecy.rotation) {
+            (Some((reason, sentence)), _) => Said::Yes(reason, sentence.clone()),
+            (None, Some(rotation)) => Said::Yes("Rotating", told(rotation)),
+            (None, None) => {
+                let mut notes = outcome.verdict.notes.iter();
+                match notes.find(|note| note.about == ABOUT) {
+                    Some(note) => Said::No(note.reason, note.sentence.clone()),
+                    None => Said::No("Settled", String::new()),
+                }
             }
-        }
+        },
     }
 }
 
@@ -212,9 +221,13 @@ fn stalled(outcome: &Outcome<'_>) -> Said {
     if let Some(refused) = outcome.refused.first() {
         return Said::Yes("Refused", format!("{}: {}", refused.object, refused.why));
     }
-    match &outcome.verdict.stalled {
-        Some((reason, sentence)) => Said::Yes(reason, sentence.clone()),
-        None => Said::No("Moving", String::new()),
+    match (&outcome.verdict.stalled, &outcome.secrecy.missing) {
+        (Some((reason, sentence)), _) => Said::Yes(reason, sentence.clone()),
+        // The issuer may need its time.
+        (None, Some((reason, sentence))) if *reason != WAITING => {
+            Said::Yes(reason, sentence.clone())
+        }
+        _ => Said::No("Moving", String::new()),
     }
 }
 
