@@ -1,5 +1,6 @@
 //! The HTTP API as the cases use it.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -34,6 +35,20 @@ impl Gateway {
     /// The same, behind a certificate that `trust` believes.
     pub fn trusting(url: String, key: String, trust: &Trust) -> Result<Self> {
         Self::made(client_of(trust)?.timeout(LIMIT).build()?, url, key)
+    }
+
+    /// The gateway at `address`, which shows a certificate for `host` that `trust`
+    /// believes.
+    pub fn named(
+        host: &str,
+        address: SocketAddr,
+        key: String,
+        trust: &Trust,
+        limit: Duration,
+    ) -> Result<Self> {
+        let client = client_of(trust)?.resolve(host, address).timeout(limit);
+        let url = format!("https://{host}:{}", address.port());
+        Self::made(client.build()?, url, key)
     }
 
     fn made(client: Client, url: String, key: String) -> Result<Self> {

@@ -12,6 +12,7 @@ mod releases;
 mod rest;
 mod rights;
 mod scale;
+mod secrecy;
 mod volumes;
 mod wipes;
 
@@ -138,6 +139,11 @@ pub fn all() -> Vec<Case> {
             Core,
             Others,
             rest::a_resource_deleted_and_made_again_finds_its_files
+        ),
+        case!(
+            Full,
+            Others,
+            secrecy::authority_and_credential_are_exchanged_and_no_pod_restarts
         ),
         case!(Full, Others, losses::all_pods_deleted_at_once),
         case!(Full, Others, rest::hibernate_and_wake),

@@ -2,12 +2,14 @@
 
 use std::cell::RefCell;
 use std::fmt::Debug;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::gateway::Gateway;
 use crate::wait::until;
 use anyhow::{Context, Result, bail};
-use holdfast_crd::StorageCluster;
+use holdfast_crd::{StorageCluster, TlsMode};
+use holdfast_runtime::host::tls::{Authorities, Trust};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{Namespace, Secret, Service};
 use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
@@ -267,8 +269,26 @@ impl Room {
             .spec
             .and_then(|spec| spec.cluster_ip)
             .context("the Service has no address")?;
-        let url = format!("http://{address}:5000");
-        Gateway::with_limit(url, self.first_key(name).await?, REQUEST_LIMIT)
+        let key = self.first_key(name).await?;
+        if self.cluster(name).await?.spec.tls.mode == TlsMode::Disabled {
+            return Gateway::with_limit(format!("http://{address}:5000"), key, REQUEST_LIMIT);
+        }
+        let trust = Trust::only(Authorities::from_pem(&self.authorities(name).await?)?);
+        let address = SocketAddr::new(address.parse()?, 5000);
+        Gateway::named(
+            &format!("{name}-gateway"),
+            address,
+            key,
+            &trust,
+            REQUEST_LIMIT,
+        )
+    }
+
+    /// Whom clients are to trust.
+    pub async fn authorities(&self, name: &str) -> Result<Vec<u8>> {
+        let secret = self.api::<Secret>().get(&format!("{name}-ca")).await?;
+        let authorities = secret.data.and_then(|mut data| data.remove("ca.crt"));
+        Ok(authorities.context("the Secret has no ca.crt")?.0)
     }
 
     /// The first key.

@@ -168,6 +168,10 @@ fn never_right_later() -> Vec<(Value, &'static str)> {
             json!({"redundancy": {"copies": 2}}),
             "the redundancy is fixed when the cluster is born",
         ),
+        (
+            json!({"tls": {"mode": "Managed"}}),
+            "TLS is turned on or off while the cluster sleeps",
+        ),
     ]
 }
 
