@@ -28,6 +28,12 @@ const PAUSE: Duration = Duration::from_millis(300);
 const MOST_LIVE_BYTES: u64 = 250 << 20;
 /// Live files: lists and the last look at everything stay short.
 const MOST_LIVE_FILES: usize = 3_000;
+/// The largest file that is kept to the end, and one in how many of those that may be.
+const MOST_KEPT_BYTES: u64 = 64 << 10;
+const ONE_KEPT_IN: u64 = 8;
+/// Files that are kept to the end: the last look has something to find however
+/// much was deleted to make room.
+const MOST_KEPT_FILES: usize = 1_000;
 /// The largest file with an expiry: its bytes stay for an hour's grace.
 const MOST_EXPIRING_BYTES: u64 = 4 << 10;
 /// Pages of a list that are looked through for a file just stored.
@@ -171,12 +177,17 @@ impl Client {
         );
         let file: Value = serde_json::from_str(&text)?;
         let id = file["file_id"].as_str().context("no file_id")?.to_owned();
+        let may_be_kept = limit == 0 && life.is_none() && size <= MOST_KEPT_BYTES;
+        let kept = may_be_kept
+            && seed.is_multiple_of(ONE_KEPT_IN)
+            && self.journal.kept() < MOST_KEPT_FILES;
         self.journal.add(File {
             id,
             seed,
             size: size as usize,
             limit,
             expires: life.map(|life| (first + life, Instant::now() + life)),
+            kept,
             deleting: None,
             deleted: None,
             whole: 0,
@@ -321,7 +332,7 @@ impl Client {
 
     async fn delete(&mut self) -> Result<()> {
         let now = Instant::now();
-        let fit = |file: &File| file.deleting.is_none() && file.must_be_there(now);
+        let fit = |file: &File| !file.kept && file.deleting.is_none() && file.must_be_there(now);
         let Some((at, _)) = self.journal.pick(&mut self.numbers, fit) else {
             // All that is left expires or is being deleted.
             tokio::time::sleep(PAUSE).await;

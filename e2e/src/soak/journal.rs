@@ -29,6 +29,8 @@ pub struct File {
     pub limit: u32,
     /// Between when and when it expires.
     pub expires: Option<(Instant, Instant)>,
+    /// Whether nobody deletes it.
+    pub kept: bool,
     /// When its deletion was first asked for, and when it was acknowledged.
     pub deleting: Option<Instant>,
     pub deleted: Option<Instant>,
@@ -65,6 +67,7 @@ impl File {
 #[derive(Default)]
 struct Inner {
     files: Vec<File>,
+    kept: usize,
     live_bytes: u64,
 }
 
@@ -100,6 +103,7 @@ impl Journal {
         self.write(&format!("stored {} {} bytes", file.id, file.size));
         let mut inner = self.lock();
         inner.live_bytes += file.size as u64;
+        inner.kept += usize::from(file.kept);
         inner.files.push(file);
     }
 
@@ -155,6 +159,11 @@ impl Journal {
 
     pub fn files(&self) -> Vec<File> {
         self.lock().files.clone()
+    }
+
+    /// How many files nobody deletes.
+    pub fn kept(&self) -> usize {
+        self.lock().kept
     }
 
     pub fn is_empty(&self) -> bool {

@@ -46,6 +46,11 @@ pub async fn all(cluster: &mut Cluster, journal: &Journal) -> Result<()> {
         .try_collect()
         .await?;
     let there = looked.iter().filter(|there| **there).count();
+    let kept = journal.kept();
+    ensure!(
+        there >= kept && kept > 0,
+        "of {kept} files that nobody deletes {there} are there: the run was too short to say anything"
+    );
     println!(
         "looked at {} files: {there} are there with every byte, the others gone as they must be",
         looked.len()
