@@ -7,14 +7,11 @@ use std::time::Duration;
 use holdfast_blobs::{Engine, EngineSettings};
 use holdfast_client::{Cluster, ClusterSettings};
 use holdfast_controller::{Controller, ControllerParts, ControllerSettings};
-use holdfast_metadata::log::{LogEnd, LogSettings};
-use holdfast_metadata::protocol::{Bootstrap, DiskStatus, NodeError, Status};
-use holdfast_metadata::raft::applier::write_members;
+use holdfast_metadata::log::LogSettings;
+use holdfast_metadata::protocol::{DiskStatus, NodeError, Status};
 use holdfast_metadata::raft::peers::Identity as RaftIdentity;
 use holdfast_metadata::raft::{AddressBook, Groups, GroupsParts, Shared};
-use holdfast_metadata::state::initial_rows;
 use holdfast_metadata::store::{Store, StoreError};
-use holdfast_metadata::wire::Members;
 use holdfast_model::{ClusterId, ClusterState, GroupId, Supported, Timestamp};
 use holdfast_runtime::{Address, Disk, Env, Fatal, OnFatal, Shutdown, TasksExt};
 
@@ -23,6 +20,7 @@ use crate::identity::{Identity, IdentityError};
 use crate::peers;
 use crate::seal::Seal;
 
+mod born;
 mod calls;
 mod clocks;
 mod join;
@@ -35,8 +33,6 @@ pub use clocks::Clocks;
 
 /// The state store's file.
 const STORE_FILE: &str = "state";
-/// Where every log and state of a newborn group begins.
-const BIRTH: LogEnd = LogEnd { index: 1, term: 1 };
 
 /// What a node is made of.
 pub struct NodeParts {
@@ -241,63 +237,6 @@ impl Node {
         Ok(())
     }
 
-    /// Founds this node's part of a cluster.
-    async fn be_born(&self, request: Bootstrap) -> Result<(), NodeError> {
-        let _one = self.birth.lock().await;
-        let state = request.state;
-        let identity = self.identity();
-        match identity.cluster {
-            Some(cluster) if cluster == state.cluster => return Ok(()),
-            Some(cluster) => {
-                return Err(NodeError::Mistaken(format!(
-                    "this node belongs to cluster {cluster}"
-                )));
-            }
-            None => {}
-        }
-        state.layout.check().map_err(NodeError::Invalid)?;
-        if !self.supports.reads(state.active) {
-            return Err(NodeError::Invalid(self.supports.refusal(state.active)));
-        }
-        let named = state.layout.nodes.get(&identity.node);
-        if named.is_none_or(|node| node.disk != identity.disk) {
-            return Err(NodeError::Mistaken(
-                "the first state does not name this node".into(),
-            ));
-        }
-        let (store, disk) = (self.store.clone(), self.disk.clone());
-        let cluster = state.cluster;
-        // Not every node carries group 0, and so knows the state by itself.
-        let layout = state.layout.groups.iter();
-        let carried = layout.filter(|(_, disks)| disks.contains(&identity.disk));
-        let carried = carried.map(|(group, _)| *group).collect();
-        let born = Identity {
-            cluster: Some(cluster),
-            ..identity.noting(state.active)
-        };
-        let (saved, first) = (born.clone(), Arc::new(ClusterState::clone(&state)));
-        let done = self
-            .env
-            .tasks
-            .blocking(move || -> Result<(), StartError> {
-                write_first_rows(&store, &state, saved.disk)?;
-                saved.save(disk.as_ref()).map_err(IdentityError::Disk)?;
-                Ok(())
-            })
-            .await;
-        let failed = |error: StartError| NodeError::Invalid(error.to_string());
-        done.ok_or(NodeError::ShuttingDown)?.map_err(failed)?;
-        *self.lock_identity() = born;
-        self.start_groups(cluster).await.map_err(failed)?;
-        let groups = self.born()?;
-        // Who carries no member of group 0 has it from nowhere else.
-        groups.learn(first.clone());
-        self.cluster.learn(ClusterState::clone(&first));
-        groups.create(carried).await?;
-        tracing::info!(%cluster, "born");
-        Ok(())
-    }
-
     /// The groups, once the node belongs to a cluster.
     pub fn born(&self) -> Result<&Groups, NodeError> {
         self.groups.get().ok_or(NodeError::NotBorn)
@@ -414,34 +353,4 @@ impl Node {
 fn report_scan(engine: &Engine) {
     let report = engine.report();
     tracing::info!(?report, "the fragments were read");
-}
-
-/// Writes the first rows of every group that `disk` carries, durably. Blocks.
-fn write_first_rows(
-    store: &Store,
-    state: &ClusterState,
-    disk: holdfast_model::DiskId,
-) -> Result<(), StoreError> {
-    let mut batch = store.begin_bulk()?;
-    for (group, disks) in &state.layout.groups {
-        if !disks.contains(&disk) {
-            continue;
-        }
-        // What an earlier birth that did not end has left.
-        batch.delete_group(*group)?;
-        let mut txn = batch.group(*group)?;
-        for (key, value) in initial_rows(*group, state) {
-            txn.put(&key, &value)?;
-        }
-        let voters = disks.iter().map(|disk| disk.raft_id()).collect();
-        write_members(
-            &mut txn,
-            BIRTH,
-            &Members {
-                voters,
-                ..Members::default()
-            },
-        )?;
-    }
-    batch.commit(true)
 }
