@@ -56,7 +56,7 @@ async fn replace(member: &mut Member, ahead: bool) -> Result<()> {
 
 /// What `POST /api/admin/finalize` answers: status and body.
 async fn finalize(cluster: &Cluster) -> Result<(u16, Value)> {
-    let client = reqwest::Client::builder().no_proxy().build()?;
+    let client = holdfast_e2e::http::client()?.no_proxy().build()?;
     let url = format!("{}/api/admin/finalize", cluster.gateways[0].url());
     let request = client.post(url).bearer_auth(TOKEN);
     let answer = request.json(&json!({ "to": NEXT })).send().await?;
