@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use holdfast_cache::EmbeddedCache;
 use holdfast_client::{Cluster, ClusterSettings};
 use holdfast_gateway::{GatewayParts, GatewaySettings};
+use holdfast_model::Supported;
 use holdfast_node::{NodeSettings, RunParts, Running};
 use holdfast_queue::EmbeddedQueue;
 use holdfast_runtime::host::descriptors::raise_descriptor_limit;
@@ -88,6 +89,7 @@ pub async fn run(dev: &Dev, data: &Path) -> Result<(), Failure> {
         queue: queue.clone(),
         cache: cache.clone(),
         metrics: None,
+        supports: Supported::OWN,
     };
     let worker = tokio::spawn(holdfast_worker::run(
         WorkerSettings::new("dev".into()),
@@ -104,6 +106,7 @@ pub async fn run(dev: &Dev, data: &Path) -> Result<(), Failure> {
         queue,
         cache,
         metrics: Some(metrics),
+        supports: Supported::OWN,
     };
     let gateway = tokio::spawn(holdfast_gateway::run(settings, gateway, shutdown.clone()));
 
@@ -301,6 +304,7 @@ async fn start_nodes(
             admin_token: secrets.admin_token.clone(),
             metrics: None,
             operations: false,
+            supports: Supported::OWN,
         };
         holdfast_node::start(&settings, parts)
             .await

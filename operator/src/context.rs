@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use holdfast_crd::StorageCluster;
+use holdfast_model::Supported;
 use holdfast_plan::OptionalKinds;
 use holdfast_runtime::credential::Credential;
 use holdfast_runtime::host::http::HttpTransport;
@@ -26,6 +27,8 @@ pub struct Context {
     pub client: Client,
     /// What was set.
     pub settings: OperatorSettings,
+    /// What this operator can speak.
+    pub supports: Supported,
     /// Which kinds of others the API server has.
     pub kinds: watch::Receiver<OptionalKinds>,
     recorder: Recorder,
@@ -38,6 +41,7 @@ impl Context {
     pub fn new(
         client: Client,
         settings: OperatorSettings,
+        supports: Supported,
         kinds: watch::Receiver<OptionalKinds>,
     ) -> Arc<Self> {
         let reporter = Reporter {
@@ -48,6 +52,7 @@ impl Context {
             recorder: Recorder::new(client.clone(), reporter),
             client,
             settings,
+            supports,
             kinds,
             memory: Memory::default(),
         })

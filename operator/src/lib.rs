@@ -29,6 +29,7 @@ pub mod memory;
 pub mod nodes;
 pub mod observe;
 pub mod probe;
+pub mod process;
 pub mod reconcile;
 pub mod report;
 pub mod rotation;

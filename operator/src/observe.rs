@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use futures_util::future::try_join_all;
 use holdfast_crd::StorageCluster;
+use holdfast_model::Supported;
 use holdfast_plan::{ChildKind, OptionalKinds, names, tls};
 use holdfast_runtime::Address;
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -61,6 +62,8 @@ pub struct Observed {
     pub sight: Sight,
     /// Which kinds of others the API server has.
     pub kinds: OptionalKinds,
+    /// What this operator can speak.
+    pub own: Supported,
 }
 
 impl Observed {
@@ -144,6 +147,7 @@ pub async fn observe(
         nodes: None,
         sight: Sight::default(),
         kinds,
+        own: context.supports,
         name,
         namespace,
     };

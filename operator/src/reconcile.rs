@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use holdfast_crd::{StorageCluster, StorageClusterStatus};
-use holdfast_model::Supported;
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::Action;
 
@@ -163,7 +162,7 @@ fn refused_release(context: &Context, observed: &Observed) -> Option<(&'static s
     let (resource, sight) = (&observed.resource, &observed.sight);
     let written = release::written(resource, sight);
     let active = sight.state.as_ref().map(|state| state.active);
-    if let Some(why) = release::refuse_operator(written, active, &Supported::OWN) {
+    if let Some(why) = release::refuse_operator(written, active, &observed.own) {
         return Some(("OperatorTooOld", why));
     }
     let tag = wanted_tag(resource, &context.settings.default_tag);

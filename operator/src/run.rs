@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use holdfast_crd::StorageCluster;
+use holdfast_model::Supported;
 use holdfast_plan::{ChildKind, OptionalKinds, names};
 use holdfast_runtime::Shutdown;
 use holdfast_runtime::host::operations::{OperationsParts, serve_operations};
@@ -40,6 +41,7 @@ const LOOK_FOR_KINDS: Duration = Duration::from_secs(60);
 /// When it cannot begin.
 pub async fn run(
     settings: OperatorSettings,
+    supports: Supported,
     client: Client,
     metrics: PrometheusHandle,
     shutdown: Shutdown,
@@ -47,14 +49,14 @@ pub async fn run(
     let (election, leads) =
         Election::new(client.clone(), &settings.namespace, settings.name.clone());
     let (found, kinds) = watch::channel(find_kinds(&client).await);
-    let context = Context::new(client.clone(), settings.clone(), kinds);
+    let context = Context::new(client.clone(), settings.clone(), supports, kinds);
     serve_operations(
         settings.metrics_addr,
         OperationsParts {
             metrics: Some(metrics),
             // A replica that waits is ready: it takes over at once.
             ready: Arc::new(|| Ok(())),
-            debug: Arc::new(|| serde_json::json!({ "version": env!("CARGO_PKG_VERSION") })),
+            debug: Arc::new(move || serde_json::json!({ "version": supports.version() })),
             loaded: None,
         },
         shutdown.clone(),

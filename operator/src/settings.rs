@@ -7,7 +7,7 @@ use holdfast_runtime::telemetry::LogFormat;
 
 /// Runs the Holdfast operator: turns StorageCluster resources into running clusters.
 #[derive(Parser, Clone, Debug)]
-#[command(name = "holdfast-operator", version = holdfast_model::release::VERSION)]
+#[command(name = "holdfast-operator")]
 pub struct OperatorSettings {
     /// Namespaces to look after, separated by commas; all of them unless given.
     #[arg(long, env = "HOLDFAST_WATCH_NAMESPACES", value_delimiter = ',')]

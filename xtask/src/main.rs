@@ -16,7 +16,6 @@ mod crds;
 mod e2e;
 mod kubernetes;
 mod manifests;
-mod next_release;
 mod reference;
 mod servers;
 
@@ -52,9 +51,6 @@ enum Task {
     /// Builds, loads and installs (or upgrades) the operator, into the
     /// Kubernetes cluster of KUBECONFIG or into one that kind makes.
     Cluster,
-    /// Builds programs that are one release ahead, for tests alone, beside the
-    /// usual ones: `target/debug/next`.
-    NextRelease,
     /// Writes the definition of StorageCluster, as its types say, to where it is kept.
     Crds {
         /// Says whether it is there, and writes nothing.
@@ -120,7 +116,6 @@ fn run(budget: &mut Budget) -> Result<()> {
         Task::Test { cargo } => test(budget, &cargo),
         Task::E2e { chosen } => e2e::run(budget, &chosen),
         Task::Cluster => kubernetes::cluster(budget),
-        Task::NextRelease => next_release::build(budget),
         Task::Crds { check } => crds::run(check),
         Task::Sim {
             seed,
@@ -203,11 +198,11 @@ fn test(budget: &mut Budget, chosen: &[String]) -> Result<()> {
     };
     // Compiling first: the servers then do not wait for it, and a failure to
     // compile is known sooner.
-    next_release::build(budget)?;
     budget.step("compile the tests", 1500, || {
         execute(cargo().args(["test", "--no-run"]).args(chosen))?;
         // The suites over real processes start them from beside the tests.
-        execute(cargo().args(["build", "--workspace", "--bins"]))
+        execute(cargo().args(["build", "--workspace", "--bins"]))?;
+        binaries::link_ahead()
     })?;
     let servers = budget.step("start RabbitMQ and Redis", 120, servers::Servers::start)?;
     budget.step("tests", 900, || {

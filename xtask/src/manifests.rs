@@ -16,6 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("services", &["crates"]),
     ("operator", &["crates"]),
     ("cli", &["crates", "services"]),
+    ("e2e/ahead", &["crates/model", "services", "operator"]),
     ("e2e", &["crates"]),
     ("bench", &["crates", "services", "e2e"]),
     ("xtask", &[]),
@@ -222,6 +223,8 @@ mod tests {
             ("services/gateway", "services/node"),
             ("services/node", "operator"),
             ("crates/metadata", "crates/sim"),
+            ("e2e", "services/node"),
+            ("e2e", "e2e/ahead"),
             ("somewhere/else", "crates/model"),
         ] {
             assert_eq!(faults(&[ours(from, to)]).len(), 1, "{from} -> {to}");
@@ -229,6 +232,7 @@ mod tests {
         for (from, to) in [
             ("services/gateway", "crates/client"),
             ("cli", "services/node"),
+            ("e2e/ahead", "operator"),
             ("crates/sim", "services/node"),
         ] {
             assert!(faults(&[ours(from, to)]).is_empty(), "{from} -> {to}");

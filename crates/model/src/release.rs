@@ -26,30 +26,14 @@ const WIRE: VersionRange = VersionRange { min: 1, max: 1 };
 /// The disk formats of this release.
 const DISK: VersionRange = VersionRange { min: 1, max: 1 };
 
-/// By how much a build that only tests use is ahead of this release. It takes
-/// two things to get one, so that none is made by accident: the feature
-/// `test-release`, and the variable while it is built.
-const AHEAD: u32 = if cfg!(feature = "test-release") {
-    match option_env!("HOLDFAST_TEST_RELEASE_BUMP") {
-        None => 0,
-        Some(text) => match text.as_bytes() {
-            b"1" => 1,
-            _ => panic!("HOLDFAST_TEST_RELEASE_BUMP is 1, or not set"),
-        },
-    }
-} else {
-    0
-};
+/// The version of this release.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// What `--version` says.
-pub const VERSION: &str = if AHEAD == 0 {
-    env!("CARGO_PKG_VERSION")
-} else {
-    concat!(
-        env!("CARGO_PKG_VERSION"),
-        " WITH FORMATS OF THE NEXT RELEASE, FOR TESTS ALONE: never run it on data that is to be kept"
-    )
-};
+/// What a program says of itself that claims other formats than its release has.
+const CLAIMS: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    " WITH FORMATS OF ANOTHER RELEASE, FOR TESTS ALONE: never run it on data that is to be kept"
+);
 
 /// A release, as `0.2.0`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Encode, Decode)]
@@ -167,9 +151,9 @@ impl VersionRange {
         self.min <= version && version <= self.max
     }
 
-    const fn ahead(self, by: u32) -> Self {
+    const fn ahead(self) -> Self {
         Self {
-            max: self.max + by,
+            max: self.max + 1,
             ..self
         }
     }
@@ -185,15 +169,15 @@ impl fmt::Display for VersionRange {
 }
 
 impl Supported {
-    /// What this program can.
+    /// What this release can: what every program is started with, but in tests.
     pub const OWN: Self = Self {
         release: Release {
             major: number(env!("CARGO_PKG_VERSION_MAJOR")),
-            minor: number(env!("CARGO_PKG_VERSION_MINOR")) + AHEAD,
+            minor: number(env!("CARGO_PKG_VERSION_MINOR")),
             patch: number(env!("CARGO_PKG_VERSION_PATCH")),
         },
-        wire: WIRE.ahead(AHEAD),
-        disk: DISK.ahead(AHEAD),
+        wire: WIRE,
+        disk: DISK,
     };
 
     /// What programs can that were made before they said so.
@@ -202,6 +186,26 @@ impl Supported {
         wire: VersionRange { min: 1, max: 1 },
         disk: VersionRange { min: 1, max: 1 },
     };
+
+    /// What the next minor release can, if it raises both formats: so that an
+    /// upgrade can be tested before there is one.
+    pub const fn ahead(self) -> Self {
+        Self {
+            release: Release {
+                minor: self.release.minor + 1,
+                patch: 0,
+                ..self.release
+            },
+            wire: self.wire.ahead(),
+            disk: self.disk.ahead(),
+        }
+    }
+
+    /// What a program that is started with it says at `--version` and in its
+    /// first line of log: its version, or loudly that it is for tests.
+    pub fn version(&self) -> &'static str {
+        if *self == Self::OWN { VERSION } else { CLAIMS }
+    }
 
     /// Whether it can take part in a cluster that writes `active`, on volumes.
     pub fn reads(&self, active: ActiveRelease) -> bool {

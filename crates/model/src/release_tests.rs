@@ -59,10 +59,19 @@ fn a_release_follows_the_one_before_it_alone() {
 }
 
 #[test]
-fn this_release_reads_what_it_writes_and_is_no_test_build() {
-    assert!(Supported::OWN.reads(Supported::OWN.newest()));
-    // What a test build says of itself is no release.
-    assert_eq!(Supported::OWN.release, release(VERSION));
+fn this_release_reads_what_it_writes_and_says_which_it_is() {
+    let own = Supported::OWN;
+    assert!(own.reads(own.newest()));
+    assert_eq!(own.release, release(own.version()));
+}
+
+#[test]
+fn a_release_ahead_takes_the_next_step_and_says_that_it_is_for_tests() {
+    let (own, ahead) = (Supported::OWN, Supported::OWN.ahead());
+    assert!(ahead.release.follows(own.release));
+    assert!(ahead.reads(own.newest()) && !own.reads(ahead.newest()));
+    assert!(ahead.newest().is_next_after(own.newest()));
+    assert!(ahead.version().contains("FOR TESTS ALONE"));
 }
 
 #[test]

@@ -8,6 +8,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::Parser;
+use holdfast_model::Supported;
 use holdfast_model::duration::parse_duration;
 
 use crate::secrets::{Secrets, read_secret};
@@ -27,6 +29,14 @@ pub struct SettingsError(pub String);
 
 fn refuse<T>(sentence: impl Into<String>) -> Result<T, SettingsError> {
     Err(SettingsError(sentence.into()))
+}
+
+/// Reads what this process was told. It ends it, as clap does, when that cannot
+/// be, and after `--version`, which says what the program supports.
+pub fn parse_arguments<A: Parser>(supports: Supported) -> A {
+    let command = A::command().version(supports.version());
+    A::from_arg_matches_mut(&mut command.get_matches())
+        .unwrap_or_else(|error| error.format(&mut A::command()).exit())
 }
 
 /// How a gateway or a worker reaches the rest of its cluster.

@@ -48,7 +48,7 @@ struct Arguments {
     /// operator was told to give to stores that name none.
     #[arg(long, default_value = "dev")]
     tag: String,
-    /// The tag of a store's images that were built a release ahead.
+    /// The tag of a store's images that are a release ahead.
     #[arg(long, requires = "next_operator_tag")]
     next_tag: Option<String>,
     /// The tag of such an image of the operator.

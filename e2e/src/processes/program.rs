@@ -32,14 +32,14 @@ pub fn binary(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// The path of one of our own programs, built to be a release ahead.
+/// The path of one of our own programs, a release ahead: `e2e/ahead`.
 pub fn next_release(name: &str) -> Result<PathBuf> {
     let plain = binary(name)?;
     let directory = plain.parent().context("this program has no directory")?;
     let path = directory.join("next").join(name);
     if !path.exists() {
         bail!(
-            "{} is missing: run `cargo xtask next-release` first (`cargo xtask test` does)",
+            "{} is missing: run `cargo xtask test` first, which builds it and links it there",
             path.display()
         );
     }

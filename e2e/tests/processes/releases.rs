@@ -1,5 +1,5 @@
-//! A release goes round over real processes: programs that were built to be one
-//! release ahead of the others.
+//! A release goes round over real processes: some of them are one release ahead
+//! of the others.
 
 use std::process::Command;
 use std::time::Duration;
@@ -14,6 +14,14 @@ use crate::{SETTLE, claim, ensure_eq};
 const ENDS_WITHIN: Duration = Duration::from_secs(30);
 /// What the programs ahead say that they are.
 const NEXT: &str = "0.2.0";
+/// What they say beside it.
+const WARNING: &str = "FOR TESTS ALONE";
+const SERVICES: [&str; 4] = [
+    "holdfast-node",
+    "holdfast-gateway",
+    "holdfast-worker",
+    "holdfast-operator",
+];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_release_is_finalised_and_then_the_older_one_is_refused() -> Result<()> {
@@ -39,10 +47,15 @@ async fn a_program_ahead_says_that_it_is_no_release(_: &mut Cluster) -> Result<(
         let output = Command::new(program).arg("--version").output()?;
         Ok(String::from_utf8(output.stdout)?)
     };
-    let ahead = says(next_release("holdfast-node")?)?;
-    ensure!(ahead.contains("FOR TESTS ALONE"), "{ahead}");
-    let own = says(binary("holdfast-node")?)?;
-    ensure!(!own.contains("TESTS"), "{own}");
+    for name in SERVICES {
+        let ahead = says(next_release(name)?)?;
+        ensure!(
+            ahead.starts_with(name) && ahead.contains(WARNING),
+            "{ahead}"
+        );
+        let own = says(binary(name)?)?;
+        ensure!(own.starts_with(name) && !own.contains(WARNING), "{own}");
+    }
     Ok(())
 }
 
@@ -94,6 +107,11 @@ async fn what_was_not_finalised_may_go_back(cluster: &mut Cluster) -> Result<()>
 
 async fn what_was_finalised_refuses_the_older_one(cluster: &mut Cluster) -> Result<()> {
     replace(&mut cluster.gateways[0], true).await?;
+    for ahead in [&cluster.gateways[0], &cluster.nodes[0]] {
+        let said = ahead.program.as_ref().context("it does not run")?.output();
+        let first = said.lines().rfind(|line| line.contains("starts"));
+        ensure!(first.is_some_and(|line| line.contains(WARNING)), "{said}");
+    }
     let done = answered(cluster, 200).await?;
     ensure_eq("the release", done["release"].as_str(), Some(NEXT))?;
     // A gateway of the older release ends by itself, and says why.

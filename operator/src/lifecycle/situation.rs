@@ -107,7 +107,7 @@ impl<'a> Situation<'a> {
             can_grow: observed.can_grow,
             machines: &observed.machines,
             sight: &observed.sight,
-            own: Supported::OWN,
+            own: observed.own,
             common_tag: common_tag(&observed.children, &observed.name),
         }
     }

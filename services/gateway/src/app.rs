@@ -7,7 +7,7 @@ use std::time::Duration;
 use holdfast_cache::Cache;
 use holdfast_client::{Cluster, MemoryBudget};
 use holdfast_model::cluster::FILES_BUCKET;
-use holdfast_model::{BucketId, ClusterState, GroupId, ObjectKey};
+use holdfast_model::{BucketId, ClusterState, GroupId, ObjectKey, Supported};
 use holdfast_queue::Queue;
 use holdfast_runtime::{Env, Shutdown};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -46,6 +46,8 @@ pub struct GatewayParts {
     pub cache: Arc<dyn Cache>,
     /// What `/metrics` shows; none where another part of the process shows it.
     pub metrics: Option<PrometheusHandle>,
+    /// What the program can speak.
+    pub supports: Supported,
 }
 
 /// A transfer that is to begin.

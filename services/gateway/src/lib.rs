@@ -24,6 +24,7 @@ pub mod mime;
 pub mod openapi;
 pub mod operations;
 pub mod password;
+pub mod process;
 pub mod routes;
 pub mod secret;
 pub mod server;
@@ -102,11 +103,10 @@ pub async fn run(
     let dispatcher = app.dispatcher.clone();
     let tasks = app.env.tasks.clone();
     tasks.spawn("dispatch-tasks", Box::pin(dispatcher.run(shutdown.clone())));
-    let outgrown = end_when_outgrown(&app);
+    let outgrown = end_when_outgrown(&app, parts.supports);
     match listener.local_addr() {
         Ok(at) => {
-            let release = holdfast_model::release::VERSION;
-            tracing::info!(release, %at, "the gateway listens");
+            tracing::info!(%at, "the gateway listens");
         }
         Err(error) => tracing::info!(%error, "the gateway listens"),
     }
@@ -122,7 +122,7 @@ pub async fn run(
 
 /// Begins the end when the cluster writes what this gateway cannot speak, and
 /// keeps the sentence that says what to do.
-fn end_when_outgrown(app: &Arc<App>) -> Arc<OnceLock<String>> {
+fn end_when_outgrown(app: &Arc<App>, supports: Supported) -> Arc<OnceLock<String>> {
     let outgrown = Arc::new(OnceLock::new());
     let (app, found) = (app.clone(), outgrown.clone());
     let tasks = app.env.tasks.clone();
@@ -130,7 +130,7 @@ fn end_when_outgrown(app: &Arc<App>) -> Arc<OnceLock<String>> {
         tokio::select! {
             biased;
             () = app.shutdown.begun() => {}
-            why = app.cluster.outgrows(&Supported::OWN) => {
+            why = app.cluster.outgrows(&supports) => {
                 // Set once: there is one such task.
                 let _ = found.set(why);
                 app.shutdown.begin();

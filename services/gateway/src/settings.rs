@@ -97,7 +97,7 @@ impl GatewaySettings {
 
 /// The gateway of Holdfast: the HTTP API of files.
 #[derive(Parser, Clone, Debug)]
-#[command(name = "holdfast-gateway", version = holdfast_model::release::VERSION)]
+#[command(name = "holdfast-gateway")]
 pub struct Args {
     /// Where the HTTP API listens.
     #[arg(long, env = "HOLDFAST_LISTEN", default_value = "0.0.0.0:5000")]

@@ -34,8 +34,8 @@ use holdfast_model::cluster::FILES_BUCKET;
 use holdfast_model::record::{Coding, Content, STRIPE_BYTES};
 use holdfast_model::{
     AccessKeyId, BucketId, Chunk, DiskId, FileName, FragmentHeader, FragmentPlace, Generation,
-    GroupId, ObjectKey, ObjectRecord, Part, Redundancy, Representation, RequestId, Timestamp,
-    UploadId, VersionId,
+    GroupId, ObjectKey, ObjectRecord, Part, Redundancy, Representation, RequestId, Supported,
+    Timestamp, UploadId, VersionId,
 };
 use holdfast_node::{NodeSettings, RunParts, Running, host_env, start_on};
 use holdfast_runtime::host::tls::Security;
@@ -109,6 +109,7 @@ async fn start(dir: &str) -> World {
             admin_token: "a token for a measurement".into(),
             metrics: None,
             operations: false,
+            supports: Supported::OWN,
         };
         let disk = SegmentsInMemory::over(&data);
         let settings = NodeSettings::parse_from(arguments);

@@ -223,18 +223,11 @@ mod tests {
         assert!(matches!(error, IdentityError::Failed { .. }), "{error}");
     }
 
-    fn next_release() -> Supported {
-        let mut next = Supported::OWN;
-        next.release.minor += 1;
-        (next.wire.max, next.disk.max) = (next.wire.max + 1, next.disk.max + 1);
-        next
-    }
-
     #[test]
     fn a_directory_of_a_cluster_that_went_on_is_refused_with_the_release_it_needs() {
         let dir = tempfile::tempdir().unwrap();
         let disk = Directory::open(dir.path()).unwrap();
-        let next = next_release();
+        let next = Supported::OWN.ahead();
         let first = Identity::start(&disk, &SystemEntropy, &next).unwrap();
         // Before the cluster has gone on, the older program may come back.
         let now = Supported::OWN.newest();

@@ -9,6 +9,7 @@ pub mod fragments;
 pub mod identity;
 pub mod node;
 mod peers;
+pub mod process;
 pub mod restore;
 mod run;
 mod seal;

@@ -247,6 +247,11 @@ impl Node {
         self.lock_identity().clone()
     }
 
+    /// What its program can read and write.
+    pub fn supports(&self) -> &Supported {
+        &self.supports
+    }
+
     /// Its view of the cluster.
     pub fn cluster(&self) -> &Cluster {
         &self.cluster

@@ -73,6 +73,8 @@ pub struct RunParts {
     pub metrics: Option<PrometheusHandle>,
     /// Whether to serve the port of operations.
     pub operations: bool,
+    /// What the program can read and write.
+    pub supports: Supported,
 }
 
 /// A node that runs.
@@ -177,7 +179,7 @@ pub async fn start_on(
         seeds,
         zone: settings.zone.clone(),
         host: settings.host.clone(),
-        supports: Supported::OWN,
+        supports: parts.supports,
         engine: EngineSettings {
             segment_bytes: settings.segment_bytes,
             reserve_bytes: settings.disk_reserve,
@@ -266,7 +268,7 @@ fn debug_view(node: &Node) -> serde_json::Value {
         "disk": identity.disk,
         "cluster": identity.cluster,
         "incarnation": identity.incarnation,
-        "release": holdfast_model::release::VERSION,
+        "release": node.supports().version(),
         "formats": identity.active.map(|active| active.to_string()),
         "workers": workers,
     })
@@ -282,8 +284,7 @@ pub async fn run(
     shutdown: Shutdown,
 ) -> Result<(), RunError> {
     let running = start(&settings, parts).await?;
-    let release = holdfast_model::release::VERSION;
-    tracing::info!(release, listen = %settings.listen, address = %settings.address(), "serving");
+    tracing::info!(listen = %settings.listen, address = %settings.address(), "serving");
     shutdown.begun().await;
     tracing::info!("ending: handing leadership over");
     running.stop().await;

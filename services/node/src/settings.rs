@@ -13,7 +13,7 @@ use holdfast_runtime::telemetry::LogFormat;
 /// Runs a Holdfast storage node: keeps fragments of objects on a disk, and
 /// takes part in the cluster's metadata groups.
 #[derive(Parser, Clone, Debug)]
-#[command(name = "holdfast-node", version = holdfast_model::release::VERSION)]
+#[command(name = "holdfast-node")]
 pub struct NodeSettings {
     /// Where to listen for gateways, workers and other nodes.
     #[arg(long, env = "HOLDFAST_LISTEN", default_value = "0.0.0.0:8000")]

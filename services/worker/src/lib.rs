@@ -10,6 +10,7 @@
 
 pub mod frames;
 pub mod picture;
+pub mod process;
 pub mod settings;
 mod standing;
 mod sweep;
@@ -49,6 +50,8 @@ pub struct WorkerParts {
     pub cache: Arc<dyn Cache>,
     /// What `/metrics` shows.
     pub metrics: Option<PrometheusHandle>,
+    /// What the program can speak.
+    pub supports: Supported,
 }
 
 /// Why a worker ended before it was told to.
@@ -86,6 +89,7 @@ pub async fn run(
         queue,
         cache,
         metrics,
+        supports,
     } = parts;
     let clock = cluster.env().clock.clone();
     let standing = Arc::new(Standing::default());
@@ -106,8 +110,7 @@ pub async fn run(
     let mut consumer = queue.consume(settings.parallelism).await?;
     let outgrown = cluster.clone();
     let worker = Arc::new(Worker::new(settings, cluster, cache, standing));
-    let release = holdfast_model::release::VERSION;
-    tracing::info!(release, worker = worker.name(), parallelism, "working");
+    tracing::info!(worker = worker.name(), parallelism, "working");
     let mut running = FuturesUnordered::new();
     let serving = serve(
         &worker,
@@ -119,7 +122,7 @@ pub async fn run(
     );
     tokio::select! {
         biased;
-        why = outgrown.outgrows(&Supported::OWN) => return Err(WorkerError::Outgrown(why)),
+        why = outgrown.outgrows(&supports) => return Err(WorkerError::Outgrown(why)),
         served = serving => served?,
     }
     drop(consumer);

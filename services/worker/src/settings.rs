@@ -44,7 +44,7 @@ impl WorkerSettings {
 
 /// The worker of Holdfast: thumbnails, compression, deletion.
 #[derive(Parser, Clone, Debug)]
-#[command(name = "holdfast-worker", version = holdfast_model::release::VERSION)]
+#[command(name = "holdfast-worker")]
 pub struct Args {
     /// Where metrics and health are shown; not for the public.
     #[arg(long, env = "HOLDFAST_METRICS_ADDR", default_value = "0.0.0.0:9090")]

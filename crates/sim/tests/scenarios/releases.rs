@@ -12,14 +12,8 @@ use crate::objects::{get, put};
 const DEADLINE: Duration = Duration::from_secs(30);
 /// Until every node has heard of what group 0 has decided, and written it down.
 const HEARD: Duration = Duration::from_secs(5);
-
 /// The release after this one.
-fn next() -> Supported {
-    let mut next = Supported::OWN;
-    next.release.minor += 1;
-    (next.wire.max, next.disk.max) = (next.wire.max + 1, next.disk.max + 1);
-    next
-}
+const NEXT: Supported = Supported::OWN.ahead();
 
 async fn restart(world: &mut World, number: usize, supports: Supported) -> Result<(), String> {
     world.power_cut(number);
@@ -31,9 +25,7 @@ async fn restart(world: &mut World, number: usize, supports: Supported) -> Resul
 
 async fn finalize(cluster: &Cluster) -> Result<ActiveRelease, ClusterError> {
     let id = cluster.env().entropy.request_id(&*cluster.env().clock);
-    cluster
-        .finalize(next().newest().release, id, DEADLINE)
-        .await
+    cluster.finalize(NEXT.newest().release, id, DEADLINE).await
 }
 
 fn noted(world: &World, number: usize) -> Option<ActiveRelease> {
@@ -52,7 +44,7 @@ fn a_release_goes_round_is_finalised_and_then_the_older_one_is_refused() {
             put(&cluster, n).await.unwrap();
         }
         for number in [3, 2] {
-            restart(&mut world, number, next()).await.unwrap();
+            restart(&mut world, number, NEXT).await.unwrap();
         }
         // One is of the older release, and an upgraded one may still go back.
         let held = finalize(&cluster).await.unwrap_err();
@@ -63,12 +55,12 @@ fn a_release_goes_round_is_finalised_and_then_the_older_one_is_refused() {
         assert!(why.contains(&first), "{why}");
         restart(&mut world, 3, Supported::OWN).await.unwrap();
         for number in [3, 1] {
-            restart(&mut world, number, next()).await.unwrap();
+            restart(&mut world, number, NEXT).await.unwrap();
         }
         // One is away while it is decided.
         world.power_cut(3);
         let active = finalize(&cluster).await.unwrap();
-        assert_eq!(active, next().newest());
+        assert_eq!(active, NEXT.newest());
         assert_eq!(finalize(&cluster).await.unwrap(), active, "again, the same");
         world.pass(HEARD).await;
         assert_eq!(noted(&world, 1), Some(active));
@@ -77,12 +69,12 @@ fn a_release_goes_round_is_finalised_and_then_the_older_one_is_refused() {
         let refused = restart(&mut world, 1, Supported::OWN).await.unwrap_err();
         let needed = format!("image of release {} at least", active.release);
         assert!(refused.contains(&needed), "{refused}");
-        restart(&mut world, 1, next()).await.unwrap();
+        restart(&mut world, 1, NEXT).await.unwrap();
         // One that does not know it yet ends when it hears of it.
         restart(&mut world, 3, Supported::OWN).await.unwrap();
         let ended = fatal(&world, 3).unwrap();
         assert!(ended.contains(&needed), "{ended}");
-        restart(&mut world, 3, next()).await.unwrap();
+        restart(&mut world, 3, NEXT).await.unwrap();
         assert_eq!(noted(&world, 3), Some(active));
         for n in 0..10 {
             assert!(get(&cluster, n).await.unwrap(), "{n} is gone");
@@ -95,7 +87,7 @@ fn a_gateway_that_cannot_speak_what_is_written_is_told() {
     run(59, async |mut world| {
         let cluster = world.founded(3).await.unwrap();
         for number in [3, 2, 1] {
-            restart(&mut world, number, next()).await.unwrap();
+            restart(&mut world, number, NEXT).await.unwrap();
         }
         let own = Supported::OWN;
         let clock = cluster.env().clock.clone();

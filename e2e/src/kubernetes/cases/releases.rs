@@ -1,7 +1,7 @@
 //! A release goes round, is finalised, and the older one is refused.
 //!
-//! The images of the next release were built to claim its formats; there is no
-//! such release yet, so their tags name none.
+//! The images of the next release hold programs that claim its formats; there is
+//! no such release yet, so their tags name none.
 
 use std::future::Future;
 

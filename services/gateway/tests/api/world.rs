@@ -26,7 +26,8 @@ use holdfast_metadata::store::{Rows, Store};
 use holdfast_model::layout::initial_slots;
 use holdfast_model::{
     AccessKey, AccessKeyId, Bucket, BucketId, BucketName, ClusterId, ClusterState, DiskId, Epoch,
-    FragmentId, GroupId, Layout, LayoutNode, NodeId, NodeState, Redundancy, Role, Timestamp,
+    FragmentId, GroupId, Layout, LayoutNode, NodeId, NodeState, Redundancy, Role, Supported,
+    Timestamp,
 };
 use holdfast_queue::EmbeddedQueue;
 use holdfast_runtime::host::system::{SystemClock, SystemEntropy, TokioTasks};
@@ -369,6 +370,7 @@ impl World {
             queue: queue.clone(),
             cache: EmbeddedCache::start(env),
             metrics: None,
+            supports: Supported::OWN,
         };
         let mut settings = GatewaySettings::new(
             ([127, 0, 0, 1], 0).into(),
