@@ -192,6 +192,7 @@ pub fn decide(case: &Situation<'_>) -> Verdict {
     }
     volumes::decide(case, &mut verdict);
     places::tell_missing_machines(case, &mut verdict);
+    places::tell_waiting_drain(case, &mut verdict);
     if case.sight.cluster().is_none() || case.sight.state.is_none() {
         birth::decide(case, &mut verdict);
         return verdict;

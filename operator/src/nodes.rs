@@ -58,6 +58,11 @@ impl Counts {
     pub fn clean(&self) -> bool {
         *self == Self::default()
     }
+
+    /// Objects that do not have all their copies.
+    pub fn lacking(&self) -> u64 {
+        self.degraded + self.unavailable + self.lost
+    }
 }
 
 impl Sight {

@@ -26,6 +26,8 @@ pub struct Machine {
     pub zone: String,
     /// Whether the label was there.
     pub labelled: bool,
+    /// Whether somebody drains it: it takes no further pods.
+    pub cordoned: bool,
 }
 
 /// What is there.
@@ -323,8 +325,11 @@ async fn read_machines(
                 .get_opt(&machine)
                 .await
                 .attempt(|| format!("reading the labels of machine {machine}"))?;
+            let spec = found.as_ref().and_then(|node| node.spec.as_ref());
+            let cordoned = spec.and_then(|spec| spec.unschedulable).unwrap_or(false);
             let label = found.and_then(|node| node.labels().get(key).cloned());
             let place = Machine {
+                cordoned,
                 labelled: label.is_some(),
                 zone: label.unwrap_or_else(|| machine.clone()),
             };

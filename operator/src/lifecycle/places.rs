@@ -62,3 +62,21 @@ pub(super) fn tell_missing_machines(case: &Situation<'_>, verdict: &mut Verdict)
     verdict.warn("machines", "NoMachine", sentence.clone());
     verdict.stalled.get_or_insert(("NoMachine", sentence));
 }
+
+/// Says for what the drain of a machine waits. The disruption budget, which
+/// refuses the eviction, cannot say it.
+pub(super) fn tell_waiting_drain(case: &Situation<'_>, verdict: &mut Verdict) {
+    let Some(why) = case.keeps_all_nodes() else {
+        return;
+    };
+    let waiting = case.pods.iter().find_map(|(ordinal, pod)| {
+        let machine = pod.machine.as_ref().filter(|_| !pod.deleting)?;
+        let cordoned = case.machines.get(machine)?.cordoned;
+        cordoned.then_some((ordinal, machine))
+    });
+    if let Some((ordinal, machine)) = waiting {
+        let pod = names::node_pod(case.name, *ordinal);
+        let sentence = format!("machine {machine} takes no pods: {pod} leaves it later, {why}");
+        verdict.note("drain", "DrainWaits", sentence);
+    }
+}

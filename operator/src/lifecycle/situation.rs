@@ -136,11 +136,28 @@ impl<'a> Situation<'a> {
     /// all its copies and nobody works on a node. Where there is no redundancy
     /// waiting would change nothing.
     pub fn disruptions(&self) -> u32 {
+        u32::from(self.keeps_all_nodes().is_none())
+    }
+
+    /// Why others may take no storage node away; `None` where they may.
+    pub fn keeps_all_nodes(&self) -> Option<String> {
         if self.resource.spec.redundancy.copies < 2 {
-            return 1;
+            return None;
         }
-        let clean = self.sight.counts().is_some_and(|counts| counts.clean());
-        u32::from(clean && self.sight.permit().is_none() && self.sight.all_led())
+        if let Some(permit) = self.sight.permit() {
+            return Some(format!("the maintenance permit is held: {}", permit.reason));
+        }
+        if !self.sight.all_led() {
+            return Some("a metadata group has no leader".into());
+        }
+        match self.sight.counts() {
+            None => Some("the objects are being counted".into()),
+            Some(counts) if counts.clean() => None,
+            Some(counts) if counts.silent_disks > 0 => {
+                Some(format!("{} disks do not answer", counts.silent_disks))
+            }
+            Some(counts) => Some(format!("{} objects lack a copy", counts.lacking())),
+        }
     }
 
     /// Where a node is called.

@@ -171,6 +171,7 @@ fn machine(ordinal: u32) -> (String, Machine) {
     let place = Machine {
         zone: format!("zone-{ordinal}"),
         labelled: true,
+        cordoned: false,
     };
     (format!("machine-{ordinal}"), place)
 }

@@ -112,3 +112,42 @@ fn a_node_that_no_machine_takes_is_told_with_numbers() {
     away.unschedulable = Some("0/3 nodes are available".into());
     assert_eq!(world.decide().stalled, None);
 }
+
+#[test]
+fn the_drain_of_a_machine_is_told_for_what_it_waits() {
+    let drained = || {
+        let mut world = World::of(3);
+        world.machines.get_mut("machine-1").unwrap().cordoned = true;
+        world
+    };
+    assert_eq!(drained().decide().notes, [], "it may go");
+    let mut degraded = drained();
+    let census = degraded.sight.censuses.get_mut(&GroupId(1)).unwrap();
+    census.degraded = 4;
+    let notes = degraded.decide().notes;
+    let told = notes
+        .iter()
+        .find(|note| note.reason == "DrainWaits")
+        .unwrap();
+    let sentence = &told.sentence;
+    assert!(
+        sentence.contains("demo-node-1") && sentence.contains("4 objects lack a copy"),
+        "{sentence}"
+    );
+    let mut held = drained();
+    held.hold_permit(0, "a person works on it");
+    let told = held.decide().notes;
+    assert!(
+        told.iter()
+            .any(|note| note.sentence.contains("a person works on it"))
+    );
+    // Elsewhere nothing waits.
+    degraded.machines.get_mut("machine-1").unwrap().cordoned = false;
+    assert!(
+        degraded
+            .decide()
+            .notes
+            .iter()
+            .all(|note| note.reason != "DrainWaits")
+    );
+}
