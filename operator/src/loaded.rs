@@ -14,12 +14,13 @@ use kube::ResourceExt;
 use serde::Deserialize;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use crate::certificates::reading::Fingerprint;
 
 /// How long a pod may take to answer.
-const DEADLINE: Duration = Duration::from_secs(2);
+pub const DEADLINE: Duration = Duration::from_secs(2);
 /// The most bytes of an answer: a few fingerprints.
 const MAX_ANSWER_BYTES: usize = 64 << 10;
 
@@ -36,6 +37,15 @@ pub struct Loaded {
     /// What it takes as the cluster's credential, as digests; the one that it
     /// shows itself comes first. `None` of one that knows none.
     pub credentials: Option<Vec<String>>,
+    /// The password that it shows RabbitMQ, as a digest.
+    pub queue: Option<String>,
+    /// The password that it shows Redis, as a digest.
+    pub cache: Option<String>,
+    /// Of a broker or a cache: digests of the passwords that it was seen to take.
+    pub takes: Vec<String>,
+    /// Of a broker: connections of the login that is on its way out; `None`
+    /// where it was not counted.
+    pub connected: Option<usize>,
 }
 
 /// The pods whose report is not good.
@@ -58,7 +68,7 @@ struct Answer {
     credentials: Option<CredentialsAnswer>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 struct TlsAnswer {
     #[serde(default)]
     internal: Option<String>,
@@ -68,25 +78,29 @@ struct TlsAnswer {
     authorities: Vec<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 struct CredentialsAnswer {
     #[serde(default)]
     cluster: Vec<String>,
+    #[serde(default)]
+    rabbitmq: Option<String>,
+    #[serde(default)]
+    redis: Option<String>,
 }
 
 impl Answer {
     fn into_loaded(self) -> Loaded {
-        let tls = self.tls.unwrap_or(TlsAnswer {
-            internal: None,
-            public: None,
-            authorities: Vec::new(),
-        });
+        let tls = self.tls.unwrap_or_default();
+        let credentials = self.credentials.unwrap_or_default();
         let shown = [tls.internal, tls.public].into_iter().flatten();
         let parse = |text: String| Fingerprint::parse(&text);
         Loaded {
             leaves: shown.filter_map(parse).collect(),
             authorities: Some(tls.authorities.into_iter().filter_map(parse).collect()),
-            credentials: Some(self.credentials.map(|all| all.cluster).unwrap_or_default()),
+            credentials: Some(credentials.cluster),
+            queue: credentials.rabbitmq,
+            cache: credentials.redis,
+            ..Loaded::default()
         }
     }
 }
@@ -116,7 +130,7 @@ pub async fn ask_pods(cluster: &str, pods: &[Pod], trust: Option<Trust>) -> Repo
 }
 
 /// The part of a pod that counts.
-fn part_of(pod: &Pod) -> Option<Component> {
+pub fn part_of(pod: &Pod) -> Option<Component> {
     let ended = ["Succeeded", "Failed"];
     let phase = pod
         .status
@@ -133,7 +147,8 @@ fn part_of(pod: &Pod) -> Option<Component> {
     parts.find(|part| counts && part.as_str() == label)
 }
 
-fn address(pod: &Pod) -> Option<IpAddr> {
+/// Where a pod is called.
+pub fn address(pod: &Pod) -> Option<IpAddr> {
     pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()
 }
 
@@ -160,23 +175,33 @@ async fn look_at(
     ip: IpAddr,
     trust: Option<&Trust>,
 ) -> Option<Loaded> {
-    let port = match part {
-        Component::Rabbitmq => names::AMQPS_PORT,
-        _ => names::REDIS_PORT,
-    };
-    let name = ServerName::try_from(names::workload(cluster, part)).ok()?;
-    let connector = TlsConnector::from(Arc::new(trust?.config().ok()?));
-    let shaken = async {
-        let stream = TcpStream::connect((ip, port)).await.ok()?;
-        connector.connect(name, stream).await.ok()
-    };
-    let stream = tokio::time::timeout(DEADLINE, shaken).await.ok()??;
+    let stream = shake_hands(cluster, part, ip, trust?).await?;
     let (_, session) = stream.get_ref();
     let shown = session.peer_certificates()?.first()?;
     Some(Loaded {
         leaves: vec![Fingerprint::of(shown)],
         ..Loaded::default()
     })
+}
+
+/// A connection to a server of others by TLS, whose certificate is believed.
+pub async fn shake_hands(
+    cluster: &str,
+    part: Component,
+    ip: IpAddr,
+    trust: &Trust,
+) -> Option<TlsStream<TcpStream>> {
+    let port = match part {
+        Component::Rabbitmq => names::AMQPS_PORT,
+        _ => names::REDIS_PORT,
+    };
+    let name = ServerName::try_from(names::workload(cluster, part)).ok()?;
+    let connector = TlsConnector::from(Arc::new(trust.config().ok()?));
+    let shaken = async {
+        let stream = TcpStream::connect((ip, port)).await.ok()?;
+        connector.connect(name, stream).await.ok()
+    };
+    tokio::time::timeout(DEADLINE, shaken).await.ok()?
 }
 
 #[cfg(test)]
@@ -190,7 +215,7 @@ mod tests {
         let digest = "ab".repeat(32);
         let answer: Answer = serde_json::from_value(json!({
             "tls": {"internal": digest, "public": null, "authorities": [digest, "no digest"]},
-            "credentials": {"cluster": ["0011223344556677"]},
+            "credentials": {"cluster": ["0011223344556677"], "rabbitmq": "8899", "redis": "aabb"},
         }))
         .unwrap();
         let loaded = answer.into_loaded();
@@ -198,6 +223,8 @@ mod tests {
         assert_eq!(loaded.leaves, [fingerprint]);
         assert_eq!(loaded.authorities, Some([fingerprint].into()));
         assert_eq!(loaded.credentials, Some(vec!["0011223344556677".into()]));
+        assert_eq!(loaded.queue.as_deref(), Some("8899"));
+        assert_eq!(loaded.cache.as_deref(), Some("aabb"));
         // Without TLS there is nothing to tell of it.
         let plain: Answer = serde_json::from_value(json!({"tls": null})).unwrap();
         assert_eq!(plain.into_loaded().authorities, Some(BTreeSet::new()));

@@ -1,5 +1,6 @@
 //! What of a cluster's secrets is exchanged, in which order, and for which wish:
-//! first its authority, then the credential of its parts.
+//! first its authority, then the credential of its parts and their logins to
+//! RabbitMQ and Redis, which have nothing to do with each other.
 
 use holdfast_crd::{RotationStatus, StorageCluster};
 use holdfast_plan::names;
@@ -34,7 +35,7 @@ pub fn wish(resource: &StorageCluster) -> Option<String> {
     (!wish.is_empty() && done != Some(&wish)).then_some(wish)
 }
 
-/// Brings certificates and credentials a step further, one exchange at a time.
+/// Brings certificates, and then credentials, a step further.
 ///
 /// # Errors
 /// When the API server refuses.
@@ -53,11 +54,12 @@ pub async fn advance(
     };
     if settled.verdict.done {
         let reports = settled.reports;
-        let verdict = credentials::settle(context, observed, wish.as_ref(), reports).await?;
-        if verdict.is_done() {
+        let (rotation, done) =
+            credentials::settle::settle(context, observed, wish.as_ref(), reports).await?;
+        secrecy.rotation = rotation;
+        if done {
             secrecy.rotated = wish;
         }
-        secrecy.rotation = verdict.rotation;
     }
     if let Some(sentence) = secrecy.rotation.as_ref().map(told) {
         context

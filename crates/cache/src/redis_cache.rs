@@ -19,7 +19,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use holdfast_runtime::clock::within;
 use holdfast_runtime::host::tls::Trust;
-use holdfast_runtime::{Env, Shutdown};
+use holdfast_runtime::{Env, ServerUrl, Shutdown};
 use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, FromRedisValue, RedisResult, Script,
@@ -77,8 +77,9 @@ enum Failure {
 impl RedisCache {
     /// A cache at `url` (`redis://` or `rediss://`, name and password
     /// percent-encoded). Returns at once and connects in the background; with
-    /// `rediss://` only to whom `trust` believes.
-    pub fn start(env: Env, url: String, trust: Trust, shutdown: Shutdown) -> Arc<Self> {
+    /// `rediss://` only to whom `trust` believes. When the address changes it
+    /// connects anew.
+    pub fn start(env: Env, url: ServerUrl, trust: Trust, shutdown: Shutdown) -> Arc<Self> {
         let (unlocks, unlocking) = mpsc::channel(MAX_UNLOCKS);
         let inner = Arc::new(Inner {
             env: env.clone(),
@@ -89,10 +90,13 @@ impl RedisCache {
             take_token: Script::new(SCRIPT),
             local: LocalBuckets::default(),
         });
-        match read_url(&url) {
+        let used = url.now();
+        match read_url(&used) {
             Ok(server) => {
                 let keeper = Keeper {
                     inner: inner.clone(),
+                    url,
+                    used,
                     server,
                     trust,
                     unlocking,
@@ -288,6 +292,9 @@ impl Cache for RedisCache {
 /// The one task that owns the connection.
 struct Keeper {
     inner: Arc<Inner>,
+    url: ServerUrl,
+    /// The address that `server` was read from.
+    used: Arc<str>,
     server: Server,
     trust: Trust,
     unlocking: mpsc::Receiver<(String, LockToken)>,
@@ -297,6 +304,7 @@ impl Keeper {
     async fn keep(mut self, shutdown: Shutdown) {
         let mut unanswered = 0;
         loop {
+            self.follow();
             if held(&self.inner.connection).is_none() {
                 unanswered = 0;
                 self.connect().await;
@@ -321,6 +329,22 @@ impl Keeper {
             }
         }
         self.unlock_until(std::future::pending()).await;
+    }
+
+    /// Takes another address, or another login, where there is one.
+    fn follow(&mut self) {
+        let url = self.url.now();
+        if url == self.used {
+            return;
+        }
+        match read_url(&url) {
+            Ok(server) => {
+                self.server = server;
+                *held(&self.inner.connection) = None;
+            }
+            Err(error) => tracing::error!(error, "the new address of the cache is not used"),
+        }
+        self.used = url;
     }
 
     /// Gives locks back until `end`, or until a call finds the connection broken.

@@ -20,7 +20,8 @@ use holdfast_cache::{Allowance, CALL_DEADLINE, Cache, MAX_VALUE_BYTES, Rate, Red
 use holdfast_runtime::host::http::HttpTransport;
 use holdfast_runtime::host::system::{SystemClock, SystemEntropy, TokioTasks};
 use holdfast_runtime::host::tls::Trust;
-use holdfast_runtime::{Entropy, Env, Shutdown};
+use holdfast_runtime::server_url::LoginFiles;
+use holdfast_runtime::{Entropy, Env, ServerUrl, Shutdown};
 use proxy::Proxy;
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -61,7 +62,12 @@ async fn start() -> Option<(Proxy, Arc<RedisCache>)> {
         "" => format!("redis://{}", proxy.at),
         credentials => format!("redis://{credentials}@{}", proxy.at),
     };
-    let cache = RedisCache::start(env(), url, Trust::System(None), Shutdown::default());
+    let cache = RedisCache::start(
+        env(),
+        ServerUrl::fixed(&url),
+        Trust::System(None),
+        Shutdown::default(),
+    );
     until("it never became healthy", || async { cache.healthy() }).await;
     Some((proxy, cache))
 }
@@ -197,4 +203,52 @@ async fn a_server_that_is_silent_or_away_costs_at_most_the_cache() {
         cache.get(&key).await.is_some() && cache.healthy()
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_password_that_changes_is_used_at_once() {
+    let Ok(server) = std::env::var("HOLDFAST_TEST_REDIS_URL") else {
+        eprintln!("skipped: HOLDFAST_TEST_REDIS_URL is not set");
+        return;
+    };
+    let client = redis::Client::open(server.as_str()).unwrap();
+    let mut admin = client.get_multiplexed_async_connection().await.unwrap();
+    let user = unique("user");
+    let mut acl = async |rule: &[&str]| {
+        let mut command = redis::cmd("ACL");
+        command.arg("SETUSER").arg(&user).arg(rule);
+        let () = command.query_async(&mut admin).await.unwrap();
+    };
+    acl(&["on", ">old", "~*", "&*", "+@all"]).await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("password");
+    std::fs::write(&file, "old").unwrap();
+    let host = server
+        .trim_start_matches("redis://")
+        .rsplit('@')
+        .next()
+        .unwrap();
+    let login = LoginFiles {
+        user: "",
+        user_file: None,
+        password_file: file.clone(),
+    };
+    let url = ServerUrl::follow("cache", &format!("redis://{user}@{host}"), login).unwrap();
+    let shutdown = Shutdown::default();
+    let cache = RedisCache::start(env(), url.clone(), Trust::System(None), shutdown.clone());
+    until("it never became healthy", || async { cache.healthy() }).await;
+    // What is connected stays so; a new login is used although nothing is broken.
+    std::fs::write(&file, "new").unwrap();
+    url.look();
+    until("it stays with its old login", || async { !cache.healthy() }).await;
+    acl(&[">new"]).await;
+    until("the new one is not used", || async { cache.healthy() }).await;
+    shutdown.begin();
+    let mut delete = redis::cmd("ACL");
+    let () = delete
+        .arg("DELUSER")
+        .arg(&user)
+        .query_async(&mut admin)
+        .await
+        .unwrap();
 }

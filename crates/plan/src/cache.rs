@@ -59,6 +59,8 @@ pub(crate) fn build(cluster: &Cluster) -> Vec<Child> {
         "entrypoint.sh": ENTRYPOINT,
         "redis.conf": format!(
             "bind * -::*\n\
+             unixsocket /tmp/redis.sock\n\
+             unixsocketperm 700\n\
              save \"\"\n\
              appendonly no\n\
              dir /tmp\n\
@@ -81,8 +83,7 @@ pub(crate) fn build(cluster: &Cluster) -> Vec<Child> {
     ]
 }
 
-/// TLS alone. Who connects shows a password and no certificate. The socket is
-/// for the script, which tells it when the files have changed.
+/// TLS alone. Who connects shows a password and no certificate.
 fn encryption() -> String {
     format!(
         "port 0\n\
@@ -90,9 +91,7 @@ fn encryption() -> String {
          tls-cert-file {path}/{}\n\
          tls-key-file {path}/{}\n\
          tls-ca-cert-file {path}/{}\n\
-         tls-auth-clients no\n\
-         unixsocket /tmp/redis.sock\n\
-         unixsocketperm 700\n",
+         tls-auth-clients no\n",
         names::REDIS_PORT,
         names::CERTIFICATE_KEY,
         names::PRIVATE_KEY_KEY,
@@ -160,7 +159,14 @@ fn build_template(cluster: &Cluster, memory: u64, hash: String) -> Value {
         "volumeMounts": mounts,
     });
     let config_map = names::workload(&cluster.name, Component::Redis);
-    let password = names::REDIS_PASSWORD_KEY;
+    let credentials = names::credentials_secret(&cluster.name);
+    let (password, previous) = (
+        names::REDIS_PASSWORD_KEY,
+        names::REDIS_PASSWORD_PREVIOUS_KEY,
+    );
+    let mut secrets = pods::secrets_volume(&[(&credentials, &[(password, password)])]);
+    // There while the password is exchanged, and else not.
+    pods::add_optional(&mut secrets, &credentials, &[(previous, previous)]);
     pods::pod_template(
         cluster,
         Pod {
@@ -169,10 +175,7 @@ fn build_template(cluster: &Cluster, memory: u64, hash: String) -> Value {
             container,
             volumes: [
                 json!({"name": pods::CONFIG_VOLUME, "configMap": {"name": config_map}}),
-                pods::secrets_volume(&[(
-                    &names::credentials_secret(&cluster.name),
-                    &[(password, password)],
-                )]),
+                secrets,
                 pods::memory_tmp_volume(),
             ]
             .into_iter()

@@ -96,10 +96,14 @@ pub const RABBITMQ_CLAIM: &str = "data";
 pub const CLUSTER_SECRET_KEY: &str = "cluster-secret";
 /// The key with the credential that is taken beside it while it is exchanged.
 pub const CLUSTER_SECRET_PREVIOUS_KEY: &str = "cluster-secret-previous";
-/// The key with the password of user `holdfast` in RabbitMQ.
+/// The key with the user of ours in RabbitMQ; without it, `holdfast`.
+pub const RABBITMQ_USER_KEY: &str = "rabbitmq-user";
+/// The key with that user's password.
 pub const RABBITMQ_PASSWORD_KEY: &str = "rabbitmq-password";
 /// The key with the password of Redis.
 pub const REDIS_PASSWORD_KEY: &str = "redis-password";
+/// The key with the password that is taken beside it while it is exchanged.
+pub const REDIS_PASSWORD_PREVIOUS_KEY: &str = "redis-password-previous";
 /// The key with what brokers know each other by.
 pub const ERLANG_COOKIE_KEY: &str = "erlang-cookie";
 /// The key of the admin's Secret: the first access key.
@@ -112,7 +116,7 @@ pub const CERTIFICATE_KEY: &str = "tls.crt";
 pub const PRIVATE_KEY_KEY: &str = "tls.key";
 /// The key of a Secret with the authorities that are trusted.
 pub const AUTHORITIES_KEY: &str = "ca.crt";
-/// The user of ours in RabbitMQ.
+/// The first user of ours in RabbitMQ, and what the names of the others begin with.
 pub const RABBITMQ_USER: &str = "holdfast";
 
 /// A part of a cluster.
@@ -213,6 +217,15 @@ pub fn gateway_address(cluster: &str, namespace: &str) -> String {
 /// The Service of brokers.
 pub fn rabbitmq_service(cluster: &str) -> String {
     workload(cluster, Component::Rabbitmq)
+}
+
+/// Where the brokers are managed, inside of Kubernetes.
+pub fn rabbitmq_management_address(cluster: &str, namespace: &str, encrypted: bool) -> String {
+    format!(
+        "{}.{namespace}.svc:{}",
+        rabbitmq_service(cluster),
+        rabbitmq_management_port(encrypted)
+    )
 }
 
 /// The headless Service by which brokers find each other.

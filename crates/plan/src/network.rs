@@ -49,7 +49,7 @@ pub fn connections(spec: &StorageClusterSpec) -> Vec<Allowed> {
     use Peer::{AnyPod, Anywhere, Operator, Part};
     let encrypted = tls::is_on(spec);
     let amqp = names::amqp_port(encrypted);
-    let mut all = vec![
+    vec![
         allowed(Anywhere, Gateway, names::GATEWAY_PORT),
         allowed(AnyPod, Gateway, names::METRICS_PORT),
         allowed(AnyPod, Node, names::METRICS_PORT),
@@ -70,12 +70,9 @@ pub fn connections(spec: &StorageClusterSpec) -> Vec<Allowed> {
         allowed(Part(Rabbitmq), Rabbitmq, names::RABBITMQ_CLUSTER_PORT),
         allowed(Part(Gateway), Redis, names::REDIS_PORT),
         allowed(Part(Worker), Redis, names::REDIS_PORT),
-    ];
-    if encrypted {
-        // It looks at the certificate that is shown there.
-        all.push(allowed(Operator, Redis, names::REDIS_PORT));
-    }
-    all
+        // It looks at the certificate there, and whether a password is taken.
+        allowed(Operator, Redis, names::REDIS_PORT),
+    ]
 }
 
 /// A policy for each part that runs.

@@ -135,9 +135,15 @@ fn our_secrets(cluster: &Cluster) -> Value {
         (&credentials, &shared.map(|key| (key, key))),
         (&admin, &[(names::ADMIN_TOKEN_KEY, "admin-token")]),
     ]);
-    // There while the credential is exchanged, and else not.
-    let previous = names::CLUSTER_SECRET_PREVIOUS_KEY;
-    let mut source = secret_source(&credentials, &[(previous, previous)]);
+    // There while the credential is exchanged, or since, and else not.
+    let later = [names::CLUSTER_SECRET_PREVIOUS_KEY, names::RABBITMQ_USER_KEY];
+    add_optional(&mut volume, &credentials, &later.map(|key| (key, key)));
+    volume
+}
+
+/// Adds keys to a volume of secrets that may be missing.
+pub(crate) fn add_optional(volume: &mut Value, secret: &str, keys: &[(&str, &str)]) {
+    let mut source = secret_source(secret, keys);
     if let Some(secret) = source.get_mut("secret").and_then(Value::as_object_mut) {
         secret.insert("optional".into(), true.into());
     }
@@ -147,7 +153,6 @@ fn our_secrets(cluster: &Cluster) -> Value {
     {
         sources.push(source);
     }
-    volume
 }
 
 /// A volume of secrets: of each Secret the keys, and the files in `cluster/`

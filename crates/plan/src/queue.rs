@@ -248,6 +248,10 @@ fn build_container(cluster: &Cluster) -> Value {
 fn build_template(cluster: &Cluster, hash: String) -> Value {
     let config_map = names::workload(&cluster.name, Component::Rabbitmq);
     let keys = [names::RABBITMQ_PASSWORD_KEY, names::ERLANG_COOKIE_KEY].map(|key| (key, key));
+    let credentials = names::credentials_secret(&cluster.name);
+    let mut secrets = pods::secrets_volume(&[(&credentials, &keys)]);
+    let user = names::RABBITMQ_USER_KEY;
+    pods::add_optional(&mut secrets, &credentials, &[(user, user)]);
     pods::pod_template(
         cluster,
         Pod {
@@ -256,7 +260,7 @@ fn build_template(cluster: &Cluster, hash: String) -> Value {
             container: build_container(cluster),
             volumes: [
                 json!({"name": pods::CONFIG_VOLUME, "configMap": {"name": config_map}}),
-                pods::secrets_volume(&[(&names::credentials_secret(&cluster.name), &keys)]),
+                secrets,
                 pods::memory_tmp_volume(),
             ]
             .into_iter()

@@ -25,9 +25,8 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use holdfast_runtime::clock::within;
 use holdfast_runtime::host::tls::Trust;
-use holdfast_runtime::{Env, Shutdown};
+use holdfast_runtime::{Env, ServerUrl, Shutdown};
 use lapin::options::BasicPublishOptions;
-use lapin::uri::AMQPUri;
 use lapin::{BasicProperties, Channel, Confirmation};
 use tokio::sync::Mutex;
 
@@ -59,7 +58,7 @@ pub struct RabbitQueue {
 pub(crate) struct Inner {
     env: Env,
     shutdown: Shutdown,
-    address: Result<AMQPUri, QueueError>,
+    url: ServerUrl,
     trust: Trust,
     // Held while connecting, so that many publishers make one connection.
     publisher: Mutex<Publisher>,
@@ -75,10 +74,11 @@ struct Publisher {
 impl RabbitQueue {
     /// A queue at `url` (`amqp://` or `amqps://`, name and password
     /// percent-encoded). Returns at once and connects in the background; with
-    /// `amqps://` only to whom `trust` believes.
-    pub fn start(env: Env, url: String, trust: Trust, shutdown: Shutdown) -> Arc<Self> {
+    /// `amqps://` only to whom `trust` believes. When the address changes, what
+    /// is connected is connected anew, and no message is lost.
+    pub fn start(env: Env, url: ServerUrl, trust: Trust, shutdown: Shutdown) -> Arc<Self> {
         let inner = Arc::new(Inner {
-            address: link::read_address(&url),
+            url,
             trust,
             env: env.clone(),
             shutdown: shutdown.clone(),
@@ -127,7 +127,7 @@ impl Queue for RabbitQueue {
     fn consume(&self, prefetch: u16) -> BoxFuture<'_, Result<Box<dyn Consumer>, QueueError>> {
         let inner = self.inner.clone();
         async move {
-            inner.address.clone()?;
+            link::read_address(&inner.url.now())?;
             Ok(Box::new(consumer::RabbitConsumer::new(inner, prefetch)) as Box<dyn Consumer>)
         }
         .boxed()
@@ -187,9 +187,11 @@ impl Inner {
     }
 
     async fn publisher_channel(&self) -> Result<Channel, QueueError> {
-        let address = self.address.clone()?;
         let mut publisher = self.publisher.lock().await;
-        if let Some(link) = publisher.link.as_ref().filter(|link| link.alive()) {
+        let url = self.url.now();
+        let address = link::read_address(&url)?;
+        let usable = |link: &&Link| link.alive() && link.is_to(&url);
+        if let Some(link) = publisher.link.as_ref().filter(usable) {
             return Ok(link.channel.clone());
         }
         publisher.link = None;
@@ -198,7 +200,7 @@ impl Inner {
             let reason = format!("the last attempt failed; the next is in {wait:?}");
             return Err(QueueError::Connect(reason));
         }
-        match link::open(&*self.env.clock, address, &self.trust, "publisher").await {
+        match link::open(&*self.env.clock, (&url, address), &self.trust, "publisher").await {
             Ok(link) => {
                 publisher.back_off = BackOff::default();
                 let channel = link.channel.clone();
@@ -228,7 +230,7 @@ impl Inner {
 
     /// Looks at the queue again and again. Runs until it is dropped.
     async fn watch(&self) {
-        if let Err(error) = &self.address {
+        if let Err(error) = link::read_address(&self.url.now()) {
             tracing::error!(%error, "the queue is not used");
             return;
         }

@@ -20,7 +20,8 @@ use holdfast_queue::{Consumer, Delivery, Queue, QueueError, RabbitQueue, TaskHin
 use holdfast_runtime::host::http::HttpTransport;
 use holdfast_runtime::host::system::{SystemClock, SystemEntropy, TokioTasks};
 use holdfast_runtime::host::tls::Trust;
-use holdfast_runtime::{Entropy, Env, Shutdown};
+use holdfast_runtime::server_url::LoginFiles;
+use holdfast_runtime::{Entropy, Env, ServerUrl, Shutdown};
 use lapin::options::{BasicGetOptions, BasicPublishOptions, QueueDeleteOptions, QueuePurgeOptions};
 use lapin::uri::AMQPUri;
 use lapin::{BasicProperties, Connection, ConnectionProperties};
@@ -97,6 +98,7 @@ async fn hints_go_through_a_real_broker_whatever_happens_to_it() {
         return;
     };
     let mut address: AMQPUri = url.parse().unwrap();
+    let real = address.clone();
     let target = format!("{}:{}", address.authority.host, address.authority.port);
     let proxy = Proxy::start(target).await;
     let direct = Connection::connect_uri(address.clone(), ConnectionProperties::default())
@@ -109,7 +111,7 @@ async fn hints_go_through_a_real_broker_whatever_happens_to_it() {
     let shutdown = Shutdown::default();
     let queue = RabbitQueue::start(
         env(),
-        address.to_string(),
+        ServerUrl::fixed(&address.to_string()),
         Trust::System(None),
         shutdown.clone(),
     );
@@ -161,6 +163,48 @@ async fn hints_go_through_a_real_broker_whatever_happens_to_it() {
 
     shutdown.begin();
     assert_eq!(consumer.next().await.unwrap_err(), QueueError::Ended);
+    drop(consumer);
+    a_login_that_changes_is_used_at_once_and_no_hint_is_lost(&real).await;
+}
+
+/// Another login is used by what is connected, not only by what connects later;
+/// which shows when that login is wrong.
+async fn a_login_that_changes_is_used_at_once_and_no_hint_is_lost(address: &AMQPUri) {
+    let right = &address.authority.userinfo;
+    let dir = tempfile::tempdir().unwrap();
+    let (user, password) = (dir.path().join("user"), dir.path().join("password"));
+    std::fs::write(&user, &right.username).unwrap();
+    std::fs::write(&password, &right.password).unwrap();
+    let login = LoginFiles {
+        user: "nobody",
+        user_file: Some(user),
+        password_file: password.clone(),
+    };
+    let (host, port) = (&address.authority.host, address.authority.port);
+    let url = ServerUrl::follow("queue", &format!("amqp://{host}:{port}"), login).unwrap();
+    let shutdown = Shutdown::default();
+    let queue = RabbitQueue::start(env(), url.clone(), Trust::System(None), shutdown.clone());
+    until("it never became healthy", || queue.healthy()).await;
+    let mut consumer = queue.consume(2).await.unwrap();
+    let (taken, waiting) = (new_hint(), new_hint());
+    publish(&queue, taken).await;
+    let held = next(&mut *consumer).await;
+    assert_eq!(held.hint, taken);
+    publish(&queue, waiting).await;
+
+    std::fs::write(&password, "wrong").unwrap();
+    url.look();
+    until("it stays with its old login", || !queue.healthy()).await;
+    let refused = tokio::time::timeout(Duration::from_secs(2), consumer.next()).await;
+    assert!(refused.is_err(), "a hint was taken with the old login");
+    // What was taken is settled where it came from.
+    held.ack().await;
+
+    std::fs::write(&password, &right.password).unwrap();
+    url.look();
+    take(&mut *consumer, waiting).await;
+    until("it never became healthy again", || queue.healthy()).await;
+    shutdown.begin();
 }
 
 async fn a_rejected_hint_comes_again(queue: &RabbitQueue, consumer: &mut dyn Consumer) {

@@ -97,18 +97,20 @@ impl Credential {
     pub fn fingerprints(&self) -> Vec<String> {
         let slots = self.0.now();
         let all = std::iter::once(&slots.current).chain(&slots.previous);
-        all.map(|secret| {
-            let mut digits = hex::encode(Sha256::digest(secret.as_bytes()));
-            digits.truncate(FINGERPRINT_DIGITS);
-            digits
-        })
-        .collect()
+        all.map(|secret| fingerprint(secret)).collect()
     }
 
     /// Looks whether it has changed. Blocks on the disk.
     pub fn look(&self) {
         self.0.look();
     }
+}
+
+/// The beginning of the SHA-256 of a secret, in hex.
+pub fn fingerprint(secret: &str) -> String {
+    let mut digits = hex::encode(Sha256::digest(secret.as_bytes()));
+    digits.truncate(FINGERPRINT_DIGITS);
+    digits
 }
 
 fn slots(contents: &Contents) -> Result<Slots, String> {

@@ -33,8 +33,10 @@ pub(crate) const CLUSTER_SECRET: &str = "cluster-secret";
 /// The file of one that is accepted beside it, while it is exchanged.
 pub(crate) const CLUSTER_SECRET_PREVIOUS: &str = "cluster-secret-previous";
 const ADMIN_TOKEN: &str = "admin-token";
-const RABBITMQ_PASSWORD: &str = "rabbitmq-password";
-const REDIS_PASSWORD: &str = "redis-password";
+pub(crate) const RABBITMQ_PASSWORD: &str = "rabbitmq-password";
+/// The file of who shows that password; without it, user `holdfast` does.
+pub(crate) const RABBITMQ_USER_FILE: &str = "rabbitmq-user";
+pub(crate) const REDIS_PASSWORD: &str = "redis-password";
 
 /// What the services of one cluster share.
 #[derive(Clone, PartialEq, Eq)]

@@ -5,14 +5,18 @@
 //! Promises: what is missing, unreadable or contradicts itself is told in one
 //! sentence that says what to change; no sentence holds a secret.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Parser;
 use holdfast_model::Supported;
 use holdfast_model::duration::parse_duration;
 
-use crate::secrets::{Secrets, read_secret};
+use crate::secrets::{
+    RABBITMQ_PASSWORD, RABBITMQ_USER_FILE, REDIS_PASSWORD, SECRETS_SUBDIRECTORY, Secrets,
+    read_secret,
+};
+use crate::server_url::{LoginFiles, ServerUrl, has_password};
 use crate::{Address, Credential};
 
 /// How long another process may take to make the secrets.
@@ -109,6 +113,8 @@ pub struct FoundSecrets {
     pub redis_url: Option<String>,
     /// What the secrets directory holds.
     pub shared: Option<Secrets>,
+    /// Where that directory is.
+    pub secrets_dir: Option<PathBuf>,
     /// The cluster's secret again, as it is followed while the process runs.
     pub followed: Option<Credential>,
 }
@@ -137,6 +143,7 @@ impl FoundSecrets {
             cluster,
             rabbitmq_url: secret("RABBITMQ_URL")?,
             redis_url: secret("REDIS_URL")?,
+            secrets_dir: args.as_ref().secrets_dir.clone(),
             shared,
         })
     }
@@ -171,27 +178,51 @@ impl FoundSecrets {
     /// RabbitMQ's address, with the shared password where it has none.
     ///
     /// # Errors
-    /// When it is missing.
-    pub fn rabbitmq_address(&self) -> Result<String, SettingsError> {
+    /// When it is missing, or the shared password cannot be read.
+    pub fn rabbitmq(&self) -> Result<ServerUrl, SettingsError> {
         let Some(url) = &self.rabbitmq_url else {
             return refuse(
                 "RABBITMQ_URL is missing: set it to amqp://user@host:5672/%2f, or amqps://",
             );
         };
-        let password = self.shared.as_ref().map(|all| &*all.rabbitmq_password);
-        Ok(with_password(url, RABBITMQ_USER, password))
+        self.server("rabbitmq", url, RABBITMQ_PASSWORD, |place| LoginFiles {
+            user: RABBITMQ_USER,
+            user_file: Some(place.join(RABBITMQ_USER_FILE)),
+            password_file: place.join(RABBITMQ_PASSWORD),
+        })
     }
 
     /// Redis's address, with the shared password where it has none.
     ///
     /// # Errors
-    /// When it is missing.
-    pub fn redis_address(&self) -> Result<String, SettingsError> {
+    /// When it is missing, or the shared password cannot be read.
+    pub fn redis(&self) -> Result<ServerUrl, SettingsError> {
         let Some(url) = &self.redis_url else {
             return refuse("REDIS_URL is missing: set it to redis://host:6379, or rediss://");
         };
-        let password = self.shared.as_ref().map(|all| &*all.redis_password);
-        Ok(with_password(url, "", password))
+        self.server("redis", url, REDIS_PASSWORD, |place| LoginFiles {
+            user: "",
+            user_file: None,
+            password_file: place.join(REDIS_PASSWORD),
+        })
+    }
+
+    fn server(
+        &self,
+        what: &'static str,
+        url: &str,
+        file: &str,
+        files: impl Fn(&Path) -> LoginFiles,
+    ) -> Result<ServerUrl, SettingsError> {
+        match &self.secrets_dir {
+            Some(dir) if !has_password(url) => {
+                let place = dir.join(SECRETS_SUBDIRECTORY);
+                ServerUrl::follow(what, url, files(&place)).map_err(|error| {
+                    SettingsError(format!("{}: {error}", place.join(file).display()))
+                })
+            }
+            _ => Ok(ServerUrl::fixed(url)),
+        }
     }
 }
 
@@ -279,36 +310,6 @@ pub fn size_setting(name: &str, text: &str) -> Result<u64, SettingsError> {
 /// A sentence that names the setting.
 pub fn duration_setting(name: &str, text: &str, max: Duration) -> Result<Duration, SettingsError> {
     parse_duration(text, max).map_err(|error| SettingsError(format!("{name}: {error}")))
-}
-
-/// Puts a password into an address that has none, and `user` where it names
-/// nobody. One that has a password keeps it.
-pub fn with_password(url: &str, user: &str, password: Option<&str>) -> String {
-    let (Some(password), Some((scheme, rest))) = (password, url.split_once("://")) else {
-        return url.to_owned();
-    };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (authority, behind) = rest.split_at(end);
-    let (user, host) = match authority.rsplit_once('@') {
-        None => (user, authority),
-        Some((who, host)) => match who.split_once(':') {
-            None | Some((_, "")) => (who.trim_end_matches(':'), host),
-            Some(_) => return url.to_owned(),
-        },
-    };
-    let password = percent_encoded(password);
-    format!("{scheme}://{user}:{password}@{host}{behind}")
-}
-
-/// RFC 3986: all but unreserved characters as `%XX`.
-fn percent_encoded(text: &str) -> String {
-    let one = |byte: u8| match byte {
-        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-            char::from(byte).to_string()
-        }
-        other => format!("%{other:02X}"),
-    };
-    text.bytes().map(one).collect()
 }
 
 #[cfg(test)]

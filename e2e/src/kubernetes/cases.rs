@@ -143,7 +143,7 @@ pub fn all() -> Vec<Case> {
         case!(
             Full,
             Others,
-            secrecy::authority_and_credential_are_exchanged_and_no_pod_restarts
+            secrecy::authority_credential_and_passwords_are_exchanged_and_no_pod_restarts
         ),
         case!(Full, Others, losses::all_pods_deleted_at_once),
         case!(Full, Others, rest::hibernate_and_wake),

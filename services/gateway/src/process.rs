@@ -59,13 +59,13 @@ async fn start(supports: Supported) -> anyhow::Result<()> {
     let cluster = Cluster::start(env.clone(), cluster_settings, parts_shutdown.clone());
     let queue = RabbitQueue::start(
         env.clone(),
-        connections.rabbitmq_url,
+        connections.rabbitmq,
         security.carriers(),
         parts_shutdown.clone(),
     );
     let cache = RedisCache::start(
         env,
-        connections.redis_url,
+        connections.redis,
         security.carriers(),
         parts_shutdown.clone(),
     );

@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
-use holdfast_runtime::Address;
 use holdfast_runtime::host::tls::{Places, Security};
 use holdfast_runtime::settings::{ConnectArgs, duration_setting, size_setting};
 pub use holdfast_runtime::settings::{FoundSecrets, SettingsError};
 use holdfast_runtime::telemetry::LogFormat;
+use holdfast_runtime::{Address, ServerUrl};
 
 use crate::client_address::AddressRange;
 
@@ -153,9 +153,9 @@ pub struct Connections {
     /// Storage nodes to ask first.
     pub nodes: Vec<Address>,
     /// RabbitMQ.
-    pub rabbitmq_url: String,
+    pub rabbitmq: ServerUrl,
     /// Redis.
-    pub redis_url: String,
+    pub redis: ServerUrl,
 }
 
 impl AsRef<ConnectArgs> for Args {
@@ -183,9 +183,12 @@ impl Args {
         )?;
         let connections = Connections {
             nodes: self.connect.node_addresses()?,
-            rabbitmq_url: secrets.rabbitmq_address()?,
-            redis_url: secrets.redis_address()?,
+            rabbitmq: secrets.rabbitmq()?,
+            redis: secrets.redis()?,
         };
+        let security = security
+            .with_server("rabbitmq", &connections.rabbitmq)
+            .with_server("redis", &connections.redis);
         Ok((self.gateway_settings(security)?, connections))
     }
 
@@ -261,6 +264,7 @@ mod tests {
             cluster: Some("0123456789abcdef".into()),
             rabbitmq_url: Some("amqp://holdfast@mq:5672".into()),
             redis_url: Some("redis://cache:6379".into()),
+            secrets_dir: None,
             shared: None,
             followed: None,
         }

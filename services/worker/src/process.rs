@@ -64,13 +64,13 @@ async fn start(supports: Supported) -> anyhow::Result<()> {
         cluster,
         queue: RabbitQueue::start(
             env.clone(),
-            connections.rabbitmq_url,
+            connections.rabbitmq,
             security.carriers(),
             shutdown.clone(),
         ),
         cache: RedisCache::start(
             env,
-            connections.redis_url,
+            connections.redis,
             security.carriers(),
             shutdown.clone(),
         ),

@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use clap::Parser;
 use holdfast_cache::RedisCache;
 use holdfast_queue::RabbitQueue;
-use holdfast_runtime::Address;
 use holdfast_runtime::host::tls::{Places, Security};
 use holdfast_runtime::settings::ConnectArgs;
 pub use holdfast_runtime::settings::{FoundSecrets, SettingsError};
 use holdfast_runtime::telemetry::LogFormat;
+use holdfast_runtime::{Address, ServerUrl};
 
 /// Tasks at once unless set.
 pub const DEFAULT_PARALLELISM: u16 = 2;
@@ -71,9 +71,9 @@ pub struct Connections {
     /// The cluster's credential, and the certificates where there are some.
     pub security: Security,
     /// RabbitMQ.
-    pub rabbitmq_url: String,
+    pub rabbitmq: ServerUrl,
     /// Redis.
-    pub redis_url: String,
+    pub redis: ServerUrl,
 }
 
 impl AsRef<ConnectArgs> for Args {
@@ -104,15 +104,19 @@ impl Args {
                 ..Places::default()
             },
         )?;
+        let (rabbitmq, redis) = (secrets.rabbitmq()?, secrets.redis()?);
+        let security = security
+            .with_server("rabbitmq", &rabbitmq)
+            .with_server("redis", &redis);
         let connections = Connections {
             nodes: self.connect.node_addresses()?,
             security: security.clone(),
-            rabbitmq_url: secrets.rabbitmq_address()?,
-            redis_url: secrets.redis_address()?,
+            rabbitmq,
+            redis,
         };
-        RabbitQueue::check_url(&connections.rabbitmq_url)
+        RabbitQueue::check_url(&connections.rabbitmq.now())
             .map_err(|error| SettingsError(format!("RABBITMQ_URL: {error}")))?;
-        RedisCache::check_url(&connections.redis_url)
+        RedisCache::check_url(&connections.redis.now())
             .map_err(|error| SettingsError(format!("REDIS_URL: {error}")))?;
         let settings = WorkerSettings {
             name: self.name.clone(),
@@ -138,6 +142,7 @@ mod tests {
             cluster: Some("0123456789abcdef".into()),
             rabbitmq_url: Some("amqp://holdfast:x@broker".into()),
             redis_url: Some("redis://cache:6379".into()),
+            secrets_dir: None,
             shared: None,
             followed: None,
         }

@@ -18,7 +18,8 @@ fi
 umask 077
 {
   sed "s/@DOMAIN@/$domain/" /holdfast/rabbitmq.conf
-  echo "default_user = holdfast"
+  # A broker without data makes this user; one that has data keeps those it has.
+  echo "default_user = $(cat "$secrets/rabbitmq-user" 2>/dev/null || echo holdfast)"
   echo "default_pass = $(cat "$secrets/rabbitmq-password")"
 } >"$settings"
 

@@ -1,34 +1,62 @@
 #!/bin/sh
-# Puts Redis's settings together with its password, which is in no ConfigMap, and
-# starts it.
+# Puts Redis's settings together with its passwords, which are in no ConfigMap,
+# and starts it. Passwords and certificates are taken again when the kubelet has
+# replaced them; there are two passwords while they are exchanged.
 set -eu
 
+secrets=${HOLDFAST_SECRETS_DIR:-/secrets}/cluster
 settings=/tmp/holdfast-redis.conf
 
-umask 077
-{
-  cat /holdfast/redis.conf
-  echo "requirepass $(cat "${HOLDFAST_SECRETS_DIR:-/secrets}/cluster/redis-password")"
-} >"$settings"
-
-# Redis reads certificates when it is told to: when the kubelet has replaced them.
+password() {
+  cat "$secrets/$1" 2>/dev/null || true
+}
+# As rules have them: the SHA-256 of each.
+passwords() {
+  for slot in redis-password redis-password-previous; do
+    text=$(password "$slot")
+    [ -z "$text" ] || printf '#%s ' "$(printf %s "$text" | sha256sum | cut -d' ' -f1)"
+  done
+}
 certificates() {
   cat /tls/tls.crt /tls/tls.key /tls/ca.crt 2>/dev/null | sha256sum
 }
+
+shown=$(password redis-password)
+taken=$(passwords)
+umask 077
+{
+  cat /holdfast/redis.conf
+  echo "user default on $taken~* &* +@all"
+} >"$settings"
+
+tell() {
+  [ "$(REDISCLI_AUTH=$shown redis-cli --no-auth-warning -s /tmp/redis.sock "$@" 2>&1)" = OK ]
+}
+follow_passwords() {
+  found=$(passwords)
+  next=$(password redis-password)
+  # Not while they are being replaced.
+  [ "$found" != "$taken" ] && [ "$found" = "$(passwords)" ] && [ -n "$next" ] || return 0
+  # shellcheck disable=SC2086
+  tell acl setuser default resetpass $found || return 0
+  shown=$next taken=$found
+  echo "the passwords that have changed are taken"
+}
 follow_certificates() {
+  found=$(certificates)
+  [ "$found" != "$loaded" ] || return 0
+  tell config set tls-cert-file /tls/tls.crt tls-key-file /tls/tls.key \
+    tls-ca-cert-file /tls/ca.crt || return 0
+  loaded=$found
+  echo "the new certificate is loaded"
+}
+follow() {
   loaded=$(certificates)
-  while sleep 10; do
-    found=$(certificates)
-    [ "$found" = "$loaded" ] && continue
-    REDISCLI_AUTH=$(cat "${HOLDFAST_SECRETS_DIR:-/secrets}/cluster/redis-password")
-    export REDISCLI_AUTH
-    said=$(redis-cli -s /tmp/redis.sock config set tls-cert-file /tls/tls.crt \
-      tls-key-file /tls/tls.key tls-ca-cert-file /tls/ca.crt 2>&1) || continue
-    [ "$said" = OK ] && loaded=$found && echo "the new certificate is loaded"
+  while sleep 5; do
+    follow_passwords
+    [ ! -d /tls ] || follow_certificates
   done
 }
-if [ -d /tls ]; then
-  follow_certificates &
-fi
+follow &
 
 exec redis-server "$settings"

@@ -200,8 +200,8 @@ fn the_table_closes_what_must_be_closed() {
             "{from} {with_tls}"
         );
     }
-    // The operator looks at the cache's certificate, and else not at the cache.
-    assert!(!expected(&plain, pod("operator"), Redis, 6379));
+    // The operator asks the cache which passwords it takes.
+    assert!(expected(&plain, pod("operator"), Redis, 6379));
     assert!(expected(&encrypted, pod("operator"), Redis, 6379));
 }
 

@@ -178,16 +178,20 @@ fn no_object_holds_a_secret_and_pods_get_only_those_they_need() {
             "cluster/cluster-secret",
             "cluster/cluster-secret-previous",
             "cluster/rabbitmq-password",
+            "cluster/rabbitmq-user",
             "cluster/redis-password",
         ];
         for name in ["demo-node", "demo-gateway", "demo-worker"] {
             assert_eq!(keys(name), with(&ours), "{name}");
         }
-        assert_eq!(keys("demo-redis"), with(&["cluster/redis-password"]));
-        assert_eq!(
-            keys("demo-rabbitmq"),
-            with(&["cluster/erlang-cookie", "cluster/rabbitmq-password"])
-        );
+        let cache = ["cluster/redis-password", "cluster/redis-password-previous"];
+        assert_eq!(keys("demo-redis"), with(&cache));
+        let broker = [
+            "cluster/erlang-cookie",
+            "cluster/rabbitmq-password",
+            "cluster/rabbitmq-user",
+        ];
+        assert_eq!(keys("demo-rabbitmq"), with(&broker));
     }
 }
 

@@ -1,6 +1,7 @@
 //! Taking hints from the broker.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt};
@@ -13,6 +14,9 @@ use lapin::types::FieldTable;
 use super::link::{self, Link};
 use super::{BackOff, CONFIRM_DEADLINE, Inner, TASKS};
 use crate::{Consumer, Delivery, QueueError, REJECT_DELAY, Settle, hint};
+
+/// How often a consumer that waits looks whether its login has changed.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A consumer with a connection of its own: a broker that holds publishers
 /// back does so by connection, and workers must go on.
@@ -47,7 +51,19 @@ impl RabbitConsumer {
                     self.open.insert(opened)
                 }
             };
-            match open.stream.next().await {
+            let url = self.queue.url.now();
+            if !open.link.is_to(&url) {
+                // What was delivered and is not taken comes again, when those
+                // that were taken are settled and the connection ends.
+                tracing::info!("the login has changed: consuming begins again with the new one");
+                self.open = None;
+                continue;
+            }
+            let clock = &*self.queue.env.clock;
+            let Some(next) = within(clock, LOOK_INTERVAL, open.stream.next()).await else {
+                continue;
+            };
+            match next {
                 Some(Ok(message)) => match hint::decode(&message.data) {
                     Some(hint) => {
                         let settle = Unsettled {
@@ -80,7 +96,8 @@ impl RabbitConsumer {
     /// Connects until it works.
     async fn connect(&mut self) -> Result<Open, QueueError> {
         loop {
-            let address = self.queue.address.clone()?;
+            let url = self.queue.url.now();
+            let address = link::read_address(&url)?;
             let clock = self.queue.env.clock.clone();
             if let Some(wait) = self.back_off.wait(clock.monotonic()) {
                 clock.sleep(wait).await;
@@ -89,7 +106,8 @@ impl RabbitConsumer {
             // middle of it must not make the next begin at once.
             self.back_off.failed(clock.monotonic());
             let attempt = async {
-                let link = link::open(&*clock, address, &self.queue.trust, "consumer").await?;
+                let link =
+                    link::open(&*clock, (&url, address), &self.queue.trust, "consumer").await?;
                 let begun = within(&*clock, CONFIRM_DEADLINE, begin(&link, self.prefetch)).await;
                 match begun {
                     Some(Ok(stream)) => Ok(Open { link, stream }),

@@ -34,11 +34,17 @@ const MAX_DEAD_MESSAGES: i64 = 10_000;
 pub(super) struct Link {
     connection: Arc<Connection>,
     pub(super) channel: Channel,
+    url: Arc<str>,
 }
 
 impl Link {
     pub(super) fn alive(&self) -> bool {
         self.connection.status().connected() && self.channel.status().connected()
+    }
+
+    /// Whether it was opened with this address and login.
+    pub(super) fn is_to(&self, url: &str) -> bool {
+        *self.url == *url
     }
 
     /// Whether `channel` is this link's and still the one in use.
@@ -70,16 +76,21 @@ pub(super) fn read_address(url: &str) -> Result<AMQPUri, QueueError> {
     Ok(address)
 }
 
-/// Connects and declares the queues.
+/// Connects to an address, as it is written and as it was read, and declares
+/// the queues.
 pub(super) async fn open(
     clock: &dyn Clock,
-    address: AMQPUri,
+    (url, address): (&Arc<str>, AMQPUri),
     trust: &Trust,
     role: &str,
 ) -> Result<Link, QueueError> {
     let name = format!("holdfast {role}");
     match within(clock, CONNECT_DEADLINE, connect(address, trust, name)).await {
-        Some(Ok(link)) => Ok(link),
+        Some(Ok((connection, channel))) => Ok(Link {
+            connection: Arc::new(connection),
+            channel,
+            url: url.clone(),
+        }),
         Some(Err(error)) => Err(QueueError::Connect(error.to_string())),
         None => Err(QueueError::Deadline {
             attempted: "connecting",
@@ -88,7 +99,11 @@ pub(super) async fn open(
     }
 }
 
-async fn connect(address: AMQPUri, trust: &Trust, name: String) -> lapin::Result<Link> {
+async fn connect(
+    address: AMQPUri,
+    trust: &Trust,
+    name: String,
+) -> lapin::Result<(Connection, Channel)> {
     let properties = ConnectionProperties::default().with_connection_name(name.into());
     // The client adds these to the system's.
     let config = OwnedTLSConfig {
@@ -104,10 +119,7 @@ async fn connect(address: AMQPUri, trust: &Trust, name: String) -> lapin::Result
         .await?;
     declare(&channel, DEAD, dead_arguments()).await?;
     declare(&channel, TASKS, task_arguments()).await?;
-    Ok(Link {
-        connection: Arc::new(connection),
-        channel,
-    })
+    Ok((connection, channel))
 }
 
 async fn declare(channel: &Channel, name: &str, arguments: FieldTable) -> lapin::Result<()> {

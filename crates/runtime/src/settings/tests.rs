@@ -1,37 +1,6 @@
 use super::*;
 
 #[test]
-fn a_shared_password_goes_where_there_is_none() {
-    let with = |url| with_password(url, "holdfast", Some("pw"));
-    for (given, made) in [
-        ("amqp://mq:5672/%2f", "amqp://holdfast:pw@mq:5672/%2f"),
-        ("amqp://me@h", "amqp://me:pw@h"),
-        ("amqp://me@h:1/%2f", "amqp://me:pw@h:1/%2f"),
-        ("amqp://me:@h", "amqp://me:pw@h"),
-        ("amqp://h", "amqp://holdfast:pw@h"),
-        ("amqp://h/a@b:c", "amqp://holdfast:pw@h/a@b:c"),
-        ("amqp://h?x=a@b:c", "amqp://holdfast:pw@h?x=a@b:c"),
-        ("amqp://[::1]:5672", "amqp://holdfast:pw@[::1]:5672"),
-        ("amqp://me:own@h/%2f", "amqp://me:own@h/%2f"),
-        ("no address", "no address"),
-    ] {
-        assert_eq!(with(given), made);
-    }
-    let redis = |url, password| with_password(url, "", password);
-    assert_eq!(redis("redis://c:6379", Some("pw")), "redis://:pw@c:6379");
-    assert_eq!(redis("redis://:own@c", Some("pw")), "redis://:own@c");
-    assert_eq!(
-        redis("redis://c", Some("p@/:é")),
-        "redis://:p%40%2F%3A%C3%A9@c"
-    );
-    assert_eq!(redis("redis://c", None), "redis://c");
-    assert_eq!(
-        with_password("amqp://me@h", "holdfast", None),
-        "amqp://me@h"
-    );
-}
-
-#[test]
 fn a_node_is_host_and_port_with_or_without_http() {
     for (given, read) in [
         ("storage-node1:8000", "storage-node1:8000"),
@@ -99,25 +68,21 @@ fn nodes_are_named_in_one_way() {
 
 #[test]
 fn secrets_come_from_one_place_and_get_the_shared_passwords() {
-    let shared = Secrets {
-        cluster: "0123456789abcdef".into(),
-        admin_token: "t".into(),
-        rabbitmq_password: "rabbit".into(),
-        redis_password: "red".into(),
-    };
+    let dir = tempfile::tempdir().unwrap();
+    let shared = Secrets::ensure(dir.path(), None).unwrap();
     let found = FoundSecrets {
         cluster: None,
         rabbitmq_url: Some("amqp://mq".into()),
         redis_url: Some("redis://c".into()),
         shared: Some(shared.clone()),
+        secrets_dir: Some(dir.path().to_owned()),
         followed: None,
     };
     assert_eq!(found.cluster_secret().unwrap(), shared.cluster);
-    assert_eq!(
-        found.rabbitmq_address().unwrap(),
-        "amqp://holdfast:rabbit@mq"
-    );
-    assert_eq!(found.redis_address().unwrap(), "redis://:red@c");
+    let rabbitmq = format!("amqp://holdfast:{}@mq", shared.rabbitmq_password);
+    assert_eq!(*found.rabbitmq().unwrap().now(), rabbitmq);
+    let redis = format!("redis://:{}@c", shared.redis_password);
+    assert_eq!(*found.redis().unwrap().now(), redis);
     let both = FoundSecrets {
         cluster: Some(shared.cluster),
         ..found
@@ -131,8 +96,8 @@ fn secrets_come_from_one_place_and_get_the_shared_passwords() {
     let none = FoundSecrets::default();
     for (refused, name) in [
         (none.cluster_secret(), "HOLDFAST_CLUSTER_SECRET"),
-        (none.rabbitmq_address(), "RABBITMQ_URL"),
-        (none.redis_address(), "REDIS_URL"),
+        (none.rabbitmq().map(|_| String::new()), "RABBITMQ_URL"),
+        (none.redis().map(|_| String::new()), "REDIS_URL"),
         (checked_cluster_secret("tiny".into()), "at least 16"),
     ] {
         let told = refused.unwrap_err().0;

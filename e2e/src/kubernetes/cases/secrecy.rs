@@ -1,26 +1,42 @@
 //! Encryption, and the exchange of what it rests on.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use holdfast_crd::StorageCluster;
-use holdfast_e2e::content::noise;
-use k8s_openapi::api::core::v1::Secret;
+use holdfast_e2e::content::{noise, picture};
+use holdfast_e2e::wait::until;
+use image::ImageFormat;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::ResourceExt;
+use kube::api::ListParams;
 use serde_json::json;
 
 use super::{SETTLED, TOLD};
-use crate::children::storage_pods;
+use crate::children::restarts;
 use crate::room::Room;
 use crate::spec::{small, with};
 
-/// The kubelet brings a change to a pod within two minutes, and an authority and
-/// a credential have two steps each that wait for it.
+/// The kubelet brings a change to a pod within two minutes; an authority has two
+/// steps that wait for it, and then credential and passwords together as well.
 const EXCHANGED: Duration = Duration::from_secs(540);
+/// What must be another one afterwards.
+const EXCHANGED_KEYS: [&str; 4] = [
+    "cluster-secret",
+    "rabbitmq-user",
+    "rabbitmq-password",
+    "redis-password",
+];
+/// Storage nodes, a gateway, a worker, a broker and a cache.
+const PARTS: usize = 7;
 /// The value of the annotation.
 const WISH: &str = "once";
 
-pub async fn authority_and_credential_are_exchanged_and_no_pod_restarts(room: &Room) -> Result<()> {
+pub async fn authority_credential_and_passwords_are_exchanged_and_no_pod_restarts(
+    room: &Room,
+) -> Result<()> {
     room.apply(
         "demo",
         &with(small(room), json!({"tls": {"mode": "Managed"}})),
@@ -48,25 +64,42 @@ pub async fn authority_and_credential_are_exchanged_and_no_pod_restarts(room: &R
     room.until_settled("demo", SETTLED).await?;
 
     let after = (identities(room).await?, secrets(room).await?);
-    ensure!(before.0 == after.0, "a storage node was restarted");
+    for (uid, restarts) in &before.0 {
+        ensure!(after.0.get(uid) == Some(restarts), "a pod was restarted");
+    }
     ensure!(before.1.0 != after.1.0, "the authority is the old one");
-    ensure!(before.1.1 != after.1.1, "the credential is the old one");
-    room.gateway("demo").await?.expect(&file, &content).await
+    for key in EXCHANGED_KEYS {
+        let value = |secrets: &BTreeMap<String, ByteString>| secrets.get(key).cloned();
+        let new = value(&after.1.1);
+        ensure!(new.is_some(), "{key} is gone");
+        ensure!(value(&before.1.1) != new, "{key} is the old one");
+    }
+    let of_an_exchange = |key: &&String| key.ends_with("-previous") || key.ends_with("-next");
+    let left: Vec<_> = after.1.1.keys().filter(of_an_exchange).collect();
+    ensure!(left.is_empty(), "{left:?} are left of the exchange");
+    // A task goes through the queue, by its new user.
+    let gateway = room.gateway("demo").await?;
+    let picture = gateway
+        .upload("picture.png", picture(7, 640, 480, ImageFormat::Png)?, 0)
+        .await?;
+    until("a thumbnail", SETTLED, async || {
+        gateway.thumbnail(&picture).await
+    })
+    .await?;
+    gateway.expect(&file, &content).await
 }
 
-async fn identities(room: &Room) -> Result<Vec<Option<String>>> {
-    let pods = storage_pods(room, "demo").await?;
-    Ok(pods.iter().map(ResourceExt::uid).collect())
+/// Each pod of the cluster, and how often its containers have begun.
+async fn identities(room: &Room) -> Result<BTreeMap<Option<String>, i32>> {
+    let labelled = ListParams::default().labels("app.kubernetes.io/instance=demo");
+    let pods = room.api::<Pod>().list(&labelled).await?.items;
+    ensure!(pods.len() >= PARTS, "there are only {} pods", pods.len());
+    Ok(pods.iter().map(|pod| (pod.uid(), restarts(pod))).collect())
 }
 
-/// The authority and the credential.
-async fn secrets(room: &Room) -> Result<(Vec<u8>, Option<Vec<u8>>)> {
+/// The authority, and what the credentials' Secret holds.
+async fn secrets(room: &Room) -> Result<(Vec<u8>, BTreeMap<String, ByteString>)> {
     let secret = room.api::<Secret>().get("demo-credentials").await?;
-    let credential = secret
-        .data
-        .and_then(|mut data| data.remove("cluster-secret"));
-    Ok((
-        room.authorities("demo").await?,
-        credential.map(|bytes| bytes.0),
-    ))
+    let authorities = room.authorities("demo").await?;
+    Ok((authorities, secret.data.unwrap_or_default()))
 }

@@ -1,6 +1,6 @@
 //! What a process shows to others and accepts from them: its certificates, the
-//! authorities that it believes, and the cluster's credential; each followed
-//! while it runs.
+//! authorities that it believes, the cluster's credential, and its logins to
+//! RabbitMQ and Redis; each followed while it runs.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use super::server::{Acceptor, Versions};
 use super::watched::{Contents, Source, Watched};
 use crate::credential::Credential;
 use crate::host::http::HttpTransport;
+use crate::server_url::ServerUrl;
 use crate::settings::SettingsError;
 
 /// How often files are looked at: twice that, and what is new is in use
@@ -41,6 +42,8 @@ pub struct Security {
     internal: Option<Arc<Watched<Pair>>>,
     public: Option<Arc<Watched<Pair>>>,
     authorities: Option<Arc<Watched<Authorities>>>,
+    /// The servers of others, by what they are.
+    servers: Vec<(&'static str, ServerUrl)>,
 }
 
 impl Security {
@@ -51,6 +54,7 @@ impl Security {
             internal: None,
             public: None,
             authorities: None,
+            servers: Vec::new(),
         }
     }
 
@@ -67,6 +71,7 @@ impl Security {
             internal: None,
             public: None,
             authorities: None,
+            servers: Vec::new(),
         };
         if let Some(dir) = places.tls_dir {
             let refuse = |error| refuse("HOLDFAST_TLS_DIR", dir, error);
@@ -81,6 +86,13 @@ impl Security {
         }
         security.show();
         Ok(security)
+    }
+
+    /// The same, with the login to a server of others (`rabbitmq`, `redis`), which
+    /// is followed as well.
+    pub fn with_server(mut self, what: &'static str, url: &ServerUrl) -> Self {
+        self.servers.push((what, url.clone()));
+        self
     }
 
     /// Follows the files until the process ends.
@@ -104,6 +116,7 @@ impl Security {
     /// Looks once whether something has changed. Blocks on the disk.
     pub fn look(&self) {
         self.credential.look();
+        self.servers.iter().for_each(|(_, url)| url.look());
         self.internal.iter().for_each(|pair| pair.look());
         self.public.iter().for_each(|pair| pair.look());
         self.authorities.iter().for_each(|all| all.look());
@@ -133,6 +146,12 @@ impl Security {
                 .map(|pair| pair.now().fingerprint().to_owned())
         };
         let authorities = self.authorities.as_ref();
+        let mut credentials = json!({ "cluster": self.credential.fingerprints() });
+        for (what, url) in &self.servers {
+            if let (Some(all), Some(shown)) = (credentials.as_object_mut(), url.fingerprint()) {
+                all.insert((*what).to_owned(), shown.into());
+            }
+        }
         json!({
             "tls": {
                 "internal": leaf(&self.internal),
@@ -141,7 +160,7 @@ impl Security {
                     .map(|all| all.now().fingerprints().to_vec())
                     .unwrap_or_default(),
             },
-            "credentials": { "cluster": self.credential.fingerprints() },
+            "credentials": credentials,
         })
     }
 

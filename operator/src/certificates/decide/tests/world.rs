@@ -26,7 +26,7 @@ impl Pod {
                 .collect(),
             authorities: (self.part != Component::Rabbitmq)
                 .then(|| self.trusted.iter().map(|one| one.fingerprint).collect()),
-            credentials: None,
+            ..Loaded::default()
         })
     }
 }
