@@ -1,5 +1,6 @@
 //! What a person orders of a cluster: nodes drained, or given up for lost. An
-//! order is given again until it is taken or refused, as a person would.
+//! order is given when the node is seen, and again until it is taken or refused,
+//! as a person would.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,7 +30,7 @@ impl Operator {
     }
 
     /// Orders a node into a state; the flag says when it is done.
-    pub fn order(&self, world: &World, node: NodeId, state: NodeState) -> Arc<AtomicBool> {
+    pub fn order(&self, world: &World, node: NodeId, wanted: NodeState) -> Arc<AtomicBool> {
         let done = Arc::new(AtomicBool::new(false));
         let (cluster, told) = (self.cluster.clone(), done.clone());
         let trace = world.trace.clone();
@@ -38,13 +39,19 @@ impl Operator {
             "order",
             Box::pin(async move {
                 loop {
-                    match try_order(&cluster, node, state).await {
+                    // Nobody orders about a node that they do not see yet.
+                    let state = cluster.state();
+                    if state.is_none_or(|state| !state.layout.nodes.contains_key(&node)) {
+                        cluster.env().clock.sleep(AGAIN).await;
+                        continue;
+                    }
+                    match try_order(&cluster, node, wanted).await {
                         Ok(()) => {
-                            trace.tell(&format!("node {node} is ordered to be {state:?}"));
+                            trace.tell(&format!("node {node} is ordered to be {wanted:?}"));
                             return told.store(true, Ordering::Relaxed);
                         }
                         Err(ClusterError::Refused(why)) => {
-                            return trace.wrong(format!("node {node} to be {state:?}: {why}"));
+                            return trace.wrong(format!("node {node} to be {wanted:?}: {why}"));
                         }
                         Err(_) => cluster.env().clock.sleep(AGAIN).await,
                     }
