@@ -54,6 +54,7 @@ pub async fn run(
         settings.metrics_addr,
         OperationsParts {
             metrics: Some(metrics),
+            alive: None,
             // A replica that waits is ready: it takes over at once.
             ready: Arc::new(|| Ok(())),
             debug: Arc::new(move || serde_json::json!({ "version": supports.version() })),

@@ -26,6 +26,7 @@ pub async fn serve(
     let (for_ready, for_debug) = (app.clone(), app.clone());
     let parts = OperationsParts {
         metrics,
+        alive: None,
         ready: Arc::new(move || for_ready.ready()),
         debug: Arc::new(move || debug(&for_debug)),
         loaded: Some(app.settings.security.clone()),

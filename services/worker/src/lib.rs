@@ -181,6 +181,7 @@ fn operations(
     let cluster = outside.0.clone();
     OperationsParts {
         metrics,
+        alive: None,
         loaded,
         // Queue and cache may be away: work goes on, late.
         ready: Arc::new(move || {

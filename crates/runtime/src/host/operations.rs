@@ -33,8 +33,8 @@ const LIMITS: ServeLimits = ServeLimits {
     drain: Duration::ZERO,
 };
 
-/// Whether the process can do its work, and if not, why.
-pub type ReadyCheck = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+/// Whether the process can do its work, or is alive, and if not, why.
+pub type Check = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
 /// What the process is doing.
 pub type DebugView = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
@@ -44,8 +44,12 @@ pub type DebugView = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
 pub struct OperationsParts {
     /// The metrics; none where another part of the process shows them.
     pub metrics: Option<PrometheusHandle>,
+    /// Answers `/healthz`; none where an answer is proof enough. It must not
+    /// wait for anything, nor look at other processes: whoever asks restarts
+    /// this one.
+    pub alive: Option<Check>,
     /// Answers `/readyz`. It must not wait for anything.
-    pub ready: ReadyCheck,
+    pub ready: Check,
     /// Answers `/debug`. It must not wait for anything.
     pub debug: DebugView,
     /// Answers `/debug/loaded`: which certificates and credentials are in use.
@@ -82,7 +86,7 @@ pub async fn serve_operations(
 pub fn operations_router(parts: OperationsParts, shutdown: Shutdown) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
-        .route("/healthz", get(|| async { "alive\n" }))
+        .route("/healthz", get(alive))
         .route("/readyz", get(ready))
         .route("/debug", get(debug))
         .route("/debug/loaded", get(loaded))
@@ -102,14 +106,22 @@ async fn metrics(State((parts, _)): Shared) -> Response {
     }
 }
 
+async fn alive(State((parts, _)): Shared) -> Response {
+    answer("alive\n", parts.alive.map_or(Ok(()), |alive| alive()))
+}
+
 async fn ready(State((parts, shutdown)): Shared) -> Response {
     let verdict = if shutdown.has_begun() {
         Err("shutting down".to_owned())
     } else {
         (parts.ready)()
     };
+    answer("ready\n", verdict)
+}
+
+fn answer(well: &'static str, verdict: Result<(), String>) -> Response {
     match verdict {
-        Ok(()) => "ready\n".into_response(),
+        Ok(()) => well.into_response(),
         Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
     }
 }
@@ -146,9 +158,15 @@ mod tests {
     async fn a_service_is_ready_while_it_says_so_and_is_not_shutting_down() {
         let able = Arc::new(AtomicBool::new(false));
         let seen = able.clone();
+        let moves = Arc::new(AtomicBool::new(true));
+        let moving = moves.clone();
         let shutdown = Shutdown::default();
         let parts = OperationsParts {
             metrics: None,
+            alive: Some(Arc::new(move || match moving.load(Ordering::SeqCst) {
+                true => Ok(()),
+                false => Err("the loop has not moved for 31 s".into()),
+            })),
             ready: Arc::new(move || match seen.load(Ordering::SeqCst) {
                 true => Ok(()),
                 false => Err("no leader".into()),
@@ -166,6 +184,9 @@ mod tests {
         shutdown.begin();
         assert_eq!(fetch(at, "/readyz").await, (503, "shutting down\n".into()));
         assert_eq!(fetch(at, "/healthz").await, (200, "alive\n".into()));
+        moves.store(false, Ordering::SeqCst);
+        let still = "the loop has not moved for 31 s\n";
+        assert_eq!(fetch(at, "/healthz").await, (503, still.into()));
         assert_eq!(fetch(at, "/debug").await, (200, r#"{"busy":3}"#.into()));
         let loaded: serde_json::Value =
             serde_json::from_str(&fetch(at, "/debug/loaded").await.1).unwrap();
