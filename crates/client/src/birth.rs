@@ -344,3 +344,7 @@ fn members_of(group: u16, disks: &[DiskId], replicas: u8) -> Vec<DiskId> {
         .copied()
         .collect()
 }
+
+#[cfg(test)]
+#[path = "birth_tests.rs"]
+mod tests;
