@@ -20,6 +20,8 @@ mod downloads;
 mod expiry;
 #[path = "processes/full.rs"]
 mod full;
+#[path = "processes/hanging.rs"]
+mod hanging;
 #[path = "processes/losses.rs"]
 mod losses;
 #[path = "processes/orderly.rs"]

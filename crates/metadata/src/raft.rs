@@ -21,6 +21,7 @@ pub mod applier;
 mod book;
 pub mod driver;
 mod group;
+pub mod lag;
 pub mod peers;
 mod rounds;
 pub mod snapshot;
@@ -40,6 +41,7 @@ use crate::protocol::{
 use crate::query::Answer;
 use crate::wire;
 
+use self::lag::Lag;
 use self::peers::Identity;
 pub use book::AddressBook;
 pub use driver::{Groups, GroupsParts, StartError};
@@ -70,6 +72,8 @@ pub(crate) enum Event {
         group: GroupId,
         answer: Answerer<()>,
     },
+    /// A leader has committed a group's log up to there.
+    Announced(GroupId, u64),
     Create(Vec<GroupId>, Answerer<()>),
     HandOver(Answerer<()>),
 }
@@ -122,6 +126,8 @@ impl Incoming {
 #[derive(Default)]
 pub struct Shared {
     pub(crate) statuses: Mutex<BTreeMap<GroupId, GroupStatus>>,
+    /// How far this member of each group is behind.
+    lags: Mutex<BTreeMap<GroupId, Lag>>,
     state: Mutex<Option<Arc<ClusterState>>>,
     /// Wakes who waits for a newer cluster state.
     pub changed: tokio::sync::Notify,
@@ -132,6 +138,17 @@ impl Shared {
     pub fn statuses(&self) -> Vec<GroupStatus> {
         let statuses = self.statuses.lock().unwrap_or_else(PoisonError::into_inner);
         statuses.values().cloned().collect()
+    }
+
+    /// How far the members on this disk are behind what was announced to them.
+    pub(crate) fn lags(&self) -> BTreeMap<GroupId, Lag> {
+        let lags = self.lags.lock().unwrap_or_else(PoisonError::into_inner);
+        lags.clone()
+    }
+
+    fn publish(&self, statuses: BTreeMap<GroupId, GroupStatus>, lags: BTreeMap<GroupId, Lag>) {
+        *self.statuses.lock().unwrap_or_else(PoisonError::into_inner) = statuses;
+        *self.lags.lock().unwrap_or_else(PoisonError::into_inner) = lags;
     }
 
     /// The newest cluster state that is known here.

@@ -112,10 +112,14 @@ fn build_template(cluster: &Cluster) -> Value {
             {"name": "api", "containerPort": names::NODE_PORT, "protocol": "TCP"},
             {"name": "metrics", "containerPort": names::METRICS_PORT, "protocol": "TCP"},
         ],
+        // The port of operations opens when the log is replayed.
         "startupProbe": pods::http_probe("/healthz", "metrics", 1, STARTUP_FAILURES),
-        // Not that a quorum is there: else all would be unready with it, and a
-        // disruption budget lets unready pods be evicted.
-        "readinessProbe": pods::serving_probe("/health", "api", tls::probe_scheme(cluster), 2, 3),
+        // That it has caught up, so that a rollout waits for it; not that a quorum
+        // is there: else all would be unready with it, and a disruption budget
+        // lets unready pods be evicted.
+        "readinessProbe": pods::http_probe("/readyz", "metrics", 2, 3),
+        // It says so when its disk or a loop has stood still for 30 s; it is ended
+        // a minute later, since a disk may come back by itself.
         "livenessProbe": pods::http_probe("/healthz", "metrics", 10, 6),
         "resources": pods::resources(nodes.resources.as_ref(), "256Mi", "2Gi"),
         "securityContext": pods::container_security(),

@@ -100,10 +100,26 @@ impl Member {
         self.get(format!("{}{path}", self.url())).await
     }
 
-    /// Waits until it says on its port of operations that it can do its work.
+    /// Waits until it says on its port of operations that it can do its work,
+    /// and, of a node, that all its groups have leaders.
     pub async fn ready(&mut self) -> Result<()> {
         let url = format!("http://{}/readyz", self.operations()?);
-        self.get(url).await
+        self.get(url).await?;
+        let what = format!("{} knows its leaders", self.name);
+        until(&what, START_LIMIT, async || {
+            let debug: serde_json::Value = serde_json::from_str(&self.says("/debug").await?)?;
+            let waiting = debug["groups_without_leader"].as_array();
+            ensure!(waiting.is_none_or(Vec::is_empty), "not of {waiting:?}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Whether it says that it is alive: status and body.
+    pub async fn health(&self) -> Result<(u16, String)> {
+        let url = format!("http://{}/healthz", self.operations()?);
+        let answer = client()?.build()?.get(url).send().await?;
+        Ok((answer.status().as_u16(), answer.text().await?))
     }
 
     /// What its port of operations says of itself, as one of its paths.

@@ -7,6 +7,7 @@
 pub mod birth;
 pub mod fragments;
 pub mod identity;
+mod liveness;
 pub mod node;
 mod peers;
 pub mod process;

@@ -13,7 +13,7 @@ use holdfast_metadata::raft::peers::Identity as RaftIdentity;
 use holdfast_metadata::raft::{AddressBook, Groups, GroupsParts, Shared};
 use holdfast_metadata::store::{Store, StoreError};
 use holdfast_model::{ClusterId, ClusterState, GroupId, Supported, Timestamp};
-use holdfast_runtime::{Address, Disk, Env, Fatal, OnFatal, Shutdown, TasksExt};
+use holdfast_runtime::{Address, Disk, Env, Fatal, OnFatal, Pulse, Shutdown, TasksExt};
 
 use crate::fragments::{Compacting, Fragments};
 use crate::identity::{Identity, IdentityError};
@@ -23,8 +23,9 @@ use crate::seal::Seal;
 mod born;
 mod calls;
 mod clocks;
-mod join;
+pub(crate) mod join;
 mod maintenance;
+mod ready;
 mod release;
 mod space;
 
@@ -98,6 +99,8 @@ pub struct Node {
     groups: OnceLock<Groups>,
     controller: OnceLock<Controller>,
     clocks: Arc<Clocks>,
+    /// Its loops, as long as it lives.
+    pulse: Arc<Pulse>,
     space: Mutex<DiskStatus>,
     /// Whether this node takes no inline data, whoever sends it.
     refuses_inline: std::sync::atomic::AtomicBool,
@@ -149,6 +152,7 @@ impl Node {
         );
         let node = Arc::new(Self {
             clocks: Arc::new(Clocks::new(env.clone())),
+            pulse: Arc::new(Pulse::new(env.clock.clone())),
             started: env.clock.wall(),
             disk: parts.disk,
             address: parts.address,
@@ -209,6 +213,7 @@ impl Node {
             shared: Arc::new(Shared::default()),
             clock_seen: Arc::new(move |disk, ahead| clocks.saw(disk, ahead)),
             clock_off: Arc::new(move || asked.off()),
+            pulse: self.pulse.clone(),
             on_fatal: self.on_fatal.clone(),
             shutdown: self.shutdown.clone(),
         };
@@ -257,6 +262,11 @@ impl Node {
         &self.cluster
     }
 
+    /// Its loops.
+    pub fn pulse(&self) -> &Pulse {
+        &self.pulse
+    }
+
     /// Its fragments.
     pub fn fragments(&self) -> &Fragments {
         &self.fragments
@@ -303,29 +313,6 @@ impl Node {
             address: self.address.0.clone(),
             zone: self.zone.clone(),
             host: self.host.clone(),
-        }
-    }
-
-    /// Whether it can serve: it belongs to a cluster, and its groups have leaders.
-    ///
-    /// # Errors
-    /// Why it cannot.
-    pub fn ready(&self) -> Result<(), String> {
-        let groups = self.born().map_err(|error| error.to_string())?;
-        let (statuses, state) = (groups.shared().statuses(), groups.shared().state());
-        let own = self.identity().disk;
-        // A group that went elsewhere while this node was away is given up some
-        // time later; until then it has no leader here, and none is needed.
-        let carried = |group: GroupId| {
-            let layout = state.as_ref().map(|state| &state.layout.groups);
-            layout
-                .and_then(|groups| groups.get(&group))
-                .is_none_or(|disks| disks.contains(&own))
-        };
-        let mut led = statuses.iter().filter(|status| carried(status.group));
-        match led.find(|status| status.leader.is_none()) {
-            Some(status) => Err(format!("group {} has no leader", status.group)),
-            None => Ok(()),
         }
     }
 

@@ -18,6 +18,7 @@ use holdfast_runtime::host::operations::{OperationsParts, serve_operations};
 use holdfast_runtime::host::serve::serve_encrypted;
 use holdfast_runtime::host::system::{SystemClock, SystemEntropy, TokioTasks};
 use holdfast_runtime::host::tls::{Security, TlsError};
+use holdfast_runtime::pulse::WatchedDisk;
 use holdfast_runtime::{Disk, Env, Fatal, Shutdown};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::json;
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::birth::found_cluster;
 use crate::identity::mark_failed;
+use crate::liveness;
 use crate::node::{Node, NodeParts, StartError};
 use crate::server;
 use crate::settings::NodeSettings;
@@ -158,6 +160,9 @@ pub async fn start_on(
             setting: "HOLDFAST_LISTEN",
         })?;
     let env = host_env(&parts.security)?;
+    let watched = WatchedDisk::new(directory, env.clock.clone());
+    let calls = watched.calls();
+    let directory: Arc<dyn Disk> = Arc::new(watched);
     // The node's own end, apart from the process's: it comes last.
     let shutdown = Shutdown::default();
     let failing = directory.clone();
@@ -203,7 +208,17 @@ pub async fn start_on(
     let serving = serve_encrypted(listener, acceptor, front, server::LIMITS, ending);
     let serving = tokio::spawn(serving);
     if parts.operations {
-        serve_own_operations(settings, &node, parts.metrics, parts.security, &shutdown).await?;
+        let asking = liveness::keep_asking(env.clone(), directory.clone(), shutdown.clone());
+        tokio::spawn(asking);
+        let (asked, seen) = (node.clone(), node.clone());
+        let shown = OperationsParts {
+            metrics: parts.metrics,
+            alive: Some(liveness::alive(node.clone(), calls)),
+            ready: Arc::new(move || asked.ready()),
+            debug: Arc::new(move || debug_view(&seen)),
+            loaded: Some(parts.security),
+        };
+        serve_own_operations(settings, shown, &shutdown).await?;
     }
     if !settings.bootstrap.is_empty() {
         let members = settings.bootstrap.clone();
@@ -229,18 +244,9 @@ pub async fn start_on(
 
 async fn serve_own_operations(
     settings: &NodeSettings,
-    node: &Arc<Node>,
-    metrics: Option<PrometheusHandle>,
-    security: Security,
+    parts: OperationsParts,
     shutdown: &Shutdown,
 ) -> Result<(), RunError> {
-    let (asked, shown) = (node.clone(), node.clone());
-    let parts = OperationsParts {
-        metrics,
-        ready: Arc::new(move || asked.ready()),
-        debug: Arc::new(move || debug_view(&shown)),
-        loaded: Some(security),
-    };
     serve_operations(settings.metrics_addr, parts, shutdown.clone())
         .await
         .map_err(|reason| RunError::Listen {
@@ -270,6 +276,7 @@ fn debug_view(node: &Node) -> serde_json::Value {
         "incarnation": identity.incarnation,
         "release": node.supports().version(),
         "formats": identity.active.map(|active| active.to_string()),
+        "groups_without_leader": node.without_leader(),
         "workers": workers,
     })
 }

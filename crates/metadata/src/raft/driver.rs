@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use holdfast_model::GroupId;
-use holdfast_runtime::{Disk, Env, Shutdown};
+use holdfast_runtime::{Beat, Disk, Env, Pulse, Shutdown};
 use tokio::sync::{mpsc, oneshot};
 
 use self::reader::Reader;
@@ -35,6 +35,8 @@ mod progress;
 mod reader;
 mod replies;
 mod stalls;
+#[cfg(test)]
+mod standing_tests;
 #[cfg(test)]
 mod tests;
 
@@ -72,6 +74,8 @@ pub struct GroupsParts {
     pub clock_seen: ClockSeen,
     /// Whether this machine's clock is off now; asked before each stamp.
     pub clock_off: ClockOff,
+    /// Told that the loop and the log's writer move.
+    pub pulse: Arc<Pulse>,
     /// Ends the process.
     pub on_fatal: OnFatal,
     /// Ends the peers' tasks; the loop itself is ended by [`Groups::stop`].
@@ -137,6 +141,10 @@ pub(super) struct Driver {
     stalls: Stalls,
     replies: Replies,
     reader: Reader,
+    /// The loop comes round.
+    turns: Beat,
+    /// No round of the log is being written, or one was.
+    writes: Beat,
 }
 
 impl Driver {
@@ -148,6 +156,7 @@ impl Driver {
         let mut batch = Vec::new();
         let mut next_tick = self.env.clock.monotonic() + TICK;
         loop {
+            self.turns.moved();
             let now = self.env.clock.monotonic();
             let sleep = self.env.clock.sleep(next_tick.saturating_sub(now));
             tokio::select! {

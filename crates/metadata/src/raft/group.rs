@@ -8,6 +8,7 @@ use raft::eraftpb::Message;
 use raft::{Config, RawNode, ReadOnlyOption, StateRole};
 
 use super::Answerer;
+use super::lag;
 use super::timing::{
     self, HEARTBEAT_TICKS, MAX_ELECTION_TICKS, MIN_ELECTION_TICKS, QUERY_TICKS, READ_ROUND_TICKS,
     SILENT_TICKS,
@@ -82,6 +83,8 @@ pub(super) struct Group {
     role: (StateRole, u64),
     /// When each other member was last heard, in ticks.
     heard: BTreeMap<u64, u64>,
+    /// The highest index that a leader has announced as committed.
+    pub announced: u64,
     /// The tick at which it was last seen to have a leader.
     pub led_at: u64,
     /// Whether this member stands for election at once after a start.
@@ -133,6 +136,7 @@ impl Group {
             ticking: false,
             role: (StateRole::Follower, 0),
             heard: BTreeMap::new(),
+            announced: 0,
             led_at: 0,
             preferred: false,
         };
@@ -175,6 +179,7 @@ impl Group {
 
     pub(super) fn step(&mut self, message: Message, now: u64) {
         self.heard.insert(message.from, now);
+        self.announced = self.announced.max(lag::announced(&message));
         if self.installing.is_some() {
             // Between two states there is nothing to answer from; Raft sends again.
             return;

@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Still;
-use crate::disk::{Disk, File, Space};
 use crate::Clock;
+use crate::disk::{Disk, File, Space};
 
 /// The calls of a disk that have begun and not returned.
 pub struct DiskCalls {
@@ -268,7 +268,10 @@ pub(super) mod tests {
         let moving = disk.create("other").unwrap();
         moving.write_all_at(b"moves", 0).unwrap();
         let still = calls.still().unwrap().to_string();
-        assert_eq!(still, "the disk (to sync raft/log-1) has not moved for 41 s");
+        assert_eq!(
+            still,
+            "the disk (to sync raft/log-1) has not moved for 41 s"
+        );
         go.send(()).unwrap();
         syncing.join().unwrap().unwrap();
         assert_eq!(calls.still(), None);
@@ -295,7 +298,10 @@ pub(super) mod tests {
         there.punch_hole(0, 4096).unwrap();
         assert_eq!(there.read_at(3, 1).unwrap(), &[0][..]);
         there.set_len(10).unwrap();
-        assert_eq!((there.len().unwrap(), there.is_empty().unwrap()), (10, false));
+        assert_eq!(
+            (there.len().unwrap(), there.is_empty().unwrap()),
+            (10, false)
+        );
         assert_eq!(disk.space().unwrap(), memory.space().unwrap());
         disk.remove("dir/b").unwrap();
         let gone = disk.open("dir/b").err().unwrap();

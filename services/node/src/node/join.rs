@@ -160,4 +160,4 @@ impl Node {
 
 #[cfg(test)]
 #[path = "join_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -12,14 +12,14 @@ use holdfast_model::{
 };
 use holdfast_runtime::memory_disk::MemoryDisk;
 use holdfast_runtime::{
-    Body, Call, Disk, OnFatal, Reply, Shutdown, Transport, TransportError, still,
+    Body, Call, Disk, Env, OnFatal, Reply, Shutdown, Transport, TransportError, still,
 };
 
 use super::*;
 use crate::node::NodeParts;
 
-const CLUSTER: ClusterId = ClusterId::from_bytes([9; 16]);
-const PEER: DiskId = DiskId::from_bytes([3; 16]);
+pub(in crate::node) const CLUSTER: ClusterId = ClusterId::from_bytes([9; 16]);
+pub(in crate::node) const PEER: DiskId = DiskId::from_bytes([3; 16]);
 
 /// A member of group 0 that answers every start so.
 struct Joining(Outcome);
@@ -43,7 +43,7 @@ impl Transport for Joining {
 }
 
 /// A cluster of one other disk, in its start of that number.
-fn cluster(revision: u64, incarnation: u64) -> ClusterState {
+pub(in crate::node) fn cluster(revision: u64, incarnation: u64) -> ClusterState {
     let id = NodeId::from_bytes([5; 16]);
     let node = LayoutNode {
         id,
@@ -76,16 +76,15 @@ fn cluster(revision: u64, incarnation: u64) -> ClusterState {
     }
 }
 
-/// A node of the cluster that knows of the other's first start, and whose own is
-/// answered so.
-async fn joining(outcome: Outcome, on_fatal: OnFatal) -> Arc<Node> {
-    let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new(1 << 30, 1));
-    let mut env = still::env(1);
-    let mut identity =
-        Identity::start(disk.as_ref(), env.entropy.as_ref(), &Supported::OWN).unwrap();
+/// Has a disk belong to the cluster.
+pub(crate) fn adopt(disk: &dyn Disk, env: &Env) {
+    let mut identity = Identity::start(disk, env.entropy.as_ref(), &Supported::OWN).unwrap();
     identity.cluster = Some(CLUSTER);
-    identity.save(disk.as_ref()).unwrap();
-    env.transport = Arc::new(Joining(outcome));
+    identity.save(disk).unwrap();
+}
+
+/// A node on this disk.
+pub(crate) async fn start(env: Env, disk: Arc<dyn Disk>, on_fatal: OnFatal) -> Arc<Node> {
     let node = Node::start(NodeParts {
         env,
         disk,
@@ -105,7 +104,17 @@ async fn joining(outcome: Outcome, on_fatal: OnFatal) -> Arc<Node> {
         on_fatal,
         shutdown: Shutdown::default(),
     });
-    let node = node.await.unwrap();
+    node.await.unwrap()
+}
+
+/// A node of the cluster that knows of the other's first start, and whose own is
+/// answered so.
+async fn joining(outcome: Outcome, on_fatal: OnFatal) -> Arc<Node> {
+    let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new(1 << 30, 1));
+    let mut env = still::env(1);
+    adopt(disk.as_ref(), &env);
+    env.transport = Arc::new(Joining(outcome));
+    let node = start(env, disk, on_fatal).await;
     node.cluster.learn(cluster(1, 1));
     node.born().unwrap().learn(Arc::new(cluster(1, 1)));
     node

@@ -95,7 +95,10 @@ impl Node {
     }
 
     pub(super) async fn keep_space(&self) {
+        // It goes through what the writers of fragments hold.
+        let beat = self.pulse.part("the engine of fragments");
         loop {
+            beat.moved();
             tokio::select! {
                 biased;
                 () = self.shutdown.begun() => return,

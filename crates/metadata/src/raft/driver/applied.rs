@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use super::{Applied, Command, Driver, Reading};
 use crate::command::Request;
 use crate::protocol::GroupStatus;
+use crate::raft::lag::Lag;
 
 impl Driver {
     pub(super) fn on_applied(&mut self, applied: Applied) {
@@ -160,11 +161,11 @@ impl Driver {
                 },
             );
         }
-        let mut shared = self
-            .shared
-            .statuses
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        *shared = statuses;
+        let lags = self.groups.iter().map(|(id, group)| {
+            let installs = group.installing.is_some();
+            let lag = Lag::of(group.announced, group.applied.index, installs);
+            (*id, lag)
+        });
+        self.shared.publish(statuses, lags.collect());
     }
 }

@@ -78,6 +78,11 @@ impl Driver {
                     }
                 }
             }
+            Event::Announced(id, commit) => {
+                if let Some(group) = self.groups.get_mut(&id) {
+                    group.announced = group.announced.max(commit);
+                }
+            }
             Event::Create(ids, answer) => self.on_create(&ids, answer),
             Event::HandOver(answer) => self.on_hand_over(answer),
         }
@@ -185,6 +190,9 @@ impl Driver {
                  this disk is an older copy",
                 self.identity.incarnation
             )));
+        }
+        if self.writing.is_none() {
+            self.writes.moved();
         }
         self.tell_starts();
         self.ticks += 1;

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::*;
 use crate::protocol::{MembersRequest, RaftAnswer, RaftBatch, TransferRequest};
 use crate::raft::Incoming;
+use crate::raft::lag::{Lag, announced};
 
 /// How long a peer's call waits for what the loop says to it: turns take far less.
 const ANSWER_LIMIT: Duration = Duration::from_millis(100);
@@ -159,6 +160,12 @@ impl Groups {
     /// the next snapshot.
     pub async fn receive_snapshot(&self, head: &[u8], body: Body) -> Result<(), NodeError> {
         let (group, message) = snapshot::read_head(&self.identity, &self.book, head)?;
+        // A snapshot that fails on its way leaves the member as far behind.
+        let event = Event::Announced(group, announced(&message));
+        self.inbox
+            .send(event)
+            .await
+            .map_err(|_| NodeError::ShuttingDown)?;
         let staging = Staging::take(&self.staging, group).ok_or(NodeError::Busy {
             retry_after_millis: 1_000,
         })?;
@@ -218,6 +225,18 @@ impl Groups {
     /// How the groups stand.
     pub fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    /// How far the members on this disk are behind; who receives a snapshot is.
+    pub fn lags(&self) -> BTreeMap<GroupId, Lag> {
+        let mut lags = self.shared.lags();
+        let staging = self.staging.lock();
+        for group in staging.unwrap_or_else(PoisonError::into_inner).iter() {
+            if let Some(lag) = lags.get_mut(group) {
+                *lag = lag.receiving();
+            }
+        }
+        lags
     }
 
     /// The state store, for reading.

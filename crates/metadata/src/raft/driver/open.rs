@@ -52,6 +52,8 @@ impl Driver {
             stalls: Stalls::default(),
             replies: Replies::default(),
             reader,
+            turns: parts.pulse.part("the Raft loop"),
+            writes: parts.pulse.part("the writer of the Raft log"),
         };
         for (id, log) in recovered.groups {
             driver.open_group(id, Some(log))?;

@@ -191,6 +191,7 @@ impl Driver {
     pub(super) fn on_written(&mut self, written: Option<Result<Written, LogError>>) -> bool {
         match written {
             Some(Ok(written)) => {
+                self.writes.moved();
                 self.env.tasks.pass("commit.round_durable");
                 for (id, released) in self.rounds.written() {
                     self.on_released(id, released, Some(written));

@@ -14,7 +14,7 @@ use crate::protocol::{DiskStart, MemberStep, MembersRequest, RaftBatch};
 use crate::raft::applier::write_members;
 
 pub(super) const A: GroupId = GroupId(1);
-const B: GroupId = GroupId(2);
+pub(super) const B: GroupId = GroupId(2);
 const OWN: DiskId = DiskId::from_bytes([1; 16]);
 pub(super) const NEW: DiskId = DiskId::from_bytes([2; 16]);
 const GONE: DiskId = DiskId::from_bytes([3; 16]);
@@ -81,9 +81,11 @@ pub(super) fn born() -> MemoryDisk {
 /// What the node is made of, in its first start.
 pub(super) fn parts(disk: &MemoryDisk) -> GroupsParts {
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+    let env = still::env(1);
     GroupsParts {
         store: Arc::new(Store::open(&disk, "state").unwrap()),
-        env: still::env(1),
+        pulse: Arc::new(Pulse::new(env.clock.clone())),
+        env,
         disk,
         identity: IDENTITY,
         log: LOG,

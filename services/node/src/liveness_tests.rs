@@ -1,0 +1,169 @@
+//! What a node says of a disk that hangs, and that an idle one moves.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, mpsc};
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use holdfast_model::Timestamp;
+use holdfast_runtime::disk::Space;
+use holdfast_runtime::memory_disk::MemoryDisk;
+use holdfast_runtime::pulse::WatchedDisk;
+use holdfast_runtime::{Clock, disk::File, still};
+
+use super::*;
+use crate::node::join::tests::{adopt, start};
+
+/// A clock that a test turns by hand.
+#[derive(Clone, Default)]
+struct Hand(Arc<AtomicU64>);
+
+impl Clock for Hand {
+    fn wall(&self) -> Timestamp {
+        Timestamp(0)
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::from_secs(self.0.load(Ordering::SeqCst))
+    }
+
+    fn sleep(&self, _: Duration) -> BoxFuture<'static, ()> {
+        std::future::pending().boxed()
+    }
+}
+
+/// Tokio's own time, which passes when all wait.
+struct Paused(tokio::time::Instant);
+
+impl Clock for Paused {
+    fn wall(&self) -> Timestamp {
+        Timestamp(0)
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.0.elapsed()
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        tokio::time::sleep(duration).boxed()
+    }
+}
+
+/// A disk that counts the syncs of its top, and has them wait where it is told.
+struct Top {
+    disk: MemoryDisk,
+    syncs: Arc<AtomicUsize>,
+    /// Told when a sync waits, and tells it to go on.
+    hangs: Option<(mpsc::Sender<()>, Mutex<mpsc::Receiver<()>>)>,
+}
+
+impl Top {
+    fn new() -> Self {
+        Self {
+            disk: MemoryDisk::new(1 << 30, 1),
+            syncs: Arc::default(),
+            hangs: None,
+        }
+    }
+}
+
+impl Disk for Top {
+    fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        self.disk.open(name)
+    }
+    fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        self.disk.create(name)
+    }
+    fn create_dir(&self, name: &str) -> io::Result<()> {
+        self.disk.create_dir(name)
+    }
+    fn list(&self, dir: &str) -> io::Result<Vec<String>> {
+        self.disk.list(dir)
+    }
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.disk.remove(name)
+    }
+    fn sync_dir(&self, dir: &str) -> io::Result<()> {
+        self.syncs.fetch_add(1, Ordering::SeqCst);
+        if let Some((waits, go_on)) = &self.hangs {
+            waits.send(()).unwrap();
+            go_on.lock().unwrap().recv().unwrap();
+        }
+        self.disk.sync_dir(dir)
+    }
+    fn space(&self) -> io::Result<Space> {
+        self.disk.space()
+    }
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_and_a_loop_that_stands_are_told_after_thirty_seconds() {
+    let ((waits, waiting), (go, go_on)) = (mpsc::channel(), mpsc::channel());
+    let hand = Hand::default();
+    let hangs = Some((waits, Mutex::new(go_on)));
+    let top = Top {
+        hangs,
+        ..Top::new()
+    };
+    let disk = Arc::new(WatchedDisk::new(Arc::new(top), Arc::new(hand.clone())));
+    let mut env = still::env(1);
+    env.clock = Arc::new(hand.clone());
+    // Its own data is elsewhere: the one that hangs is looked at from here alone.
+    let own: Arc<dyn Disk> = Arc::new(MemoryDisk::new(1 << 30, 1));
+    let node = start(env, own, Arc::new(|fatal| panic!("{fatal:?}"))).await;
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    let alive = alive(node, disk.calls());
+    let asking = disk.clone();
+    let asking = std::thread::spawn(move || asking.sync_dir(""));
+    waiting.recv().unwrap();
+    hand.0.fetch_add(30, Ordering::SeqCst);
+    assert_eq!(alive(), Ok(()));
+    hand.0.fetch_add(1, Ordering::SeqCst);
+    let still = "the disk (to sync .) has not moved for 31 s";
+    assert_eq!(alive(), Err(still.into()));
+    go.send(()).unwrap();
+    asking.join().unwrap().unwrap();
+    // No time passes for a sleeper by this clock, so that no loop comes round.
+    let still = "the engine of fragments has not moved for 31 s";
+    assert_eq!(alive(), Err(still.into()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_has_nothing_to_do_is_alive() {
+    let mut env = still::env(1);
+    env.clock = Arc::new(Paused(tokio::time::Instant::now()));
+    let memory: Arc<dyn Disk> = Arc::new(MemoryDisk::new(1 << 30, 1));
+    adopt(memory.as_ref(), &env);
+    let watched = WatchedDisk::new(memory, env.clock.clone());
+    let calls = watched.calls();
+    let node = start(
+        env,
+        Arc::new(watched),
+        Arc::new(|fatal| panic!("{fatal:?}")),
+    )
+    .await;
+    let alive = alive(node, calls);
+    for _ in 0..6 {
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        assert_eq!(alive(), Ok(()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_is_asked_every_five_seconds_until_the_end() {
+    let mut env = still::env(1);
+    env.clock = Arc::new(Paused(tokio::time::Instant::now()));
+    let (top, shutdown) = (Top::new(), Shutdown::default());
+    let syncs = top.syncs.clone();
+    let asking = tokio::spawn(keep_asking(env, Arc::new(top), shutdown.clone()));
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    assert_eq!(syncs.load(Ordering::SeqCst), 12);
+    shutdown.begin();
+    asking.await.unwrap();
+}
