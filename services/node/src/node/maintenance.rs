@@ -91,3 +91,7 @@ fn counts(group: GroupId, census: &Census) -> GroupCensus {
         time: census.time,
     }
 }
+
+#[cfg(test)]
+#[path = "maintenance_tests.rs"]
+mod tests;
