@@ -101,6 +101,7 @@ impl Disk for Top {
 }
 
 #[tokio::test]
+#[allow(clippy::disallowed_methods, reason = "a thread that stands still")]
 async fn a_disk_that_hangs_and_a_loop_that_stands_are_told_after_thirty_seconds() {
     let ((waits, waiting), (go, go_on)) = (mpsc::channel(), mpsc::channel());
     let hand = Hand::default();
@@ -156,6 +157,7 @@ async fn a_node_that_has_nothing_to_do_is_alive() {
 }
 
 #[tokio::test(start_paused = true)]
+#[allow(clippy::disallowed_methods, reason = "a task beside the test")]
 async fn a_disk_is_asked_every_five_seconds_until_the_end() {
     let mut env = still::env(1);
     env.clock = Arc::new(Paused(tokio::time::Instant::now()));

@@ -253,6 +253,7 @@ pub(super) mod tests {
     }
 
     #[test]
+    #[allow(clippy::disallowed_methods, reason = "a thread that stands still")]
     fn a_call_that_hangs_is_named_until_it_returns_and_others_go_on_beside_it() {
         let (hand, memory) = (Hand::default(), MemoryDisk::new(1 << 20, 1));
         let disk = WatchedDisk::new(Arc::new(memory), Arc::new(hand.clone()));

@@ -164,6 +164,7 @@ fn head(index: u64) -> Bytes {
 }
 
 #[tokio::test(start_paused = true)]
+#[allow(clippy::disallowed_methods, reason = "a call beside the test")]
 async fn a_member_that_receives_a_snapshot_is_far_behind_and_stays_so_when_it_breaks_off() {
     let mut parts = parts(&born());
     parts.env.clock = Arc::new(Paused(tokio::time::Instant::now()));
