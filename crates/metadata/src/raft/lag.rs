@@ -82,8 +82,10 @@ mod tests {
 
     #[test]
     fn leaders_announce_what_is_committed_and_others_nothing() {
-        let mut message = Message::default();
-        message.commit = 7;
+        let mut message = Message {
+            commit: 7,
+            ..Message::default()
+        };
         message.mut_snapshot().mut_metadata().index = 9;
         for (kind, index) in [
             (MessageType::MsgAppend, 7),
