@@ -12,3 +12,4 @@ pub mod room;
 pub mod spec;
 pub mod state;
 pub mod traffic;
+pub mod trust;

@@ -3,16 +3,20 @@
 mod audit;
 mod birth;
 mod changes;
+mod drains;
 mod leaving;
 mod losses;
 mod mistakes;
 mod operators;
 mod places;
+mod queues;
 mod releases;
 mod rest;
+mod resumed;
 mod rights;
 mod scale;
 mod secrecy;
+mod templates;
 mod volumes;
 mod wipes;
 
@@ -164,6 +168,26 @@ pub fn all() -> Vec<Case> {
             Others,
             changes::what_is_no_longer_asked_for_is_taken_away
         ),
+        case!(
+            Full,
+            Others,
+            queues::the_queue_moves_to_another_one_and_back_and_no_task_is_lost
+        ),
+        case!(
+            Full,
+            Others,
+            queues::one_broker_becomes_three_and_no_task_is_lost
+        ),
+        case!(
+            Full,
+            Others,
+            templates::what_a_pod_template_adds_arrives_and_what_is_ours_is_refused
+        ),
+        case!(
+            Full,
+            Others,
+            drains::a_drain_asked_for_during_an_upgrade_ends_as_it_does_and_is_kept
+        ),
         case!(Full, Nobody, losses::a_crashed_machine_comes_back),
         case!(
             Full,
@@ -234,6 +258,21 @@ pub fn all() -> Vec<Case> {
             Full,
             Nobody,
             operators::a_minute_without_the_api_server_fails_no_request
+        ),
+        case!(
+            Full,
+            Nobody,
+            resumed::the_operator_killed_in_the_middle_of_an_upgrade
+        ),
+        case!(
+            Full,
+            Nobody,
+            resumed::the_operator_killed_in_the_middle_of_a_volume_expansion
+        ),
+        case!(
+            Full,
+            Nobody,
+            resumed::the_operator_killed_in_the_middle_of_a_rotation
         ),
         case!(
             Full,

@@ -1,6 +1,7 @@
 //! The objects that the operator makes of a StorageCluster, by the names that
 //! are promised.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::wait::until;
@@ -112,4 +113,12 @@ pub fn restarts(pod: &Pod) -> i32 {
         .flatten()
         .map(|status| status.restart_count)
         .sum()
+}
+
+/// The identity of each pod here and how often its containers were started
+/// again: what is the same later has not been touched.
+pub async fn lives(room: &Room) -> Result<BTreeMap<String, (Option<String>, i32)>> {
+    let pods = room.api::<Pod>().list(&ListParams::default()).await?;
+    let life = |pod: &Pod| (pod.name_any(), (pod.uid(), restarts(pod)));
+    Ok(pods.iter().map(life).collect())
 }

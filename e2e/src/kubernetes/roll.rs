@@ -1,13 +1,14 @@
 //! Looks on while pods are replaced: never two storage nodes away at once.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
-use kube::Api;
 use kube::api::ListParams;
+use kube::{Api, ResourceExt};
 use tokio::task::JoinHandle;
 
 use crate::kubernetes::children;
@@ -21,6 +22,10 @@ pub struct Onlooker {
     ended: Arc<AtomicBool>,
     looks: Arc<AtomicUsize>,
     worst: Arc<AtomicUsize>,
+    /// The identities of all pods that were ever there. The task adds, and
+    /// nobody else looks before it has ended.
+    seen: Arc<Mutex<BTreeSet<String>>>,
+    desired: usize,
     task: JoinHandle<()>,
 }
 
@@ -33,12 +38,17 @@ impl Onlooker {
             room.api::<Pod>(),
             format!("{}-", children::node_set(cluster)),
         );
+        let seen = Arc::<Mutex<BTreeSet<String>>>::default();
         let (till, counted, most) = (ended.clone(), looks.clone(), worst.clone());
+        let known = seen.clone();
         let task = tokio::spawn(async move {
             while !till.load(Ordering::Relaxed) {
-                if let Ok(ready) = count_ready(&pods, &prefix).await {
+                if let Ok(found) = look(&pods, &prefix).await {
+                    let ready = found.iter().filter(|pod| children::is_ready(pod)).count();
                     counted.fetch_add(1, Ordering::Relaxed);
                     most.fetch_max(desired.saturating_sub(ready), Ordering::Relaxed);
+                    let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+                    known.extend(found.iter().filter_map(ResourceExt::uid));
                 }
                 tokio::time::sleep(LOOK_AGAIN).await;
             }
@@ -47,26 +57,42 @@ impl Onlooker {
             ended,
             looks,
             worst,
+            seen,
+            desired,
             task,
         }
     }
 
     /// Ends, and fails if ever more than one was away.
     pub async fn expect_one_at_a_time(self) -> Result<()> {
+        self.end().await.map(drop)
+    }
+
+    /// The same; and each must have been replaced, and none of them twice.
+    pub async fn expect_each_replaced_once(self) -> Result<()> {
+        let desired = self.desired;
+        let seen = self.end().await?;
+        ensure!(
+            seen == 2 * desired,
+            "there have been {seen} pods of {desired} storage nodes"
+        );
+        Ok(())
+    }
+
+    /// How many pods there have been.
+    async fn end(self) -> Result<usize> {
         self.ended.store(true, Ordering::Relaxed);
         self.task.await.context("the onlooker")?;
         ensure!(self.looks.load(Ordering::Relaxed) > 0, "nothing was seen");
         let worst = self.worst.load(Ordering::Relaxed);
         ensure!(worst <= 1, "{worst} storage nodes were away at once");
-        Ok(())
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(seen.len())
     }
 }
 
-async fn count_ready(pods: &Api<Pod>, prefix: &str) -> Result<usize> {
-    let pods = pods.list(&ListParams::default()).await?;
-    let ours = pods.iter().filter(|pod| {
-        let name = pod.metadata.name.as_deref().unwrap_or_default();
-        name.starts_with(prefix)
-    });
-    Ok(ours.filter(|pod| children::is_ready(pod)).count())
+async fn look(pods: &Api<Pod>, prefix: &str) -> Result<Vec<Pod>> {
+    let mut pods = pods.list(&ListParams::default()).await?.items;
+    pods.retain(|pod| pod.name_any().starts_with(prefix));
+    Ok(pods)
 }

@@ -69,6 +69,7 @@ impl World {
 }
 
 /// A namespace, and what a case does in it.
+#[derive(Clone)]
 pub struct Room {
     /// Its name.
     pub namespace: String,
@@ -107,13 +108,8 @@ impl Room {
 
     /// Makes another namespace for the same case, which closes it itself.
     pub async fn beside(&self, suffix: &str) -> Result<Self> {
-        let room = Self {
-            namespace: format!("{}-{suffix}", self.namespace),
-            tag: self.tag.clone(),
-            next: self.next.clone(),
-            passed: self.passed.clone(),
-            client: self.client.clone(),
-        };
+        let mut room = self.clone();
+        room.namespace = format!("{}-{suffix}", self.namespace);
         room.open_again().await?;
         Ok(room)
     }
@@ -261,27 +257,28 @@ impl Room {
 
     /// The gateways by their Service, with the first key.
     pub async fn gateway(&self, name: &str) -> Result<Gateway> {
-        let service = self
-            .api::<Service>()
-            .get(&format!("{name}-gateway"))
-            .await?;
-        let address = service
-            .spec
-            .and_then(|spec| spec.cluster_ip)
-            .context("the Service has no address")?;
+        let address = self.gateway_address(name).await?;
         let key = self.first_key(name).await?;
         if self.cluster(name).await?.spec.tls.mode == TlsMode::Disabled {
             return Gateway::with_limit(format!("http://{address}:5000"), key, REQUEST_LIMIT);
         }
         let trust = Trust::only(Authorities::from_pem(&self.authorities(name).await?)?);
-        let address = SocketAddr::new(address.parse()?, 5000);
-        Gateway::named(
-            &format!("{name}-gateway"),
-            address,
-            key,
-            &trust,
-            REQUEST_LIMIT,
-        )
+        encrypted(name, &address, key, &trust)
+    }
+
+    /// The same of a cluster that encrypts, by a client that believes `trust`.
+    pub async fn gateway_trusting(&self, name: &str, trust: &Trust) -> Result<Gateway> {
+        let address = self.gateway_address(name).await?;
+        encrypted(name, &address, self.first_key(name).await?, trust)
+    }
+
+    async fn gateway_address(&self, name: &str) -> Result<String> {
+        let service = self
+            .api::<Service>()
+            .get(&format!("{name}-gateway"))
+            .await?;
+        let address = service.spec.and_then(|spec| spec.cluster_ip);
+        address.context("the Service has no address")
     }
 
     /// Whom clients are to trust.
@@ -300,4 +297,10 @@ impl Room {
             .context("the Secret has no token")?;
         Ok(String::from_utf8(token.0)?)
     }
+}
+
+fn encrypted(name: &str, address: &str, key: String, trust: &Trust) -> Result<Gateway> {
+    let address = SocketAddr::new(address.parse()?, 5000);
+    let host = format!("{name}-gateway");
+    Gateway::named(&host, address, key, trust, REQUEST_LIMIT)
 }

@@ -19,7 +19,7 @@ use crate::spec::{small, with};
 use crate::state;
 
 /// Names a class whose volumes hold what they were asked to hold, and no more.
-const SIZED_CLASS: &str = "HOLDFAST_SIZED_CLASS";
+pub const SIZED_CLASS: &str = "HOLDFAST_SIZED_CLASS";
 
 /// A class that allows expansion, or one that does not. The cluster's default
 /// rather than another.
@@ -42,7 +42,7 @@ async fn class(room: &Room, grows: bool) -> Result<Option<String>> {
     Ok(found)
 }
 
-fn on(class: &str, size: &str) -> Value {
+pub fn on(class: &str, size: &str) -> Value {
     json!({"nodes": {"storage": {"storageClassName": class, "size": size}}})
 }
 
@@ -109,12 +109,12 @@ pub async fn volumes_that_cannot_grow_are_told(room: &Room) -> Result<()> {
     traffic.finish_unharmed().await.map(drop)
 }
 
-async fn claim(room: &Room, ordinal: u32) -> Result<PersistentVolumeClaim> {
+pub async fn claim(room: &Room, ordinal: u32) -> Result<PersistentVolumeClaim> {
     let claims = room.api::<PersistentVolumeClaim>();
     Ok(claims.get(&node_claim("demo", ordinal)).await?)
 }
 
-fn asked(claim: &PersistentVolumeClaim) -> Option<String> {
+pub fn asked(claim: &PersistentVolumeClaim) -> Option<String> {
     let resources = claim.spec.as_ref()?.resources.as_ref()?;
     Some(resources.requests.as_ref()?.get("storage")?.0.clone())
 }
