@@ -29,6 +29,13 @@ pub async fn run(api: &Api, admin: Admin, output: Output) -> Result<(), Failure>
             }
             Ok(())
         }
+        Admin::Activate { node } => {
+            order(api, &node, "activate", output).await?;
+            if !output.json {
+                say!("{node} takes data again");
+            }
+            Ok(())
+        }
         Admin::Lost { node, yes } => {
             if !yes {
                 return Err(Failure::Usage(format!(

@@ -159,6 +159,11 @@ pub enum Admin {
         /// The node's id.
         node: String,
     },
+    /// Has a node that was drained take data again.
+    Activate {
+        /// The node's id.
+        node: String,
+    },
     /// Gives a node up for lost: nothing on it counts any more.
     Lost {
         /// The node's id.

@@ -68,6 +68,14 @@ pub enum Step {
         /// The node.
         node: NodeId,
     },
+    /// Note on a node's volume claim that the node is removed from it; that it is
+    /// there again with none.
+    NoteRemoved {
+        /// Its number.
+        ordinal: u32,
+        /// The node.
+        node: Option<NodeId>,
+    },
     /// Delete a pod that serves nothing.
     DeletePod {
         /// Its number.

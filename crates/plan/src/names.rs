@@ -46,6 +46,9 @@ pub const ROTATE: &str = "holdfast.dev/rotate";
 pub const PROCEED_WHILE_DEGRADED: &str = "holdfast.dev/proceed-while-degraded";
 /// A person's word that the release in its value is to be finalised.
 pub const FINALIZE: &str = "holdfast.dev/finalize";
+/// On a volume claim, the node that was removed from it: drained for that, and
+/// not because an administrator wanted it drained.
+pub const REMOVED_NODE: &str = "holdfast.dev/removed-node";
 
 /// The API of the resource.
 pub const API_VERSION: &str = "holdfast.dev/v1alpha1";

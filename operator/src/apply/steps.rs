@@ -3,6 +3,7 @@
 
 use holdfast_client::error::CallError;
 use holdfast_metadata::command::ClusterCommand;
+use holdfast_model::NodeId;
 use holdfast_plan::names;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
@@ -47,7 +48,7 @@ fn reason(step: &Step) -> &'static str {
     match step {
         Step::Found { .. } => "NotFounded",
         Step::Place { .. } => "NotPlaced",
-        Step::SetState { .. } | Step::Mark { .. } => "NotOrdered",
+        Step::SetState { .. } | Step::Mark { .. } | Step::NoteRemoved { .. } => "NotOrdered",
         Step::Restart { .. } | Step::PermitRemoval { .. } | Step::Release { .. } => "PermitRefused",
         Step::DeletePod { .. } | Step::DeleteClaim { .. } => "NotDeleted",
         Step::Grow { .. } | Step::RecreateSet => "VolumesNotGrown",
@@ -129,6 +130,11 @@ async fn take(
         Step::PermitRemoval { node } => {
             done(nodes.take_permit(sight, *node, REMOVE).await.map(|_| ()))
         }
+        Step::NoteRemoved { ordinal, node } => {
+            return note_removed(context, observed, *ordinal, *node)
+                .await
+                .map(Ok);
+        }
         Step::DeletePod { ordinal } => {
             let pod = read_pod(context, observed, *ordinal).await?;
             return delete_pod(context, observed, pod).await.map(Ok);
@@ -157,7 +163,7 @@ fn done(result: Result<(), CallError>) -> Taken {
 async fn mark(
     context: &Context,
     observed: &Observed,
-    node: Option<holdfast_model::NodeId>,
+    node: Option<NodeId>,
 ) -> Result<(), OperatorError> {
     let name = names::node_set(&observed.name);
     let api: Api<StatefulSet> = Api::namespaced(context.client.clone(), &observed.namespace);
@@ -168,6 +174,23 @@ async fn mark(
         .await
         .map(|_| ())
         .attempt(|| format!("marking StatefulSet {name}"))
+}
+
+async fn note_removed(
+    context: &Context,
+    observed: &Observed,
+    ordinal: u32,
+    node: Option<NodeId>,
+) -> Result<(), OperatorError> {
+    let name = names::node_claim(&observed.name, ordinal);
+    let api: Api<PersistentVolumeClaim> =
+        Api::namespaced(context.client.clone(), &observed.namespace);
+    let annotations = json!({ names::REMOVED_NODE: node.map(|id| id.to_string()) });
+    let patch = Patch::Merge(json!({ "metadata": { "annotations": annotations } }));
+    api.patch(&name, &PatchParams::default(), &patch)
+        .await
+        .map(|_| ())
+        .attempt(|| format!("noting on volume claim {name} what is removed from it"))
 }
 
 fn pods(context: &Context, observed: &Observed) -> Api<Pod> {

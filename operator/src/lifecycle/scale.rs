@@ -1,8 +1,12 @@
 //! More nodes, or fewer. Fewer is: the highest ordinal drained, found empty by
 //! the cluster's own count of what its disk holds, the permit, and only then one
 //! replica less. Whatever goes wrong in between leaves a node that drains.
+//!
+//! A node that an administrator drains is left alone, and so is one that has been
+//! drained that way: what was drained to be removed is noted on its claim, before
+//! it goes, so that it takes data when it is wanted again.
 
-use holdfast_model::{LayoutNode, NodeState};
+use holdfast_model::{LayoutNode, NodeId, NodeState};
 use holdfast_plan::names;
 
 use super::{Busy, REMOVE, Situation, Step, Verdict};
@@ -65,14 +69,31 @@ fn grow(case: &Situation<'_>, verdict: &mut Verdict, wanted: u32, now: u32) {
         verdict.note("scale", "ScalingUp", sentence);
     }
     let marked = case.marked();
+    let mut theirs = Vec::new();
     for ordinal in 0..wanted {
         let Some(node) = case.node(ordinal) else {
             verdict.busy = Busy::Scaling;
             continue;
         };
-        let ours = marked == Some(node.id) && node.state == NodeState::Draining;
+        let leaves = matches!(node.state, NodeState::Draining | NodeState::Drained);
+        let removed = removed_from(case, ordinal);
+        if !leaves {
+            if removed.is_some() {
+                verdict.steps.push(Step::NoteRemoved {
+                    ordinal,
+                    node: None,
+                });
+            }
+            continue;
+        }
+        let ours = marked == Some(node.id);
         // One that was removed before and comes back on its old volume.
-        let back = node.state == NodeState::Drained && case.sight.answers(node.id);
+        let back = node.state == NodeState::Drained
+            && removed == Some(node.id)
+            && case.sight.answers(node.id);
+        if !ours && removed != Some(node.id) {
+            theirs.push((names::node_pod(case.name, ordinal), node.id));
+        }
         if (ours || back) && node.zone.is_some() {
             verdict.steps.push(Step::SetState {
                 node: node.id,
@@ -85,6 +106,24 @@ fn grow(case: &Situation<'_>, verdict: &mut Verdict, wanted: u32, now: u32) {
     if marked.is_some() {
         verdict.steps.push(Step::Mark { node: None });
     }
+    tell_theirs(verdict, &theirs);
+}
+
+fn removed_from(case: &Situation<'_>, ordinal: u32) -> Option<NodeId> {
+    case.claims.get(&ordinal)?.removed
+}
+
+/// Says of nodes that an administrator drains, or has drained, how that ends.
+fn tell_theirs(verdict: &mut Verdict, theirs: &[(String, NodeId)]) {
+    let Some((_, first)) = theirs.first() else {
+        return;
+    };
+    let pods: Vec<&str> = theirs.iter().map(|(pod, _)| pod.as_str()).collect();
+    let sentence = format!(
+        "{} takes no data, as an administrator has ordered: `holdfast admin activate {first}` takes that back",
+        pods.join(", ")
+    );
+    verdict.note("drained", "DrainedByAdministrator", sentence);
 }
 
 fn drain(case: &Situation<'_>, verdict: &mut Verdict, node: &LayoutNode, ordinal: u32) {
@@ -171,7 +210,15 @@ fn remove(case: &Situation<'_>, verdict: &mut Verdict, node: &LayoutNode, ordina
     let pod = names::node_pod(case.name, ordinal);
     match case.sight.permit() {
         Some(permit) if permit.node == node.id && permit.reason == REMOVE => {
-            verdict.storage_replicas = ordinal;
+            let claim = case.claims.get(&ordinal);
+            if claim.is_some_and(|claim| claim.removed != Some(node.id)) {
+                verdict.steps.push(Step::NoteRemoved {
+                    ordinal,
+                    node: Some(node.id),
+                });
+            } else {
+                verdict.storage_replicas = ordinal;
+            }
             verdict.note("scale", "Removing", format!("{pod} is empty and goes"));
         }
         Some(permit) => {

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use holdfast_crd::StorageCluster;
-use holdfast_model::{LayoutNode, NodeState, Supported};
+use holdfast_model::{LayoutNode, NodeId, NodeState, Supported};
 use holdfast_plan::names;
 use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::ResourceExt;
 
 use crate::nodes::Sight;
@@ -40,6 +41,8 @@ pub struct ClaimSight {
     pub smaller: bool,
     /// Whether it has all the room that it asks for.
     pub grown: bool,
+    /// The node that was removed from it.
+    pub removed: Option<NodeId>,
 }
 
 /// What is there.
@@ -93,6 +96,7 @@ impl<'a> Situation<'a> {
                     uid: claim.uid().unwrap_or_default(),
                     smaller: is_smaller(claim, wanted),
                     grown: capacity.as_ref().and_then(bytes) >= bytes(wanted),
+                    removed: removed_from(claim),
                 };
                 (*ordinal, sight)
             })
@@ -199,10 +203,14 @@ impl<'a> Situation<'a> {
     }
 
     /// The node that is drained to be removed.
-    pub fn marked(&self) -> Option<holdfast_model::NodeId> {
+    pub fn marked(&self) -> Option<NodeId> {
         let set = self.set?;
         set.annotations().get(super::scale::MARK)?.parse().ok()
     }
+}
+
+fn removed_from(claim: &PersistentVolumeClaim) -> Option<NodeId> {
+    claim.annotations().get(names::REMOVED_NODE)?.parse().ok()
 }
 
 fn pod_sight(pod: &k8s_openapi::api::core::v1::Pod, now_seconds: i64) -> PodSight {

@@ -164,6 +164,7 @@ fn claim(ordinal: u32) -> ClaimSight {
         uid: format!("claim-{ordinal}"),
         smaller: false,
         grown: true,
+        removed: None,
     }
 }
 

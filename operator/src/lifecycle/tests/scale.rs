@@ -25,7 +25,16 @@ fn a_smaller_cluster_drains_then_asks_then_shrinks_then_gives_back() {
     assert_eq!(verdict.steps, [Step::PermitRemoval { node: id(3) }]);
     assert_eq!(verdict.storage_replicas, 4);
     world.hold_permit(3, REMOVE);
-    assert_eq!(world.decide().storage_replicas, 3);
+    // Why it is drained is noted before it goes.
+    let verdict = world.decide();
+    let noted = Step::NoteRemoved {
+        ordinal: 3,
+        node: Some(id(3)),
+    };
+    assert_eq!((verdict.steps, verdict.storage_replicas), (vec![noted], 4));
+    world.claims.get_mut(&3).unwrap().removed = Some(id(3));
+    let verdict = world.decide();
+    assert_eq!((verdict.steps, verdict.storage_replicas), (vec![], 3));
     // The set is smaller, and the pod still ends.
     world.set.spec.as_mut().unwrap().replicas = Some(3);
     world.silence(3);
@@ -88,11 +97,48 @@ fn a_node_that_never_joined_goes_at_once_but_only_where_the_cluster_says_so() {
 fn a_node_that_was_removed_and_comes_back_takes_data_again() {
     let mut world = World::of(4);
     world.node(3).state = NodeState::Drained;
+    world.claims.get_mut(&3).unwrap().removed = Some(id(3));
     let active = Step::SetState {
         node: id(3),
         state: NodeState::Active,
     };
     assert_eq!(world.decide().steps, [active]);
+    // What was noted has been true, and would be taken for it the next time.
+    world.node(3).state = NodeState::Active;
+    let noted = Step::NoteRemoved {
+        ordinal: 3,
+        node: None,
+    };
+    assert_eq!(world.decide().steps, [noted]);
+}
+
+#[test]
+fn what_an_administrator_has_drained_stays_drained_and_is_told() {
+    let mut world = World::of(4);
+    for state in [NodeState::Draining, NodeState::Drained] {
+        world.node(1).state = state;
+        let verdict = world.decide();
+        assert_eq!((verdict.steps, verdict.busy), (vec![], Busy::No));
+        let note = verdict.notes.iter().find(|note| note.about == "drained");
+        let sentence = &note.unwrap().sentence;
+        let names = |word: &str| sentence.contains(word);
+        assert!(names("demo-node-1") && names(&format!("activate {}", id(1))));
+    }
+    // It says nothing of what was removed from the volume before.
+    world.claims.get_mut(&1).unwrap().removed = Some(id(3));
+    assert_eq!(world.decide().steps, []);
+}
+
+#[test]
+fn a_removal_that_is_called_off_at_its_end_is_taken_back() {
+    let mut world = World::of(4);
+    world.node(3).state = NodeState::Drained;
+    world.set.metadata.annotations = Some(BTreeMap::from([(MARK.to_owned(), id(3).to_string())]));
+    let active = Step::SetState {
+        node: id(3),
+        state: NodeState::Active,
+    };
+    assert_eq!(world.decide().steps, [active, Step::Mark { node: None }]);
 }
 
 #[test]
