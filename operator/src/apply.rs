@@ -1,12 +1,13 @@
 //! The fourth step: makes the API server's objects what was planned, and does
 //! what was decided.
 //!
-//! An object is written only when it lacks something of what is desired, so that
-//! an idle cluster costs reads alone. What is no longer desired is pruned from
-//! the same list.
+//! An object is written only when it lacks something of what is desired, or was
+//! made of something else, so that an idle cluster costs reads alone. What is no
+//! longer desired is pruned from the same list.
 
 mod brokers;
 mod claims;
+mod digest;
 mod founding;
 mod order;
 mod steps;
@@ -86,53 +87,73 @@ async fn apply_child(
     let resource = api_resource(child.kind);
     let api: Api<DynamicObject> =
         Api::namespaced_with(context.client.clone(), &observed.namespace, &resource);
-    let what = || format!("applying {} {}", child.kind.kind(), child.name);
     let mut object = child.object.clone();
-    if let Some(live) = live {
-        let live = serde_json::to_value(live)
-            .map_err(|error| OperatorError::Malformed(error.to_string()))?;
-        if child.kind == ChildKind::StatefulSet {
-            keep_claim_templates(&mut object, &live);
-        }
-        let foreign = drift::foreign_parts(&object, &live);
-        if !foreign.is_empty() {
-            let sentence = format!(
-                "{} {} had {} beside what is ours",
-                child.kind.kind(),
-                child.name,
-                foreign.join(", ")
-            );
-            context
-                .say(
-                    &observed.resource,
-                    "drift",
-                    true,
-                    "ForeignPartsRemoved",
-                    sentence,
-                )
-                .await;
-            let patch = Patch::Merge(drift::own_parts(&object, &live));
-            api.patch(&child.name, &PatchParams::default(), &patch)
-                .await
-                .attempt(what)?;
-        }
-        let Some(difference) = drift::first_difference(&object, &live) else {
-            return Ok(());
-        };
-        tracing::info!(
-            namespace = observed.namespace,
-            kind = child.kind.kind(),
-            name = child.name,
-            difference,
-            "applying"
-        );
+    let live = live
+        .map(serde_json::to_value)
+        .transpose()
+        .map_err(|error| OperatorError::Malformed(error.to_string()))?;
+    if let (Some(live), ChildKind::StatefulSet) = (&live, child.kind) {
+        keep_claim_templates(&mut object, live);
     }
+    digest::note(&mut object);
+    let difference = match &live {
+        None => "it is not there".to_owned(),
+        // What was ours and is not any more is not another's: it goes with the rest.
+        Some(live) if !digest::is_same(&object, live) => "it is made of something else".to_owned(),
+        Some(live) => {
+            remove_foreign(context, observed, child, &api, (&object, live)).await?;
+            let Some(difference) = drift::first_difference(&object, live) else {
+                return Ok(());
+            };
+            difference
+        }
+    };
+    tracing::info!(
+        namespace = observed.namespace,
+        kind = child.kind.kind(),
+        name = child.name,
+        difference,
+        "applying"
+    );
     metrics::counter!("holdfast_operator_writes_total", "kind" => child.kind.kind()).increment(1);
     let params = PatchParams::apply(names::MANAGED_BY).force();
     api.patch(&child.name, &params, &Patch::Apply(&object))
         .await
         .map(|_| ())
-        .attempt(what)
+        .attempt(|| applying(child))
+}
+
+fn applying(child: &Child) -> String {
+    format!("applying {} {}", child.kind.kind(), child.name)
+}
+
+/// Takes out what others have put into an object, and says so.
+async fn remove_foreign(
+    context: &Context,
+    observed: &Observed,
+    child: &Child,
+    api: &Api<DynamicObject>,
+    (desired, live): (&Value, &Value),
+) -> Result<(), OperatorError> {
+    let foreign = drift::foreign_parts(desired, live);
+    if foreign.is_empty() {
+        return Ok(());
+    }
+    let sentence = format!(
+        "{} {} had {} beside what is ours",
+        child.kind.kind(),
+        child.name,
+        foreign.join(", ")
+    );
+    let resource = &observed.resource;
+    context
+        .say(resource, "drift", true, "ForeignPartsRemoved", sentence)
+        .await;
+    let patch = Patch::Merge(drift::own_parts(desired, live));
+    api.patch(&child.name, &PatchParams::default(), &patch)
+        .await
+        .map(|_| ())
+        .attempt(|| applying(child))
 }
 
 /// A StatefulSet's claim templates are fixed once it is made: growing volumes

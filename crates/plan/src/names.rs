@@ -46,6 +46,9 @@ pub const ROTATE: &str = "holdfast.dev/rotate";
 pub const PROCEED_WHILE_DEGRADED: &str = "holdfast.dev/proceed-while-degraded";
 /// A person's word that the release in its value is to be finalised.
 pub const FINALIZE: &str = "holdfast.dev/finalize";
+/// Of what an object was made last: what is no longer asked for is not seen by
+/// looking at what is.
+pub const APPLIED: &str = "holdfast.dev/applied";
 /// On a volume claim, the node that was removed from it: drained for that, and
 /// not because an administrator wanted it drained.
 pub const REMOVED_NODE: &str = "holdfast.dev/removed-node";

@@ -186,6 +186,11 @@ pub fn all() -> Vec<Case> {
         case!(
             Full,
             Others,
+            templates::a_pod_that_kubernetes_refuses_is_told_and_taking_it_back_helps
+        ),
+        case!(
+            Full,
+            Others,
             drains::a_drain_asked_for_during_an_upgrade_ends_as_it_does_and_is_kept
         ),
         case!(Full, Nobody, losses::a_crashed_machine_comes_back),

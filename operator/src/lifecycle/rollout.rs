@@ -7,6 +7,7 @@
 //! update that does not come up stops at its first pod, since the permit stays
 //! held; a fix makes that pod outdated, and it is replaced.
 
+use holdfast_model::Permit;
 use holdfast_plan::names;
 
 use super::{Busy, PodSight, RESTART, Situation, Step, Verdict};
@@ -14,6 +15,10 @@ use super::{Busy, PodSight, RESTART, Situation, Step, Verdict};
 /// While nobody answers for the cluster, a pod is replaced only when it has not
 /// been ready for so long.
 const SURE_AFTER_SECONDS: i64 = 60;
+
+/// A pod whose node's permit is older than this and that is not even there is not
+/// about to come: Kubernetes refuses it. Longer than a pod has to end.
+const MISSED_AFTER_SECONDS: i64 = 120;
 
 /// Goes on with the round. Says whether there is one.
 pub(super) fn decide(case: &Situation<'_>, verdict: &mut Verdict) -> bool {
@@ -100,8 +105,7 @@ fn go_on(case: &Situation<'_>, verdict: &mut Verdict) {
         return;
     };
     let Some(pod) = case.pods.get(&ordinal).filter(|pod| !pod.deleting) else {
-        let sentence = format!("waiting for {}", names::node_pod(case.name, ordinal));
-        verdict.note("rollout", "Restarting", sentence);
+        wait_for(case, verdict, ordinal, permit);
         return;
     };
     if case.newest_revision().is_none() {
@@ -134,6 +138,23 @@ fn go_on(case: &Situation<'_>, verdict: &mut Verdict) {
     let sentence =
         format!("{name} is not ready yet; the other pods are left as they are until it is");
     verdict.note("rollout", "Restarting", sentence);
+}
+
+/// A pod is away: it ends, or is about to be made, or is never made.
+fn wait_for(case: &Situation<'_>, verdict: &mut Verdict, ordinal: u32, permit: &Permit) {
+    let name = names::node_pod(case.name, ordinal);
+    let since = i64::try_from(permit.granted.0 / 1000).unwrap_or(i64::MAX);
+    let missed = case.now_seconds.saturating_sub(since) >= MISSED_AFTER_SECONDS;
+    if case.pods.contains_key(&ordinal) || !missed {
+        verdict.note("rollout", "Restarting", format!("waiting for {name}"));
+        return;
+    }
+    let sentence = format!(
+        "{name} is not made again with the new revision, and the other pods are left as they are: `kubectl describe statefulset {}` says why",
+        names::node_set(case.name)
+    );
+    verdict.warn("rollout", "RolloutStopped", sentence.clone());
+    verdict.stalled = Some(("RolloutStopped", sentence));
 }
 
 /// Picks the next pod.

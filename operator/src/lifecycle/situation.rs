@@ -47,6 +47,8 @@ pub struct ClaimSight {
 
 /// What is there.
 pub struct Situation<'a> {
+    /// The time, in seconds since 1970.
+    pub now_seconds: i64,
     /// The resource.
     pub resource: &'a StorageCluster,
     /// Its name.
@@ -102,6 +104,7 @@ impl<'a> Situation<'a> {
             })
             .collect();
         Self {
+            now_seconds,
             resource: &observed.resource,
             name: &observed.name,
             namespace: &observed.namespace,

@@ -35,6 +35,7 @@ fn disk(ordinal: u32) -> DiskId {
 
 /// A cluster of which nothing is wrong.
 struct World {
+    now_seconds: i64,
     resource: StorageCluster,
     set: StatefulSet,
     pods: BTreeMap<u32, PodSight>,
@@ -62,6 +63,7 @@ impl World {
             ..Sight::default()
         };
         Self {
+            now_seconds: 0,
             resource: resource(nodes),
             set: set(nodes),
             pods: ordinals.clone().map(|n| (n, pod(n))).collect(),
@@ -76,6 +78,7 @@ impl World {
 
     fn decide(&self) -> Verdict {
         super::decide(&Situation {
+            now_seconds: self.now_seconds,
             resource: &self.resource,
             name: "demo",
             namespace: "files",

@@ -8,7 +8,7 @@ use kube::api::ListParams;
 use serde_json::{Value, json};
 
 use super::{SETTLED, TOLD, born_with_traffic};
-use crate::children::{is_ready, lives};
+use crate::children::{is_ready, lives, node_pod};
 use crate::roll::Onlooker;
 use crate::room::Room;
 use crate::spec::two_gateways;
@@ -61,6 +61,31 @@ pub async fn what_a_pod_template_adds_arrives_and_what_is_ours_is_refused(
     room.until_settled("demo", SETTLED).await?;
     let after = lives(room).await?;
     ensure!(after == before, "pods {after:?} in place of {before:?}");
+    traffic.finish_unharmed().await.map(drop)
+}
+
+pub async fn a_pod_that_kubernetes_refuses_is_told_and_taking_it_back_helps(
+    room: &Room,
+) -> Result<()> {
+    let (_, traffic) = born_with_traffic(room, &two_gateways(room)).await?;
+    let onlooker = Onlooker::begin(room, "demo", 3);
+    // Namespaces of cases take no such pods.
+    let refused = json!({"hostNetwork": true});
+    room.change("demo", json!({"nodes": {"podTemplate": {"spec": refused}}}))
+        .await?;
+    room.until_cluster("demo", "it is told", SETTLED, |cluster| {
+        state::condition(cluster, "Stalled").is_some_and(|stalled| {
+            stalled.status == "True"
+                && stalled.reason == "RolloutStopped"
+                && stalled.message.contains(&node_pod("demo", 2))
+        })
+    })
+    .await?;
+    // What is no longer asked for is taken out of what was made of it.
+    room.change("demo", json!({"nodes": {"podTemplate": null}}))
+        .await?;
+    room.until_settled("demo", SETTLED).await?;
+    onlooker.expect_one_at_a_time().await?;
     traffic.finish_unharmed().await.map(drop)
 }
 

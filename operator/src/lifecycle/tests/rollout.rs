@@ -125,3 +125,25 @@ fn while_one_is_restarted_another_that_is_silent_for_a_moment_is_left_alone() {
     (down.ready, down.not_ready_seconds) = (false, 5);
     assert_eq!(world.decide().steps, []);
 }
+
+#[test]
+fn a_pod_that_kubernetes_refuses_to_make_is_told_after_a_while() {
+    let mut world = World::of(3);
+    world.outdate(&[0, 1]);
+    world.hold_permit(2, RESTART);
+    world.silence(2);
+    let stalled = |world: &World| {
+        let verdict = world.decide();
+        assert_eq!((verdict.steps, verdict.busy), (vec![], Busy::Rolling));
+        verdict.stalled
+    };
+    world.now_seconds = 1_000;
+    world.pods.get_mut(&2).unwrap().deleting = true;
+    assert_eq!(stalled(&world), None, "it takes its time to end");
+    world.pods.remove(&2);
+    let (reason, sentence) = stalled(&world).unwrap();
+    assert_eq!(reason, "RolloutStopped");
+    assert!(sentence.contains("demo-node-2") && sentence.contains("statefulset demo-node"));
+    world.now_seconds = 10;
+    assert_eq!(stalled(&world), None);
+}
