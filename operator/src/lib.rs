@@ -30,6 +30,7 @@ pub mod nodes;
 pub mod observe;
 pub mod probe;
 pub mod process;
+pub mod provisioning;
 pub mod reconcile;
 pub mod report;
 pub mod rotation;

@@ -79,6 +79,7 @@ async fn reconcile_now(
         true => Secrecy::default(),
         false => advance(context, &observed, now.as_second()).await?,
     };
+    crate::provisioning::tell(context, &observed, &mut verdict).await?;
     let validated = validate(&observed, &verdict, &context.settings.default_tag);
     let mut refused = Vec::new();
     if let (Ok(cluster), false) = (&validated, idle) {

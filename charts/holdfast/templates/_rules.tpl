@@ -45,6 +45,10 @@ does and nothing else: a test holds it against what was used.
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]
+# What a provisioner says of a claim that gets no volume is an event.
+- apiGroups: [""]
+  resources: [events]
+  verbs: [list]
 # Where these kinds exist.
 - apiGroups: [monitoring.coreos.com]
   resources: [servicemonitors, prometheusrules]

@@ -304,6 +304,11 @@ pub fn all() -> Vec<Case> {
             Nobody,
             leaving::the_namespaces_of_store_and_operator_go_at_once
         ),
+        case!(
+            Full,
+            Others,
+            volumes::volumes_that_their_class_does_not_give_are_told
+        ),
         // Behind all others, which use what it looks for.
         case!(Core, Nobody, audit::every_right_that_is_given_is_used),
     ]

@@ -21,9 +21,14 @@ const ROLE: &str = "holdfast-operator-lease";
 
 /// Rights that few cases make use of, each with one that does. What is not
 /// here is used by whatever makes a cluster.
-const RARE: [(&str, &str, &str); 14] = [
+const RARE: [(&str, &str, &str); 15] = [
     ("configmaps", "delete", TAKEN_AWAY),
     ("deployments", "delete", TAKEN_AWAY),
+    (
+        "events",
+        "list",
+        "volumes_that_their_class_does_not_give_are_told",
+    ),
     ("horizontalpodautoscalers", "create", TAKEN_AWAY),
     ("horizontalpodautoscalers", "delete", TAKEN_AWAY),
     ("horizontalpodautoscalers", "patch", TAKEN_AWAY),
