@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 /// How often it is looked at.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -21,5 +21,23 @@ where
             }
             Err(_) => tokio::time::sleep(LOOK_AGAIN).await,
         }
+    }
+}
+
+/// Looks for all of `window` whether `holds` stays so: that something is left
+/// undone shows in nothing else.
+pub async fn stays<F>(what: &str, window: Duration, mut holds: F) -> Result<()>
+where
+    F: AsyncFnMut() -> Result<()>,
+{
+    let start = Instant::now();
+    loop {
+        holds()
+            .await
+            .with_context(|| format!("after {:?}: {what}", start.elapsed()))?;
+        if start.elapsed() > window {
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
     }
 }

@@ -29,6 +29,10 @@ const MANAGER: &str = "holdfast-e2e";
 /// Characters of a case's name in that of its namespace: a number and a suffix
 /// follow.
 const MAX_NAME: usize = 44;
+/// Until all machines lead connections to what a new Service selects.
+const KNOWN: Duration = Duration::from_secs(30);
+/// Where gateways are called.
+const GATEWAY_PORT: u16 = 5000;
 /// Longer than a request takes that a gateway answers at all.
 const REQUEST_LIMIT: Duration = Duration::from_secs(20);
 
@@ -260,7 +264,8 @@ impl Room {
         let address = self.gateway_address(name).await?;
         let key = self.first_key(name).await?;
         if self.cluster(name).await?.spec.tls.mode == TlsMode::Disabled {
-            return Gateway::with_limit(format!("http://{address}:5000"), key, REQUEST_LIMIT);
+            let url = format!("http://{address}:{GATEWAY_PORT}");
+            return Gateway::with_limit(url, key, REQUEST_LIMIT);
         }
         let trust = Trust::only(Authorities::from_pem(&self.authorities(name).await?)?);
         encrypted(name, &address, key, &trust)
@@ -270,6 +275,39 @@ impl Room {
     pub async fn gateway_trusting(&self, name: &str, trust: &Trust) -> Result<Gateway> {
         let address = self.gateway_address(name).await?;
         encrypted(name, &address, self.first_key(name).await?, trust)
+    }
+
+    /// Where the gateways are called.
+    pub async fn gateway_socket(&self, name: &str) -> Result<SocketAddr> {
+        let address = self.gateway_address(name).await?;
+        Ok(SocketAddr::new(address.parse()?, GATEWAY_PORT))
+    }
+
+    /// The gateways, which do not encrypt, by a Service of the case's own, for one
+    /// that does something to theirs.
+    pub async fn gateway_behind(&self, name: &str, service: &str) -> Result<Gateway> {
+        let labels = json!({
+            "app.kubernetes.io/instance": name,
+            "app.kubernetes.io/component": "gateway",
+        });
+        let made = json!({
+            "metadata": {"name": service},
+            "spec": {"selector": labels, "ports": [{"port": GATEWAY_PORT}]},
+        });
+        let made = self
+            .api::<Service>()
+            .create(&PostParams::default(), &serde_json::from_value(made)?)
+            .await?;
+        let address = made.spec.and_then(|spec| spec.cluster_ip);
+        let address = address.context("the Service has no address")?;
+        let url = format!("http://{address}:{GATEWAY_PORT}");
+        let gateway = Gateway::with_limit(url, self.first_key(name).await?, REQUEST_LIMIT)?;
+        // Machines hear of a Service a moment after it is made.
+        until("the Service leads to a gateway", KNOWN, async || {
+            gateway.json("/api/nodes").await
+        })
+        .await?;
+        Ok(gateway)
     }
 
     async fn gateway_address(&self, name: &str) -> Result<String> {
@@ -300,7 +338,7 @@ impl Room {
 }
 
 fn encrypted(name: &str, address: &str, key: String, trust: &Trust) -> Result<Gateway> {
-    let address = SocketAddr::new(address.parse()?, 5000);
+    let address = SocketAddr::new(address.parse()?, GATEWAY_PORT);
     let host = format!("{name}-gateway");
     Gateway::named(&host, address, key, trust, REQUEST_LIMIT)
 }

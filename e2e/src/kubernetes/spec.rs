@@ -25,6 +25,11 @@ pub fn two_gateways(room: &Room) -> Value {
     with(small(room), json!({"gateway": {"replicas": 2}}))
 }
 
+/// The same as the small one with TLS as it is where nothing is said of it.
+pub fn encrypted(room: &Room) -> Value {
+    with(small(room), json!({"tls": null}))
+}
+
 /// The example of the README, as it stands.
 pub fn example() -> Result<Value> {
     let text = std::fs::read_to_string(EXAMPLE).context("run this in the repository")?;

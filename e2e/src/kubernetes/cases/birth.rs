@@ -15,6 +15,7 @@ use crate::children::{claim_uid, node_pod};
 use crate::room::Room;
 use crate::spec::{example, small, with};
 use crate::state::{self, CONDITIONS};
+use crate::traffic::{Patience, Traffic};
 
 const ZONE: &str = "topology.kubernetes.io/zone";
 
@@ -27,6 +28,7 @@ pub async fn apply_makes_a_cluster_that_stores_and_serves(room: &Room) -> Result
     room.until_ready("demo", BIRTH).await?;
 
     let gateway = room.gateway("demo").await?;
+    let traffic = Traffic::start(gateway.clone(), Patience::OneRetry).await?;
     for (seed, size) in [0, 900, 300_000, 20 << 20].into_iter().enumerate() {
         let bytes = noise(seed as u64, size);
         let id = gateway.upload("first.bin", bytes.clone(), 0).await?;
@@ -50,7 +52,8 @@ pub async fn apply_makes_a_cluster_that_stores_and_serves(room: &Room) -> Result
         "images {images:?}, and not {}",
         room.tag
     );
-    nodes_are_told_as_they_are(room, &cluster).await
+    nodes_are_told_as_they_are(room, &cluster).await?;
+    traffic.finish_unharmed().await.map(drop)
 }
 
 fn all_conditions_are_there(cluster: &StorageCluster) -> Result<()> {

@@ -82,11 +82,15 @@ pub async fn an_image_that_does_not_exist_then_the_revert(room: &Room) -> Result
 pub async fn drift_is_put_right(room: &Room) -> Result<()> {
     room.apply("demo", &small(room)).await?;
     room.until_settled("demo", SETTLED).await?;
+    // Their own Service is deleted and edited: what is behind it serves on.
+    let gateway = room.gateway_behind("demo", "apart").await?;
+    let traffic = Traffic::start(gateway, Patience::OneRetry).await?;
     a_port_comes_back(room).await?;
     a_number_comes_back(room).await?;
     a_foreign_container_goes(room).await?;
     what_was_deleted_comes_back(room).await?;
-    room.until_settled("demo", SETTLED).await.map(drop)
+    room.until_settled("demo", SETTLED).await?;
+    traffic.finish_unharmed().await.map(drop)
 }
 
 async fn a_port_comes_back(room: &Room) -> Result<()> {

@@ -16,12 +16,12 @@ use crate::children::{claim_uid, node_pod, replace_pod};
 use crate::machines::{allow_pods, machine_of, machine_without_operator};
 use crate::outages::Outage;
 use crate::room::Room;
-use crate::spec::{small, two_gateways};
+use crate::spec::{encrypted, small, two_gateways};
 use crate::state;
 use crate::traffic::{Patience, Traffic};
 
 pub async fn a_deleted_storage_pod_comes_back_and_nothing_fails(room: &Room) -> Result<()> {
-    room.apply("demo", &small(room)).await?;
+    room.apply("demo", &encrypted(room)).await?;
     let before = room.until_settled("demo", SETTLED).await?;
     let traffic = Traffic::start(room.gateway("demo").await?, Patience::OneRetry).await?;
     replace_pod(room, "demo", 1, SETTLED).await?;
@@ -49,7 +49,7 @@ fn node_id(cluster: &StorageCluster, ordinal: u32) -> Result<String> {
 
 pub async fn all_pods_deleted_at_once(room: &Room) -> Result<()> {
     const AWAY: Duration = Duration::from_secs(240);
-    room.apply("demo", &small(room)).await?;
+    room.apply("demo", &encrypted(room)).await?;
     room.until_settled("demo", SETTLED).await?;
     let gateway = room.gateway("demo").await?;
     let traffic = Traffic::start(gateway, Patience::Until(AWAY)).await?;

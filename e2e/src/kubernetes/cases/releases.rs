@@ -6,6 +6,7 @@
 use std::future::Future;
 
 use anyhow::{Context, Result, ensure};
+use holdfast_crd::StorageCluster;
 use holdfast_e2e::wait::until;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::ResourceExt;
@@ -19,6 +20,8 @@ use crate::spec::small;
 use crate::state::condition;
 use crate::traffic::{Patience, Traffic};
 
+/// The annotation that lets a release be finalised where that is asked for.
+const FINALIZE: &str = "holdfast.dev/finalize";
 const FIRST: &str = "0.1.0";
 const NEXT: &str = "0.2.0";
 
@@ -41,8 +44,17 @@ async fn show(room: &Room, next: &Next, operator: &Operator) -> Result<()> {
     until_says(room, "Reconciling", "FinalizeWaits", "upgrade the operator").await?;
     until_written(room, FIRST).await?;
     take(room, &room.tag).await?;
+    room.change("demo", json!({"upgrade": {"finalize": "Manual"}}))
+        .await?;
     take(room, &next.store).await?;
+    // With an operator that could, it waits for a person's word, which names the
+    // release.
     operator.run(room, &next.operator).await?;
+    let word = format!("{FINALIZE}={NEXT}");
+    until_says(room, "Reconciling", "FinalizeWaits", &word).await?;
+    until_written(room, FIRST).await?;
+    let word = json!({"metadata": {"annotations": {(FINALIZE): NEXT}}});
+    room.merge::<StorageCluster>("demo", word).await?;
     until_written(room, NEXT).await?;
     room.until_settled("demo", SETTLED).await?;
     traffic.finish_unharmed().await.map(drop)?;

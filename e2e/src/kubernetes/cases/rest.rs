@@ -9,11 +9,12 @@ use kube::api::DeleteParams;
 use reqwest::StatusCode;
 use serde_json::json;
 
-use super::{SETTLED, TOLD};
+use super::{SETTLED, TOLD, born_with_patient_traffic, born_with_traffic};
 use crate::children::{claim_uid, until_no_pods};
 use crate::room::Room;
-use crate::spec::small;
+use crate::spec::{encrypted, small};
 use crate::state::{self, id_of};
+use crate::traffic::{Patience, Traffic};
 
 /// Inline, one chunk, several chunks.
 const SIZES: [usize; 4] = [900, 40_000, 1 << 20, 9 << 20];
@@ -54,10 +55,11 @@ async fn claims(room: &Room) -> Result<Vec<String>> {
 }
 
 pub async fn a_resource_deleted_and_made_again_finds_its_files(room: &Room) -> Result<()> {
-    room.apply("demo", &small(room)).await?;
-    let before = room.until_settled("demo", SETTLED).await?;
+    let (before, traffic) = born_with_traffic(room, &encrypted(room)).await?;
     let files = Files::store(&room.gateway("demo").await?, 100).await?;
     let (key, volumes) = (room.first_key("demo").await?, claims(room).await?);
+    let authorities = room.authorities("demo").await?;
+    traffic.finish_unharmed().await?;
 
     let resources = room.api::<StorageCluster>();
     resources.delete("demo", &DeleteParams::default()).await?;
@@ -65,18 +67,22 @@ pub async fn a_resource_deleted_and_made_again_finds_its_files(room: &Room) -> R
     let left = resources.get_opt("demo").await?;
     ensure!(left.is_none(), "the resource is still there");
 
-    room.apply("demo", &small(room)).await?;
-    let after = room.until_settled("demo", SETTLED).await?;
+    let (after, traffic) = born_with_traffic(room, &encrypted(room)).await?;
     ensure!(id_of(&after).is_some(), "no clusterId");
     ensure!(id_of(&after) == id_of(&before), "it is another cluster");
     ensure!(claims(room).await? == volumes, "there are other volumes");
     ensure!(room.first_key("demo").await? == key, "there is another key");
-    files.expect(&room.gateway("demo").await?).await
+    ensure!(
+        room.authorities("demo").await? == authorities,
+        "who believed the authority of before does not believe it any more"
+    );
+    files.expect(&room.gateway("demo").await?).await?;
+    traffic.finish_unharmed().await.map(drop)
 }
 
 pub async fn hibernate_and_wake(room: &Room) -> Result<()> {
-    room.apply("demo", &small(room)).await?;
-    let before = room.until_settled("demo", SETTLED).await?;
+    // The client goes on trying while the store sleeps.
+    let (before, traffic) = born_with_patient_traffic(room, &small(room)).await?;
     let files = Files::store(&room.gateway("demo").await?, 200).await?;
     let volumes = claims(room).await?;
 
@@ -95,7 +101,8 @@ pub async fn hibernate_and_wake(room: &Room) -> Result<()> {
     room.change("demo", json!({"hibernate": false})).await?;
     let after = room.until_settled("demo", SETTLED).await?;
     ensure!(id_of(&after) == id_of(&before), "it is another cluster");
-    files.expect(&room.gateway("demo").await?).await
+    files.expect(&room.gateway("demo").await?).await?;
+    traffic.finish_unharmed().await.map(drop)
 }
 
 pub async fn two_clusters_in_one_namespace(room: &Room) -> Result<()> {
@@ -106,6 +113,7 @@ pub async fn two_clusters_in_one_namespace(room: &Room) -> Result<()> {
     let other = room.until_settled("other", SETTLED).await?;
     ensure!(id_of(&demo) != id_of(&other), "both are the same cluster");
     let (here, there) = (room.gateway("demo").await?, room.gateway("other").await?);
+    let traffic = Traffic::start(there.clone(), Patience::OneRetry).await?;
     let (mine, theirs) = (
         Files::store(&here, 300).await?,
         Files::store(&there, 400).await?,
@@ -123,5 +131,6 @@ pub async fn two_clusters_in_one_namespace(room: &Room) -> Result<()> {
         .await?;
     until_no_pods(room, "demo", SETTLED).await?;
     room.until_settled("other", SETTLED).await?;
-    theirs.expect(&there).await
+    theirs.expect(&there).await?;
+    traffic.finish_unharmed().await.map(drop)
 }

@@ -4,6 +4,7 @@ use anyhow::{Context, Result, ensure};
 use holdfast_crd::StorageCluster;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
+use kube::ResourceExt;
 use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
@@ -78,6 +79,8 @@ async fn give(room: &Room, rules: &[PolicyRule]) -> Result<()> {
 }
 
 pub async fn what_the_definition_cannot_see_is_told_by_a_condition(room: &Room) -> Result<()> {
+    // One beside them, which nothing is wrong with.
+    let (_, traffic) = born_with_traffic(room, &small(room)).await?;
     for (number, (change, reason, word)) in unseen().into_iter().enumerate() {
         let name = format!("wrong-{number}");
         room.apply(&name, &with(small(room), change)).await?;
@@ -91,8 +94,9 @@ pub async fn what_the_definition_cannot_see_is_told_by_a_condition(room: &Room) 
         .api::<StatefulSet>()
         .list(&ListParams::default())
         .await?;
+    let of_demo = |set: &StatefulSet| set.name_any().starts_with("demo-");
     ensure!(
-        made.items.is_empty(),
+        made.items.iter().all(of_demo),
         "something was made of what contradicts itself"
     );
     // Put right, it is taken.
@@ -101,8 +105,9 @@ pub async fn what_the_definition_cannot_see_is_told_by_a_condition(room: &Room) 
     room.until_cluster("wrong-0", "it is taken", TOLD, |cluster| {
         state::is_current(cluster) && state::is(cluster, "Stalled", "False")
     })
-    .await
-    .map(drop)
+    .await?;
+    room.until_settled("demo", SETTLED).await?;
+    traffic.finish_unharmed().await.map(drop)
 }
 
 /// What is wrong, the reason that is given, and a word of the sentence.

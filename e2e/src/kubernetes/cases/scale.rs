@@ -12,7 +12,7 @@ use super::{SETTLED, TOLD};
 use crate::chart::kill_operators;
 use crate::children::{claim_uid, node_replicas};
 use crate::room::Room;
-use crate::spec::small;
+use crate::spec::encrypted;
 use crate::state;
 use crate::traffic::{Patience, Traffic};
 
@@ -65,7 +65,7 @@ pub async fn the_operator_killed_in_the_middle_of_scale_down(room: &Room) -> Res
 
 /// A cluster of four nodes, which was one of three with files in it.
 async fn grown_to_four(room: &Room) -> Result<(Traffic, Gateway)> {
-    room.apply("demo", &small(room)).await?;
+    room.apply("demo", &encrypted(room)).await?;
     room.until_settled("demo", SETTLED).await?;
     let gateway = room.gateway("demo").await?;
     let traffic = Traffic::start(gateway.clone(), Patience::OneRetry).await?;

@@ -18,6 +18,8 @@ use super::{SETTLED, TOLD};
 use crate::children::restarts;
 use crate::room::Room;
 use crate::spec::{small, with};
+use crate::traffic::{Patience, Traffic};
+use crate::trust::Believed;
 
 /// The kubelet brings a change to a pod within two minutes; an authority has two
 /// steps that wait for it, and then credential and passwords together as well.
@@ -43,6 +45,9 @@ pub async fn authority_credential_and_passwords_are_exchanged_and_no_pod_restart
     )
     .await?;
     room.until_settled("demo", SETTLED).await?;
+    let believed = Believed::follow(room, "demo").await?;
+    let client = room.gateway_trusting("demo", believed.trust()).await?;
+    let traffic = Traffic::start(client, Patience::OneRetry).await?;
     let content = noise(7, 300_000);
     let gateway = room.gateway("demo").await?;
     let file = gateway.upload("kept.bin", content.clone(), 0).await?;
@@ -86,7 +91,8 @@ pub async fn authority_credential_and_passwords_are_exchanged_and_no_pod_restart
         gateway.thumbnail(&picture).await
     })
     .await?;
-    gateway.expect(&file, &content).await
+    gateway.expect(&file, &content).await?;
+    traffic.finish_unharmed().await.map(drop)
 }
 
 /// Each pod of the cluster, and how often its containers have begun.
