@@ -11,5 +11,6 @@ pub mod roll;
 pub mod room;
 pub mod spec;
 pub mod state;
+pub mod told;
 pub mod traffic;
 pub mod trust;

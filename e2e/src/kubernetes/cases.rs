@@ -3,6 +3,7 @@
 mod audit;
 mod birth;
 mod changes;
+mod degraded;
 mod drains;
 mod leaving;
 mod losses;
@@ -10,12 +11,15 @@ mod mistakes;
 mod operators;
 mod places;
 mod queues;
+mod refusals;
 mod releases;
 mod rest;
 mod resumed;
+mod retired;
 mod rights;
 mod scale;
 mod secrecy;
+mod sleep;
 mod templates;
 mod volumes;
 mod wipes;
@@ -303,6 +307,43 @@ pub fn all() -> Vec<Case> {
             Full,
             Nobody,
             leaving::the_namespaces_of_store_and_operator_go_at_once
+        ),
+        case!(
+            Full,
+            Others,
+            degraded::a_word_for_one_generation_takes_degraded_nodes_one_at_a_time
+        ),
+        case!(Full, Others, scale::a_larger_number_calls_a_drain_off),
+        case!(
+            Full,
+            Others,
+            refusals::fewer_nodes_are_refused_where_zones_or_health_forbid_it
+        ),
+        case!(
+            Full,
+            Others,
+            refusals::fewer_nodes_are_refused_where_there_is_no_room
+        ),
+        case!(
+            Full,
+            Others,
+            refusals::a_node_that_nobody_knows_is_not_given_up
+        ),
+        case!(Full, Others, retired::a_retired_volume_brings_no_node_back),
+        case!(
+            Full,
+            Others,
+            retired::a_volume_is_used_again_and_deleted_by_the_operator_where_asked
+        ),
+        case!(
+            Full,
+            Others,
+            sleep::hibernation_waits_for_the_end_of_a_drain
+        ),
+        case!(
+            Full,
+            Others,
+            sleep::hibernation_waits_for_the_end_of_an_upgrade
         ),
         case!(
             Full,
