@@ -5,6 +5,8 @@
 
 pub mod chart;
 pub mod children;
+pub mod issuer;
+pub mod kinds;
 pub mod machines;
 pub mod outages;
 pub mod roll;

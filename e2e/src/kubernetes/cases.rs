@@ -9,6 +9,7 @@ mod leaving;
 mod losses;
 mod mistakes;
 mod operators;
+mod optional;
 mod places;
 mod queues;
 mod refusals;
@@ -20,9 +21,12 @@ mod rights;
 mod scale;
 mod secrecy;
 mod sleep;
+mod suspended;
 mod templates;
 mod volumes;
 mod wipes;
+mod workers;
+mod zones;
 
 use std::time::Duration;
 
@@ -349,6 +353,31 @@ pub fn all() -> Vec<Case> {
             Full,
             Others,
             volumes::volumes_that_their_class_does_not_give_are_told
+        ),
+        case!(
+            Full,
+            Others,
+            zones::zones_are_as_the_machines_labels_say_and_too_few_are_told
+        ),
+        case!(
+            Full,
+            Others,
+            suspended::what_drifts_while_suspended_stays_and_is_put_right_after
+        ),
+        case!(
+            Full,
+            Others,
+            workers::a_long_queue_raises_the_workers_and_an_empty_one_lowers_them
+        ),
+        case!(
+            Full,
+            Nobody,
+            optional::what_prometheus_reads_comes_with_its_kinds_and_is_kept
+        ),
+        case!(
+            Full,
+            Nobody,
+            optional::certificates_of_cert_manager_are_taken_and_renewed_without_a_restart
         ),
         // Behind all others, which use what it looks for.
         case!(Core, Nobody, audit::every_right_that_is_given_is_used),
