@@ -38,6 +38,9 @@ pub struct Amounts {
     /// The tag of a store's images, which the machines have.
     #[arg(long, default_value = "dev", requires = "k8s")]
     tag: String,
+    /// Another tag of such images, which upgrades go to and come back from.
+    #[arg(long, requires = "k8s")]
+    other_tag: Option<String>,
     /// Rounds of each figure of Kubernetes.
     #[arg(long, default_value_t = 5, requires = "k8s", value_parser = clap::value_parser!(u32).range(1..))]
     k8s_rounds: u32,
@@ -50,11 +53,14 @@ pub struct Amounts {
     /// What the node holds that is removed.
     #[arg(long, default_value_t = 2048, requires = "k8s")]
     drained_mib: u64,
+    /// How often a node is removed: each time takes some minutes.
+    #[arg(long, default_value_t = 3, requires = "k8s", value_parser = clap::value_parser!(u32).range(1..))]
+    removals: u32,
     /// Clusters that sleep while the operator is watched.
     #[arg(long, default_value_t = 50, requires = "k8s")]
     asleep: u32,
     /// For how many minutes it is watched.
-    #[arg(long, default_value_t = 5, requires = "k8s", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 10, requires = "k8s", value_parser = clap::value_parser!(u64).range(1..))]
     watched_minutes: u64,
     /// Only figures whose part contains this: birth, losses, upgrade, scale, idle.
     #[arg(long, requires = "k8s")]
@@ -93,24 +99,24 @@ fn roomy(room: &Room, change: Value) -> Value {
     with(with(small(room), volumes), change)
 }
 
-/// Stores so much, in files of 8 MiB.
-async fn fill(gateway: &Gateway, mib: u64) -> Result<()> {
+/// Stores so much, in files of 8 MiB; what they are called.
+async fn fill(gateway: &Gateway, mib: u64) -> Result<Vec<String>> {
     let files = (mib << 20).div_ceil(FILE_BYTES as u64);
     stream::iter(0..files)
         .map(|seed| store_one(gateway, seed))
         .buffer_unordered(UPLOADS)
-        .try_for_each(|()| async { Ok(()) })
+        .try_collect()
         .await
 }
 
 /// A limit of the rate or of the budget is waited for.
-async fn store_one(gateway: &Gateway, seed: u64) -> Result<()> {
+async fn store_one(gateway: &Gateway, seed: u64) -> Result<String> {
     const TRIES: u32 = 30;
     let mut last = None;
     for _ in 0..TRIES {
         let bytes = noise(seed, FILE_BYTES);
         match gateway.upload("held.bin", bytes, 0).await {
-            Ok(_) => return Ok(()),
+            Ok(id) => return Ok(id),
             Err(error) => last = Some(error),
         }
         tokio::time::sleep(Duration::from_secs(1)).await;

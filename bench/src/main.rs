@@ -15,9 +15,11 @@ mod limits;
 mod load;
 mod loopback;
 mod memory;
+mod millions;
 mod repair;
 mod sample;
 mod store;
+mod takeover;
 mod usage;
 
 use std::time::Duration;
@@ -52,6 +54,10 @@ struct Arguments {
     /// Instead, kill one of four nodes with this many MiB on it, and measure the repair.
     #[arg(long)]
     repair_mib: Option<u64>,
+    /// Instead, store this many small files, and measure what their number costs:
+    /// the first page of a list, and a node's start.
+    #[arg(long, conflicts_with_all = ["repair_mib", "k8s"], value_parser = clap::value_parser!(u64).range(10..))]
+    files: Option<u64>,
     /// Instead, measure StorageClusters in the Kubernetes cluster of KUBECONFIG,
     /// which has the operator installed.
     #[arg(long)]
@@ -116,6 +122,11 @@ async fn measure(arguments: Arguments) -> Result<()> {
         report(&figures, arguments.json);
         return Ok(());
     }
+    if let Some(files) = arguments.files {
+        let figures = millions::measure(disk.path(), files).await?;
+        report(&figures, arguments.json);
+        return Ok(());
+    }
     let time = Duration::from_secs(arguments.seconds);
     let shape = Shape {
         nodes: 3,
@@ -146,6 +157,7 @@ async fn measure(arguments: Arguments) -> Result<()> {
         figures.extend(limits.figures());
         figures.extend(http.figures());
         figures.extend(store.figures(&limits, &http));
+        figures.extend(takeover::measure(&mut cluster, round).await?);
     }
     let memory = match arguments.memory_mib {
         None => Ok(Vec::new()),

@@ -76,11 +76,17 @@ pub fn bench(budget: &mut Budget, more: &[String]) -> Result<()> {
     budget.step("helm upgrade", 120, || {
         release::install(&cluster, &images, "info")
     })?;
+    let other = budget.step("load them by another name", 180, || {
+        let other = images::by_another_name(&images)?;
+        images::load(&cluster, &other)?;
+        Ok(other)
+    })?;
     budget.step("bench", 7200, || {
         let program = binaries::release_directory()?.join("holdfast-bench");
         let mut bench = Command::new(program);
         bench
             .args(["--k8s", "--tag", &images.store])
+            .args(["--other-tag", &other.store])
             .args(more)
             .current_dir(root());
         execute(cluster.use_in(&mut bench))

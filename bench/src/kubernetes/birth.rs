@@ -15,16 +15,20 @@ use serde_json::json;
 use super::{Amounts, LIMIT};
 use crate::sample::{Figure, figure};
 
+/// Gateways of each cluster.
+const GATEWAYS: i32 = 2;
+
 /// Measures.
 pub async fn measure(room: &Room, amounts: &Amounts) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for brokers in [1, 3] {
         for round in 0..amounts.k8s_rounds {
             let name = format!("born-{brokers}-{round}");
-            let spec = with(
-                small(room),
-                json!({"queue": {"managed": {"replicas": brokers}}}),
-            );
+            // What the README's example comes to: encrypted, two of each.
+            let brokers_of = json!({"managed": {"replicas": brokers}});
+            let change = json!({"tls": null, "gateway": {"replicas": GATEWAYS},
+                "worker": {"replicas": 2}, "queue": brokers_of});
+            let spec = with(small(room), change);
             let begun = Instant::now();
             room.apply(&name, &spec).await?;
             room.until_ready(&name, LIMIT).await?;
@@ -46,12 +50,12 @@ pub async fn measure(room: &Room, amounts: &Amounts) -> Result<Vec<Figure>> {
 async fn put_right(room: &Room, cluster: &str) -> Result<Duration> {
     let name = format!("{cluster}-gateway");
     let begun = Instant::now();
-    room.merge::<Deployment>(&name, json!({"spec": {"replicas": 2}}))
+    room.merge::<Deployment>(&name, json!({"spec": {"replicas": GATEWAYS + 1}}))
         .await?;
     until("the number of gateways", LIMIT, async || {
         let found = room.api::<Deployment>().get(&name).await?;
         let replicas = found.spec.and_then(|spec| spec.replicas);
-        ensure!(replicas == Some(1), "{replicas:?} gateways");
+        ensure!(replicas == Some(GATEWAYS), "{replicas:?} gateways");
         Ok(())
     })
     .await?;

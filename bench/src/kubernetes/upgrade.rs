@@ -1,4 +1,4 @@
-//! All pods are replaced under load, and a long download goes on through it.
+//! All pods get another image under load, and a long download goes on through it.
 
 use std::time::{Duration, Instant};
 
@@ -27,8 +27,6 @@ const TRANSFER: Duration = Duration::from_secs(3600);
 /// For how long the long download lasts at least: its client is no faster, so
 /// that it goes on while nodes and then gateways are replaced.
 const LASTS: Duration = Duration::from_secs(60);
-/// Changed at all three parts, it replaces every pod of ours.
-const ROUND: &str = "example.com/round";
 
 /// Measures.
 pub async fn measure(room: &Room, amounts: &Amounts) -> Result<Vec<Figure>> {
@@ -40,9 +38,13 @@ pub async fn measure(room: &Room, amounts: &Amounts) -> Result<Vec<Figure>> {
     let patient = Gateway::with_limit(plain.url().to_owned(), key, TRANSFER)?;
     let pieces = (amounts.long_mib << 20).div_ceil(PIECE as u64).max(1);
     let id = upload_long(&patient, pieces).await?;
+    let other = amounts.other_tag.as_deref();
+    let other = other.context("--other-tag names what to upgrade to")?;
     let mut figures = Vec::new();
-    for round in 0..amounts.k8s_rounds {
-        figures.extend(upgrade(room, &plain, &patient, &id, pieces, round).await?);
+    // There and back, again and again.
+    let tags = [other, amounts.tag.as_str()].into_iter().cycle();
+    for tag in tags.take(amounts.k8s_rounds as usize) {
+        figures.extend(upgrade(room, &plain, &patient, &id, pieces, tag).await?);
     }
     Ok(figures)
 }
@@ -53,21 +55,15 @@ async fn upgrade(
     patient: &Gateway,
     id: &str,
     pieces: u64,
-    round: u32,
+    tag: &str,
 ) -> Result<Vec<Figure>> {
     let traffic = Traffic::start_with(plain.clone(), Patience::OneRetry, &SIZES).await?;
     let (gateway, id) = (patient.clone(), id.to_owned());
     let long = tokio::spawn(async move { download_long(&gateway, &id, pieces).await });
     let begun = Instant::now();
-    let template = json!({"metadata": {"annotations": {(ROUND): round.to_string()}}});
-    let part = json!({"podTemplate": template});
-    room.change(
-        "demo",
-        json!({"nodes": part, "gateway": part, "worker": part}),
-    )
-    .await?;
-    until("every pod is of this round", LIMIT, async || {
-        all_of_round(room, round).await
+    room.change("demo", json!({"image": {"tag": tag}})).await?;
+    until("every pod has the image", LIMIT, async || {
+        all_have(room, tag).await
     })
     .await?;
     room.until_settled("demo", LIMIT).await?;
@@ -112,16 +108,21 @@ async fn upgrade(
     ])
 }
 
-/// Whether every pod of a part of ours carries the round, and there are no others.
-async fn all_of_round(room: &Room, round: u32) -> Result<()> {
+/// Whether every pod of a part of ours has the image, and there are no others.
+async fn all_have(room: &Room, tag: &str) -> Result<()> {
     let ours = "app.kubernetes.io/component in (node, gateway, worker)";
     let pods = room.api::<Pod>();
     let pods = pods.list(&ListParams::default().labels(ours)).await?;
     for pod in &pods.items {
-        let annotations = pod.metadata.annotations.as_ref();
-        let of = annotations.and_then(|all| all.get(ROUND));
+        let spec = pod.spec.as_ref().context("a pod without a spec")?;
+        let image = spec.containers.first();
+        let image = image.and_then(|container| container.image.as_deref());
+        let has = image.and_then(|image| image.rsplit_once(':'));
         let name = pod.metadata.name.as_deref().unwrap_or_default();
-        ensure!(of == Some(&round.to_string()), "{name} is of {of:?}");
+        ensure!(
+            has.is_some_and(|(_, has)| has == tag),
+            "{name} has {image:?}"
+        );
     }
     Ok(())
 }

@@ -38,6 +38,22 @@ impl Images {
     }
 }
 
+/// The same images of a store by another tag, to go to and come back from.
+pub fn by_another_name(images: &Images) -> Result<Images> {
+    let store = format!("{}-other", images.store);
+    for kind in STORE {
+        execute(Command::new("docker").args([
+            "tag",
+            &name(kind, &images.store),
+            &name(kind, &store),
+        ]))?;
+    }
+    Ok(Images {
+        operator: images.operator.clone(),
+        store,
+    })
+}
+
 fn name(kind: &str, tag: &str) -> String {
     format!("holdfast/{kind}:{tag}")
 }
