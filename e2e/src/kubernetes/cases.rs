@@ -15,6 +15,7 @@ mod queues;
 mod refusals;
 mod releases;
 mod rest;
+mod restore;
 mod resumed;
 mod retired;
 mod rights;
@@ -166,6 +167,11 @@ pub fn all() -> Vec<Case> {
         ),
         case!(Full, Nobody, losses::a_lost_node_is_replaced_when_named),
         case!(Full, Others, rest::two_clusters_in_one_namespace),
+        case!(
+            Full,
+            Others,
+            restore::metadata_lost_everywhere_comes_back_out_of_a_backup
+        ),
         case!(
             Full,
             Others,
