@@ -19,7 +19,9 @@ use std::time::Duration;
 
 use holdfast_metadata::protocol::GroupStatus;
 use holdfast_metadata::query::{Answer, Query, Totals};
-use holdfast_model::{BucketId, ClusterState, DiskId, Generation, GroupId, ObjectKey};
+use holdfast_model::{
+    BucketId, ClusterState, DiskId, Generation, GroupId, ObjectKey, RequestId, Timestamp,
+};
 use holdfast_runtime::{Address, Env, Shutdown};
 use tokio::sync::Notify;
 
@@ -238,6 +240,20 @@ impl Cluster {
     /// Whether the state is older than the settings allow.
     pub fn is_stale(&self) -> bool {
         self.freshness() > self.settings().stale_limit
+    }
+
+    /// The time as the nodes tell it, which a group's is close to; by this
+    /// machine's clock while none has told it.
+    pub fn time(&self) -> Timestamp {
+        let told = self.manager().time();
+        told.unwrap_or_else(|| self.env().clock.wall())
+    }
+
+    /// The identity of a new request, the same on every attempt at it. By its
+    /// time groups know for how long its outcome is remembered: the nodes' time,
+    /// since this machine's clock may be off ([`crate::time`]).
+    pub fn request_id(&self) -> RequestId {
+        self.env().entropy.request_id_at(self.time())
     }
 
     /// The group that keeps an object.

@@ -16,6 +16,7 @@ pub mod laggards;
 mod manager;
 pub mod node;
 pub mod reader;
+pub mod time;
 pub mod writer;
 
 pub use budget::{MemoryBudget, Permit};

@@ -15,6 +15,7 @@ use holdfast_runtime::{Address, Env};
 
 use crate::laggards::Laggards;
 use crate::node::StorageNodeClient;
+use crate::time::{Heard, median_time};
 
 /// A node that answered so long ago at most is up: three polls.
 pub const UP_LIMIT: Duration = Duration::from_secs(3);
@@ -230,6 +231,26 @@ impl StorageNodeManager {
 
     pub(crate) fn state(&self) -> Option<Arc<ClusterState>> {
         self.lock().state.clone()
+    }
+
+    /// What the nodes' clocks show now, by the median; of those that answer,
+    /// or else of all that ever did. `None` before the first answer.
+    pub(crate) fn time(&self) -> Option<Timestamp> {
+        let (now, wall) = (self.now(), self.env.clock.wall());
+        let inner = self.lock();
+        let clock = |known: &Known| {
+            let (at, answered) = known.answered?;
+            let heard = Heard {
+                told: known.status.as_ref()?.now,
+                at,
+                wall: answered,
+            };
+            Some(heard.now(now, wall))
+        };
+        let all = || inner.nodes.values();
+        let answers = |known: &&Known| health(now, Some(known)) != Health::Unreachable;
+        median_time(all().filter(answers).filter_map(clock))
+            .or_else(|| median_time(all().filter_map(clock)))
     }
 
     /// What each node that answered within `limit` before `now` last said.

@@ -250,8 +250,7 @@ impl ObjectReader {
         self.cluster.env().tasks.spawn(
             "report-missing",
             Box::pin(async move {
-                let env = cluster.env();
-                let id = env.entropy.request_id(&*env.clock);
+                let id = cluster.request_id();
                 let command = Command::ReportMissing { fragments };
                 if let Err(error) = cluster
                     .propose(group, id, command, REPORT_DEADLINE, None)

@@ -133,7 +133,7 @@ impl Shared {
         attempted: &'static str,
         command: Command,
     ) -> Result<Outcome, WorkError> {
-        let id = self.env.entropy.request_id(&*self.env.clock);
+        let id = self.cluster.request_id();
         self.cluster
             .propose(group, id, command, GROUP_DEADLINE, None)
             .await

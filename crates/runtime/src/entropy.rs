@@ -1,6 +1,6 @@
 //! Randomness.
 
-use holdfast_model::RequestId;
+use holdfast_model::{RequestId, Timestamp};
 
 use crate::clock::Clock;
 
@@ -30,10 +30,18 @@ impl dyn Entropy + '_ {
         self.number().checked_rem(bound).unwrap_or(0)
     }
 
-    /// A request id: the wall clock's milliseconds, then random bytes.
+    /// A request id: the wall clock's milliseconds, then random bytes. Groups
+    /// judge by their own time whether they still know a request's outcome, so
+    /// that who calls them from another machine takes the nodes' time instead:
+    /// [`request_id_at`](Self::request_id_at).
     pub fn request_id(&self, clock: &dyn Clock) -> RequestId {
+        self.request_id_at(clock.wall())
+    }
+
+    /// A request id: a time's milliseconds, then random bytes.
+    pub fn request_id_at(&self, time: Timestamp) -> RequestId {
         let mut bytes = self.id();
-        let millis = clock.wall().0.to_be_bytes();
+        let millis = time.0.to_be_bytes();
         for (to, from) in bytes.iter_mut().zip(millis.iter().skip(2)) {
             *to = *from;
         }

@@ -153,7 +153,7 @@ impl Client {
     /// later and with the same id: what they hear then is what came of it.
     async fn command(&self, group: GroupId, command: Command) -> Result<Outcome, ClusterError> {
         let env = self.cluster.env();
-        let id = env.entropy.request_id(env.clock.as_ref());
+        let id = self.cluster.request_id();
         let propose = || {
             let command = command.clone();
             self.cluster.propose(group, id, command, DEADLINE, None)

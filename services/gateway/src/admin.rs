@@ -212,7 +212,7 @@ async fn change(
     context: &Context,
     command: ClusterCommand,
 ) -> Result<Outcome, ApiError> {
-    let id = app.env.entropy.request_id(app.env.clock.as_ref());
+    let id = app.cluster.request_id();
     let command = Command::Cluster(Box::new(command));
     let outcome = app
         .cluster

@@ -130,8 +130,7 @@ impl Dispatcher {
     }
 
     async fn publish(&self, group: GroupId) -> Result<(), String> {
-        let env = self.cluster.env();
-        let id = env.entropy.request_id(env.clock.as_ref());
+        let id = self.cluster.request_id();
         let limit = TASKS_PER_ROUND;
         let outcome = self
             .cluster

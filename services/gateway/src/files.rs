@@ -89,7 +89,7 @@ pub async fn delete(
         version: Some(record.version),
         cause: DeleteCause::Wish,
     };
-    let id = app.env.entropy.request_id(app.env.clock.as_ref());
+    let id = app.cluster.request_id();
     let group = found.address.group;
     match app
         .cluster

@@ -108,8 +108,7 @@ impl Sweep {
     }
 
     async fn take(&self, group: GroupId) -> Result<Vec<TaskHint>, ClusterError> {
-        let env = self.cluster.env();
-        let id = env.entropy.request_id(&*env.clock);
+        let id = self.cluster.request_id();
         let command = Command::PublishTasks {
             limit: TASKS_AT_ONCE,
         };

@@ -327,8 +327,7 @@ impl Worker {
     }
 
     async fn propose(&self, group: GroupId, command: Command) -> Result<Outcome, ClusterError> {
-        let env = self.cluster.env();
-        let id = env.entropy.request_id(&*env.clock);
+        let id = self.cluster.request_id();
         self.cluster
             .propose(group, id, command, COMMAND_DEADLINE, None)
             .await

@@ -221,8 +221,4 @@ impl Cluster {
             other => Err(unexpected(&other)),
         }
     }
-
-    fn request_id(&self) -> holdfast_model::RequestId {
-        self.env().entropy.request_id(&*self.env().clock)
-    }
 }

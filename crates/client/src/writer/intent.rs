@@ -134,8 +134,7 @@ async fn propose(
     command: Command,
     deadline: Duration,
 ) -> Result<(), ClusterError> {
-    let env = cluster.env();
-    let id = env.entropy.request_id(&*env.clock);
+    let id = cluster.request_id();
     cluster.propose(group, id, command, deadline, None).await?;
     Ok(())
 }

@@ -150,7 +150,7 @@ impl Client {
     }
 
     /// Deletes an object and notes what came of it.
-    pub(super) async fn delete(&self, key: &ObjectKey) {
+    pub async fn delete(&self, key: &ObjectKey) {
         let Ok(group) = self.cluster.group_of(self.bucket, key) else {
             return;
         };

@@ -8,6 +8,7 @@
 )]
 
 mod buckets;
+mod client_clock;
 mod drains;
 mod first_light;
 mod losses;

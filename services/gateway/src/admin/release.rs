@@ -32,7 +32,7 @@ pub async fn finalize(
     need_admin(context.caller)?;
     let Json(wanted) = wanted.map_err(|error| ApiError::BadJson(error.body_text()))?;
     let to: Release = wanted.to.parse().map_err(bad_release)?;
-    let id = app.env.entropy.request_id(app.env.clock.as_ref());
+    let id = app.cluster.request_id();
     let active = app.cluster.finalize(to, id, DEADLINE).await;
     let active = active.map_err(|error| match error {
         // For people: which node is of an older release, or what comes first.

@@ -172,7 +172,7 @@ async fn report(app: &App, group: GroupId, ends: Vec<EndedRequest>) {
     let env = &app.env;
     let count = ends.len();
     // The same on every report, so that the group does it once.
-    let id = env.entropy.request_id(env.clock.as_ref());
+    let id = app.cluster.request_id();
     let mut pause = FIRST_PAUSE;
     for turn in 1..=MAX_REPORTS {
         let command = Command::EndRequests { ends: ends.clone() };

@@ -133,7 +133,7 @@ async fn propose(
             range,
         },
     };
-    let id = app.env.entropy.request_id(app.env.clock.as_ref());
+    let id = app.cluster.request_id();
     let proposed = app
         .cluster
         .propose(found.address.group, id, command, DEADLINE, context.trace())

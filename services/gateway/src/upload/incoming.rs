@@ -341,8 +341,7 @@ impl Incoming {
     /// this attempt, by which outcomes are forgotten. A repeated upload is told
     /// by its object's id and fingerprint.
     fn request_id(&self) -> RequestId {
-        let env = &self.app.env;
-        env.entropy.request_id(env.clock.as_ref())
+        self.app.cluster.request_id()
     }
 
     /// Tells the group that these chunks are garbage; clean-up finds them

@@ -9,6 +9,7 @@
 )]
 
 mod access;
+mod clocks;
 mod downloads;
 mod files;
 mod uploads;

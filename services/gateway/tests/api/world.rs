@@ -63,6 +63,15 @@ struct LeapClock {
     ahead: AtomicU64,
 }
 
+impl LeapClock {
+    fn ahead(by: Duration) -> Arc<Self> {
+        Arc::new(Self {
+            real: SystemClock::default(),
+            ahead: AtomicU64::new(by.as_millis() as u64),
+        })
+    }
+}
+
 impl Clock for LeapClock {
     fn wall(&self) -> Timestamp {
         self.real.wall().plus(self.ahead.load(Ordering::SeqCst))
@@ -349,11 +358,21 @@ impl World {
     }
 
     pub async fn with(change: impl FnOnce(&mut GatewaySettings)) -> Self {
-        let clock = Arc::new(LeapClock {
-            real: SystemClock::default(),
-            ahead: AtomicU64::new(0),
-        });
-        let node = Node::born(clock.clone());
+        let clock = LeapClock::ahead(Duration::ZERO);
+        Self::on_clocks(clock.clone(), clock, change).await
+    }
+
+    /// The gateway's clock is so far ahead of the machine's, and the node's.
+    pub async fn ahead(gateway: Duration, node: Duration) -> Self {
+        Self::on_clocks(LeapClock::ahead(gateway), LeapClock::ahead(node), |_| {}).await
+    }
+
+    async fn on_clocks(
+        clock: Arc<LeapClock>,
+        of_node: Arc<LeapClock>,
+        change: impl FnOnce(&mut GatewaySettings),
+    ) -> Self {
+        let node = Node::born(of_node);
         let env = Env {
             clock,
             entropy: Arc::new(SystemEntropy),
