@@ -6,6 +6,7 @@
 //! is asked every [`CONFIRM_EVERY`].
 
 mod buckets;
+mod census;
 mod keys;
 mod newest;
 mod poll;
@@ -28,6 +29,7 @@ use tokio::sync::Notify;
 use crate::error::ClusterError;
 use crate::manager::{NodeView, StorageNodeManager, UP_LIMIT};
 
+pub use census::{CENSUS_LIFE, Counted};
 pub use newest::{ListNewest, NewestPage};
 pub use poll::CONFIRM_EVERY;
 
@@ -89,6 +91,9 @@ struct Shared {
     /// Asks for a poll at once.
     kick: Notify,
     view: Mutex<View>,
+    /// What the nodes last counted. Held while they are asked, so that who
+    /// comes meanwhile waits for the same answers.
+    counted: tokio::sync::Mutex<Option<Counted>>,
 }
 
 /// What is known beside the nodes' own words. Times are monotonic.
@@ -114,6 +119,7 @@ impl Cluster {
                 settings,
                 kick: Notify::new(),
                 view: Mutex::default(),
+                counted: tokio::sync::Mutex::default(),
                 env,
             }),
         };

@@ -10,6 +10,7 @@
 pub mod birth;
 pub mod blocks;
 pub mod budget;
+pub mod census;
 pub mod cluster;
 pub mod error;
 pub mod laggards;

@@ -1,5 +1,7 @@
-//! The cluster as the API shows it: nodes, totals with the redundancy census,
-//! tasks.
+//! The cluster as the API shows it: nodes, totals with the redundancy census
+//! ([`stats`]), tasks.
+
+mod stats;
 
 use std::sync::Arc;
 
@@ -7,7 +9,7 @@ use axum::Json;
 use axum::extract::{Query as UrlQuery, State, rejection::QueryRejection};
 use futures_util::future::try_join_all;
 use holdfast_client::Health;
-use holdfast_metadata::query::{Answer, Query, Totals};
+use holdfast_metadata::query::{Answer, Query};
 use holdfast_model::{GroupId, NodeState, Task, TaskState};
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +19,8 @@ use crate::error::ApiError;
 use crate::files::lookup::QUERY_DEADLINE;
 use crate::files::view::rfc3339;
 use crate::front::Context;
+
+pub use stats::stats;
 
 /// Tasks shown unless the client says otherwise.
 const DEFAULT_TASKS: u32 = 50;
@@ -86,97 +90,6 @@ pub async fn nodes(
         "epoch": state.layout.epoch,
         "release": state.active.release.to_string(),
         "nodes": nodes_of(&app),
-    })))
-}
-
-/// A group's part of the census. Redundancy is counted in chunks, the unit in
-/// which data is kept and lost.
-#[derive(Serialize)]
-pub struct GroupJson {
-    group: GroupId,
-    has_leader: bool,
-    /// Null when nobody could be asked: not zero.
-    totals: Option<Totals>,
-}
-
-/// `GET /api/stats`. A group that cannot be asked is shown as such, and makes
-/// the whole incomplete; nothing is guessed.
-pub async fn stats(
-    State(app): State<Arc<App>>,
-    context: Context,
-) -> Result<Json<serde_json::Value>, ApiError> {
-    need_caller(context.caller)?;
-    let state = app.state()?;
-    let _room = app.admit_fan_out()?;
-    let leaders = app.cluster.leaders();
-    let asked = state.layout.data_groups().into_iter().map(|group| {
-        let has_leader = leaders
-            .get(&group)
-            .is_some_and(|view| view.leader.is_some());
-        let (app, trace) = (app.clone(), context.trace());
-        async move {
-            // Who has no leader is not waited for: the answer is known.
-            let answer = match has_leader {
-                true => app
-                    .cluster
-                    .query(group, Query::Totals, QUERY_DEADLINE, trace)
-                    .await
-                    .ok(),
-                false => None,
-            };
-            let totals = match answer {
-                Some(Answer::Totals(totals)) => Some(totals),
-                _ => None,
-            };
-            GroupJson {
-                group,
-                has_leader,
-                totals,
-            }
-        }
-    });
-    let groups = futures_util::future::join_all(asked).await;
-    let complete = groups.iter().all(|group| group.totals.is_some());
-    let sum = |field: fn(&Totals) -> u64| -> u64 {
-        groups
-            .iter()
-            .filter_map(|group| group.totals.as_ref())
-            .map(field)
-            .sum()
-    };
-    let nodes = app.cluster.nodes();
-    let space = |field: fn(&holdfast_metadata::protocol::DiskStatus) -> u64| -> u64 {
-        nodes
-            .iter()
-            .filter_map(|node| node.status.as_ref())
-            .map(|s| field(&s.space))
-            .sum()
-    };
-    Ok(Json(serde_json::json!({
-        "objects": sum(|t| t.objects),
-        "bytes": sum(|t| t.bytes),
-        "redundancy": {
-            "chunks": sum(|t| t.chunks),
-            "degraded": sum(|t| t.degraded),
-            "lost": sum(|t| t.lost),
-            "complete": complete,
-            "as_of": rfc3339(app.env.clock.wall()),
-            "epoch": state.layout.epoch,
-        },
-        "tasks": {
-            "pending": sum(|t| t.tasks_pending),
-            "running": sum(|t| t.tasks_running),
-            "failed": sum(|t| t.tasks_failed),
-            "done": sum(|t| t.tasks_done),
-        },
-        "uploads": sum(|t| t.uploads),
-        "tickets": sum(|t| t.tickets),
-        "garbage": sum(|t| t.garbage),
-        "capacity_bytes": space(|s| s.capacity),
-        "free_bytes": space(|s| s.free),
-        "nodes": nodes.len(),
-        "nodes_up": nodes.iter().filter(|node| matches!(node.health, Health::Up)).count(),
-        "groups": groups,
     })))
 }
 

@@ -194,10 +194,10 @@ pub const OPERATIONS: &[Operation] = &[
     Operation {
         method: "get",
         path: "/api/stats",
-        summary: "Totals with the redundancy census",
+        summary: "Totals with the redundancy census: objects that are degraded, unavailable, lost",
         who: Who::Key,
         success: "200",
-        answer: Answer::Schema("Object"),
+        answer: Answer::Schema("Stats"),
         parameters: &[],
         errors: &[],
     },

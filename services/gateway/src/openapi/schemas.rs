@@ -1,6 +1,6 @@
 //! The schemas that operations answer with.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// Each by its name.
 pub(super) fn all() -> Value {
@@ -24,8 +24,82 @@ pub(super) fn all() -> Value {
             "files": {"type": "array", "items": {"$ref": "#/components/schemas/File"}},
             "next_cursor": maybe_text(),
         }},
+        "Stats": stats(),
         "AccessKey": {"type": "object", "required": ["id", "name", "role"], "properties": {
             "id": text(), "name": text(), "role": {"enum": ["admin", "user"]}, "created_at": text(), "token": text(),
         }},
     })
+}
+
+fn stats() -> Value {
+    let number = || json!({"type": "integer"});
+    let numbers = |names: &[&str]| -> Map<String, Value> {
+        let named = names.iter().map(|name| ((*name).to_owned(), number()));
+        named.collect()
+    };
+    let object = |names: &[&str], more: &[(&str, Value)]| {
+        let mut properties = numbers(names);
+        properties.extend(
+            more.iter()
+                .map(|(name, of)| ((*name).to_owned(), of.clone())),
+        );
+        let required: Vec<String> = properties.keys().cloned().collect();
+        json!({"type": "object", "required": required, "properties": properties})
+    };
+    let counts = [
+        "objects",
+        "degraded",
+        "unavailable",
+        "lost",
+        "missing_fragments",
+        "silent_disks",
+        "epoch",
+    ];
+    let mut redundancy = object(
+        &[&counts[..], &["chunks"]].concat(),
+        &[
+            ("complete", json!({"type": "boolean"})),
+            (
+                "uncounted_groups",
+                json!({"type": "array", "items": number()}),
+            ),
+            ("as_of", json!({"type": ["string", "null"]})),
+        ],
+    );
+    redundancy["description"] = "The census of fragments on disks: counts of objects. Where it is \
+        not complete, groups have not been counted in this layout or do not answer"
+        .into();
+    let mut repair = object(&["degraded_chunks", "lost_chunks", "chunks_to_copy"], &[]);
+    repair["description"] = "What is known to be copied again: not whether all is well".into();
+    let mut census = object(&counts, &[("as_of", json!({"type": "string"}))]);
+    census["type"] = json!(["object", "null"]);
+    let group = object(
+        &["group"],
+        &[
+            ("has_leader", json!({"type": "boolean"})),
+            ("totals", json!({"type": ["object", "null"]})),
+            ("census", census),
+        ],
+    );
+    let whole = [
+        "objects",
+        "bytes",
+        "uploads",
+        "tickets",
+        "garbage",
+        "capacity_bytes",
+        "free_bytes",
+        "nodes",
+        "nodes_up",
+    ];
+    let tasks = object(&["pending", "running", "failed", "done"], &[]);
+    object(
+        &whole,
+        &[
+            ("redundancy", redundancy),
+            ("repair", repair),
+            ("tasks", tasks),
+            ("groups", json!({"type": "array", "items": group})),
+        ],
+    )
 }

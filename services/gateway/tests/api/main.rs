@@ -12,5 +12,6 @@ mod access;
 mod clocks;
 mod downloads;
 mod files;
+mod stats;
 mod uploads;
 mod world;

@@ -18,8 +18,9 @@ use holdfast_client::{Cluster, ClusterSettings};
 use holdfast_gateway::{App, GatewayParts, GatewaySettings, routes};
 use holdfast_metadata::command::{Batch, Request as CommandRequest};
 use holdfast_metadata::protocol::{
-    self, BLOCK_BYTES, BackupHead, BackupRequest, DiskStatus, Download, DownloadRequest,
-    GroupStatus, NodeError, ProposeRequest, QueryRequest, Status, UploadRequest, Uploaded,
+    self, BLOCK_BYTES, BackupHead, BackupRequest, CensusReport, DiskStatus, Download,
+    DownloadRequest, GroupCensus, GroupStatus, NodeError, ProposeRequest, QueryRequest, Status,
+    UploadRequest, Uploaded,
 };
 use holdfast_metadata::state;
 use holdfast_metadata::store::{Rows, Store};
@@ -55,6 +56,7 @@ struct Node {
     index: AtomicU64,
     fragments: Mutex<BTreeMap<FragmentId, Bytes>>,
     breaks_downloads: AtomicBool,
+    census: Mutex<CensusReport>,
 }
 
 /// The machine's clock, some time ahead.
@@ -136,6 +138,21 @@ fn birth() -> ClusterState {
     }
 }
 
+/// A group that was counted, with nothing in it.
+pub fn whole(group: u16) -> GroupCensus {
+    GroupCensus {
+        group: GroupId(group),
+        objects: 0,
+        degraded: 0,
+        unavailable: 0,
+        lost: 0,
+        missing: 0,
+        silent_disks: 0,
+        epoch: Epoch(1),
+        time: Timestamp(0),
+    }
+}
+
 impl Node {
     fn born(clock: Arc<LeapClock>) -> Arc<Self> {
         let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new(1 << 30, 1));
@@ -155,6 +172,10 @@ impl Node {
             index: AtomicU64::new(1),
             fragments: Mutex::default(),
             breaks_downloads: AtomicBool::new(false),
+            census: Mutex::new(CensusReport {
+                groups: (1..=GROUPS).map(whole).collect(),
+                chunks_to_copy: 0,
+            }),
         })
     }
 
@@ -314,6 +335,7 @@ impl Transport for ToNode {
                 protocol::UPLOAD => node.upload(call).await,
                 protocol::DOWNLOAD => node.download(&call),
                 protocol::BACKUP => node.backup(&call),
+                protocol::CENSUS => reply(Ok(node.census.lock().unwrap().clone())),
                 other => panic!("{other} is not called here"),
             }
         }
@@ -409,6 +431,14 @@ impl World {
     pub fn leap(&self, by: Duration) {
         let millis = by.as_millis() as u64;
         self.node.clock.ahead.fetch_add(millis, Ordering::SeqCst);
+    }
+
+    /// From now on the node says that it has counted this.
+    pub fn count(&self, groups: Vec<GroupCensus>, chunks_to_copy: u64) {
+        *self.node.census.lock().unwrap() = CensusReport {
+            groups,
+            chunks_to_copy,
+        };
     }
 
     /// From now on no fragment can be read.
