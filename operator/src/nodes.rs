@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use holdfast_client::StorageNodeClient;
+use holdfast_client::census::{Counts, GroupCensuses, sum_up, take_report};
 use holdfast_client::error::CallError;
+use holdfast_client::time::median_time;
 use holdfast_metadata::command::{ClusterCommand, Command, Outcome};
-use holdfast_metadata::protocol::{
-    FinalizeRequest, GroupCensus, PermitRequest, ProposeRequest, Status,
-};
+use holdfast_metadata::protocol::{FinalizeRequest, PermitRequest, ProposeRequest, Status};
 use holdfast_model::{
     ActiveRelease, ClusterId, ClusterState, DiskId, Epoch, GroupId, LayoutNode, NodeId, NodeState,
-    Permit, Release,
+    Permit, Release, RequestId,
 };
 use holdfast_runtime::{Address, Env};
 
@@ -27,7 +27,7 @@ pub struct Sight {
     /// The newest state that any of them knows.
     pub state: Option<ClusterState>,
     /// The newest count of each group.
-    pub censuses: BTreeMap<GroupId, GroupCensus>,
+    pub censuses: GroupCensuses,
     /// Who leads each group and has heard from a majority lately.
     pub leaders: BTreeMap<GroupId, DiskId>,
     /// Objects, of all kinds, by the furthest member of each group.
@@ -36,33 +36,6 @@ pub struct Sight {
     pub tasks: u64,
     /// Chunks that repair and drain have still to copy.
     pub chunks_to_copy: u64,
-}
-
-/// Objects by how they are, from the census.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Counts {
-    /// Below their redundancy, but readable.
-    pub degraded: u64,
-    /// Not readable until disks come back.
-    pub unavailable: u64,
-    /// Not readable any more.
-    pub lost: u64,
-    /// Fragments that are not where they should be.
-    pub missing: u64,
-    /// Disks that did not answer, in the worst group.
-    pub silent_disks: u64,
-}
-
-impl Counts {
-    /// Whether every object has all that it should have.
-    pub fn clean(&self) -> bool {
-        *self == Self::default()
-    }
-
-    /// Objects that do not have all their copies.
-    pub fn lacking(&self) -> u64 {
-        self.degraded + self.unavailable + self.lost
-    }
 }
 
 impl Sight {
@@ -106,19 +79,7 @@ impl Sight {
     /// them has not been counted in it.
     pub fn counts(&self) -> Option<Counts> {
         let layout = &self.state.as_ref()?.layout;
-        let mut all = Counts::default();
-        for group in layout.data_groups() {
-            let census = self.censuses.get(&group)?;
-            if census.epoch != layout.epoch {
-                return None;
-            }
-            all.degraded += census.degraded;
-            all.unavailable += census.unavailable;
-            all.lost += census.lost;
-            all.missing += census.missing;
-            all.silent_disks = all.silent_disks.max(census.silent_disks);
-        }
-        Some(all)
+        sum_up(&self.censuses, layout).complete()
     }
 }
 
@@ -145,6 +106,14 @@ impl Nodes {
         self.addresses.get(&ordinal)
     }
 
+    /// The identity of a new request: by the nodes' time, since groups tell by
+    /// it for how long they remember it, and this machine's clock may be off.
+    fn request_id(&self, sight: &Sight) -> RequestId {
+        let told = median_time(sight.nodes.values().map(|status| status.now));
+        let time = told.unwrap_or_else(|| self.env.clock.wall());
+        self.env.entropy.request_id_at(time)
+    }
+
     fn client(&self, address: &Address) -> StorageNodeClient {
         StorageNodeClient::new(self.env.transport.clone(), address.clone())
     }
@@ -160,13 +129,10 @@ impl Nodes {
         let mut sight = Sight::default();
         let mut furthest: BTreeMap<GroupId, (bool, u64, u64, u64)> = BTreeMap::new();
         for (ordinal, status, census) in join_all(asked).await {
-            for count in census.iter().flat_map(|report| &report.groups) {
-                let known = sight.censuses.entry(count.group).or_insert(*count);
-                if (count.epoch, count.time) > (known.epoch, known.time) {
-                    *known = *count;
-                }
+            if let Some(report) = census {
+                take_report(&mut sight.censuses, &report);
+                sight.chunks_to_copy += report.chunks_to_copy;
             }
-            sight.chunks_to_copy += census.map_or(0, |report| report.chunks_to_copy);
             let Some(mut status) = status else { continue };
             take_newer(&mut sight.state, status.state.take());
             for group in &status.groups {
@@ -210,7 +176,7 @@ impl Nodes {
         };
         let request = ProposeRequest {
             group: GroupId::CLUSTER,
-            id: self.env.entropy.request_id(self.env.clock.as_ref()),
+            id: self.request_id(sight),
             command: Command::Cluster(Box::new(command)),
         };
         self.client(address)
@@ -253,7 +219,7 @@ impl Nodes {
     /// # Errors
     /// Why not, or when nobody answers.
     pub async fn finalize(&self, sight: &Sight, to: Release) -> Result<ActiveRelease, CallError> {
-        let id = self.env.entropy.request_id(self.env.clock.as_ref());
+        let id = self.request_id(sight);
         self.any(sight, None)?
             .finalize(&FinalizeRequest { to, id })
             .await
