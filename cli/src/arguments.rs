@@ -51,7 +51,8 @@ pub enum Command {
     Ls(Ls),
     /// Deletes files.
     Rm(Rm),
-    /// Shows nodes, room, and how many objects are below their redundancy.
+    /// Shows nodes, room, and how many objects are degraded, unavailable or lost,
+    /// as they were last counted on the disks.
     Status,
     /// Prints the admin key.
     Key,
