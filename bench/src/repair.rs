@@ -8,6 +8,9 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use holdfast_e2e::gateway::Gateway;
 use holdfast_e2e::processes::{Cluster, Shape};
+use holdfast_e2e::redundancy::Redundancy;
+use holdfast_e2e::wait::until;
+use k8s_openapi::jiff::Timestamp;
 
 use crate::load::Load;
 use crate::sample::{Figure, figure};
@@ -19,8 +22,6 @@ const NODES: u64 = 4;
 const COPIES: u64 = 3;
 /// How long the repair may take.
 const LIMIT: Duration = Duration::from_secs(600);
-/// Between two looks at how far it is: a figure, not a wait that hides anything.
-const LOOK: Duration = Duration::from_millis(100);
 
 /// Kills a node that holds about `mib`, and measures until nothing is degraded.
 pub async fn measure(dir: &Path, mib: u64, sequential_mb: f64) -> Result<Vec<Figure>> {
@@ -50,15 +51,14 @@ pub async fn measure(dir: &Path, mib: u64, sequential_mb: f64) -> Result<Vec<Fig
         .buffer_unordered(LARGE_CLIENTS)
         .try_for_each(|_| async { Ok(()) })
         .await?;
-    until_degraded_is(&gateway, |degraded| degraded == 0).await?;
+    until_repair_ends(&gateway).await?;
 
     let last = cluster.nodes.last_mut().context("no node")?;
     let killed = Instant::now();
     last.kill();
-    let most = until_degraded_is(&gateway, |degraded| degraded > 0).await?;
-    let began = Instant::now();
-    until_degraded_is(&gateway, |degraded| degraded == 0).await?;
-    let (took, all) = (began.elapsed().as_secs_f64(), killed.elapsed());
+    let (most, began) = until_repair_begins(&gateway).await?;
+    let ended = until_repair_ends(&gateway).await?;
+    let (took, all) = ((ended - began).as_secs_f64(), ended - killed);
     let copied = most.max(objects * COPIES / NODES) * LARGE_BYTES as u64;
     let rate = copied as f64 / 1e6 / took;
     Ok(vec![
@@ -73,19 +73,40 @@ pub async fn measure(dir: &Path, mib: u64, sequential_mb: f64) -> Result<Vec<Fig
     ])
 }
 
-/// Waits until the count of degraded chunks is as wanted; tells it.
-async fn until_degraded_is(gateway: &Gateway, wanted: impl Fn(u64) -> bool) -> Result<u64> {
-    let begin = Instant::now();
-    loop {
-        if let Ok(stats) = gateway.json("/api/stats").await {
-            let degraded = stats.pointer("/redundancy/degraded");
-            let degraded = degraded.and_then(serde_json::Value::as_u64);
-            let degraded = degraded.with_context(|| format!("no count of degraded: {stats}"))?;
-            if wanted(degraded) {
-                return Ok(degraded);
-            }
+/// Waits until the groups know chunks that lack a copy, and the census counts
+/// objects that do; tells how many chunks at first.
+async fn until_repair_begins(gateway: &Gateway) -> Result<(u64, Instant)> {
+    let mut begun = None;
+    until("objects are degraded", LIMIT, async || {
+        let told = Redundancy::fetch(gateway).await?;
+        if told.queued_chunks > 0 {
+            begun.get_or_insert((told.queued_chunks, Instant::now()));
         }
-        ensure!(begin.elapsed() < LIMIT, "not within {LIMIT:?}");
-        tokio::time::sleep(LOOK).await;
-    }
+        ensure!(told.degraded > 0, "{told:?}");
+        Ok(())
+    })
+    .await?;
+    begun.context("objects were degraded, and no chunk was queued")
+}
+
+/// Waits until the groups know of no chunk that lacks a copy and a census that
+/// was taken after that agrees; tells since when. The queue alone proves nothing,
+/// the census alone comes too late for a figure.
+async fn until_repair_ends(gateway: &Gateway) -> Result<Instant> {
+    let mut ended: Option<(Instant, Timestamp)> = None;
+    until("nothing is degraded", LIMIT, async || {
+        let told = Redundancy::fetch(gateway).await?;
+        if told.queued_chunks > 0 {
+            ended = None;
+        }
+        ensure!(told.queued_chunks == 0, "{told:?}");
+        let (at, since) = *ended.get_or_insert_with(|| (Instant::now(), Timestamp::now()));
+        told.counted_since(since)?;
+        let whole = told.whole_since(since);
+        if whole.is_err() {
+            ended = None;
+        }
+        whole.map(|()| at)
+    })
+    .await
 }

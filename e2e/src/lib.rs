@@ -14,4 +14,5 @@ pub mod http;
 pub mod kubernetes;
 pub mod level;
 pub mod processes;
+pub mod redundancy;
 pub mod wait;

@@ -2,12 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use holdfast_e2e::content::noise;
 use holdfast_e2e::gateway::Gateway;
 use holdfast_e2e::processes::Cluster;
+use holdfast_e2e::redundancy::Redundancy;
 use holdfast_e2e::wait::until;
+use k8s_openapi::jiff::Timestamp;
 use reqwest::StatusCode;
 
 use crate::journal::{File, Journal};
@@ -21,11 +23,11 @@ const AT_ONCE: usize = 4;
 
 /// Waits until the census is clean, and looks at everything.
 pub async fn all(cluster: &mut Cluster, journal: &Journal) -> Result<()> {
-    let start = Instant::now();
+    let (start, healing) = (Instant::now(), Timestamp::now());
     let gateway = cluster.gateway(0)?;
     let mut since = None;
     until("a clean census", HEALS_WITHIN, async || {
-        let whole = clean(&gateway).await;
+        let whole = clean(&gateway, healing).await;
         if whole.is_err() {
             since = None;
         }
@@ -71,19 +73,13 @@ pub async fn all(cluster: &mut Cluster, journal: &Journal) -> Result<()> {
     Ok(())
 }
 
-async fn clean(gateway: &Gateway) -> Result<()> {
-    let stats = gateway.json("/api/stats").await?;
-    let redundancy = &stats["redundancy"];
-    let count = |name: &str| {
-        redundancy[name]
-            .as_u64()
-            .with_context(|| format!("no {name} in {stats}"))
-    };
-    ensure!(redundancy["complete"] == true, "incomplete: {redundancy}");
-    ensure!(
-        count("degraded")? == 0 && count("lost")? == 0,
-        "{redundancy}"
-    );
+/// Every object has all its copies by a census after `since`, and every disk
+/// that counts has answered it.
+async fn clean(gateway: &Gateway, since: Timestamp) -> Result<()> {
+    let told = Redundancy::fetch(gateway).await?;
+    told.whole_since(since)?;
+    ensure!(told.silent_disks == 0, "{told:?}");
+    ensure!(told.objects > 0, "no object is large enough to be counted");
     Ok(())
 }
 
