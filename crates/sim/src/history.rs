@@ -1,11 +1,13 @@
 //! Whether what clients saw of one key could have come from one register that
-//! does one thing at a time.
+//! does one thing at a time: it holds a value or none, and of a value with a
+//! download limit how many are left.
 //!
-//! Values are unique, so a read names the write that it saw. The search is that
-//! of Wing and Gong (1993) with the memory of Lowe (2017): try what may come
-//! next, and never the same set of done operations with the same value twice.
-//! A read that sees the current value is taken at once, since it changes
-//! nothing for those after it.
+//! Values are unique, so a read names the write that it saw. A condition that
+//! was not met is a read as well: of a register for which it does not hold.
+//! The search is that of Wing and Gong (1993) with the memory of Lowe (2017):
+//! try what may come next, and never the same set of done operations with the
+//! same register twice. What only looks, and fits what there is, is taken at
+//! once, since it changes nothing for those after it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,26 +15,150 @@ use std::collections::{BTreeMap, BTreeSet};
 /// needs more has too many unknown outcomes to be worth judging.
 const MAX_STATES: usize = 400_000;
 
-/// Which value: every write has its own.
+/// Which value: every write has its own, from 1 on.
 pub type Value = u64;
 
-/// What an operation did, as its client knows it.
+/// A value that nobody writes: conditions that name it are never met.
+pub const NOBODYS: Value = 0;
+
+/// What a register holds.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Held {
+    /// The value.
+    pub value: Value,
+    /// Downloads that are left, of a value with a limit. With none left it is
+    /// there for who asks for it, and counts as absent in conditions and lists.
+    pub left: Option<u32>,
+}
+
+/// A condition, as clients of the object store can ask for it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum When {
+    /// None.
+    Always,
+    /// Nothing is there.
+    Absent,
+    /// This value is, by its version or its entity tag.
+    Is(Value),
+}
+
+impl When {
+    /// Whether it holds of a register.
+    fn met(self, now: Option<Held>) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Absent => live(now).is_none(),
+            Self::Is(value) => live(now) == Some(value),
+        }
+    }
+}
+
+/// The value that can be had.
+fn live(now: Option<Held>) -> Option<Value> {
+    now.filter(|held| held.left != Some(0))
+        .map(|held| held.value)
+}
+
+/// What an operation did, as its client knows it.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Action {
-    /// Wrote a value over whatever was there.
-    Put(Value),
-    /// Wrote a value where there was none.
-    PutAbsent(Value),
-    /// Saw a value, or that there was none.
-    Read(Option<Value>),
+    /// Wrote a value, with this download limit, where the condition was met.
+    Put(Held, When),
+    /// Was refused since a condition was not met, and told what is there.
+    Unmet(When, Option<Value>),
+    /// Saw what is there, or that there is nothing.
+    Read(Option<Held>),
+    /// Saw it in a list, or that it is not in one that would show it.
+    Listed(Option<Value>),
+    /// Saw a page of a list on which any of these values would be, and is not.
+    NoneOf(Vec<Value>),
+    /// Was told that this value is not there.
+    Gone(Value),
+    /// Was told that this value has no downloads left.
+    UsedUp(Value),
     /// Removed this value.
     Take(Value),
-    /// Removed what was there, if anything.
-    Clear,
+    /// Removed what was there, if anything, where the condition was met. Of
+    /// unknown outcome: who knows it knows what was removed.
+    Clear(When),
+    /// Reserved a download, and was told what is left after it.
+    Reserve(Held),
+    /// Reserved a download of this value, of unknown outcome.
+    MayReserve(Value),
+    /// Gave a download of this value back.
+    GiveBack(Value),
+}
+
+impl Action {
+    /// The value that it proves to have been there.
+    fn saw(&self) -> Option<Value> {
+        match self {
+            Self::Read(held) => held.map(|held| held.value),
+            Self::Listed(value) | Self::Unmet(_, value) => *value,
+            Self::Reserve(held) => Some(held.value),
+            Self::Take(value)
+            | Self::UsedUp(value)
+            | Self::MayReserve(value)
+            | Self::GiveBack(value) => Some(*value),
+            Self::Put(_, When::Is(value)) => Some(*value),
+            Self::Put(..) | Self::NoneOf(_) | Self::Gone(_) | Self::Clear(_) => None,
+        }
+    }
+
+    /// Whether a write that nobody saw may be why it saw what it did.
+    fn saw_absence(&self) -> bool {
+        matches!(self, Self::NoneOf(_) | Self::Gone(_))
+    }
+
+    /// Whether it fits the register and leaves it as it is.
+    fn only_looks(&self, now: Option<Held>) -> bool {
+        let looks = match self {
+            Self::Read(_) | Self::Listed(_) | Self::Unmet(..) => true,
+            Self::NoneOf(_) | Self::Gone(_) | Self::UsedUp(_) => true,
+            Self::Put(..) | Self::Take(_) | Self::Clear(_) => false,
+            Self::Reserve(_) | Self::MayReserve(_) | Self::GiveBack(_) => false,
+        };
+        looks && self.step(now).is_some()
+    }
+
+    /// The register after it; `None` when it could not have been then.
+    fn step(&self, now: Option<Held>) -> Option<Option<Held>> {
+        let holds = |value: Value| now.is_some_and(|held| held.value == value);
+        let with = |value: Value, left: u32| Held {
+            value,
+            left: Some(left),
+        };
+        match self {
+            Self::Put(held, when) => when.met(now).then_some(Some(*held)),
+            Self::Unmet(when, there) => (!when.met(now) && live(now) == *there).then_some(now),
+            Self::Read(held) => (*held == now).then_some(now),
+            Self::Listed(value) => (live(now) == *value).then_some(now),
+            Self::NoneOf(values) => {
+                let there = live(now).is_some_and(|value| values.contains(&value));
+                (!there).then_some(now)
+            }
+            Self::Gone(value) => (!holds(*value)).then_some(now),
+            Self::UsedUp(value) => (now == Some(with(*value, 0))).then_some(now),
+            Self::Take(value) => holds(*value).then_some(None),
+            Self::Clear(when) => when.met(now).then_some(None),
+            Self::Reserve(held) => {
+                let before = with(held.value, held.left?.checked_add(1)?);
+                (now == Some(before)).then_some(Some(*held))
+            }
+            Self::MayReserve(value) => {
+                let left = now.filter(|_| holds(*value))?.left?.checked_sub(1)?;
+                Some(Some(with(*value, left)))
+            }
+            Self::GiveBack(value) => {
+                let left = now.filter(|_| holds(*value))?.left?.checked_add(1)?;
+                Some(Some(with(*value, left)))
+            }
+        }
+    }
 }
 
 /// One operation. Times are positions in the run's order of events.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Op {
     /// Who did it.
     pub client: usize,
@@ -67,17 +193,20 @@ pub enum Refused {
 /// When no order of the operations, each between its call and its answer,
 /// explains what they saw.
 pub fn check(history: &[Op]) -> Result<(), Refused> {
-    let seen: BTreeSet<Value> = history.iter().filter_map(saw).collect();
-    // A write of unknown outcome that nobody saw may as well not have been.
+    let seen: BTreeSet<Value> = history.iter().filter_map(|op| op.action.saw()).collect();
+    let absence = history.iter().filter(|op| op.action.saw_absence());
+    let absence = absence.filter_map(|op| op.returned).max().unwrap_or(0);
+    // A write of unknown outcome that nobody saw, and that hid nothing from
+    // anybody, may as well not have been.
     let mut ops: Vec<Op> = history
         .iter()
         .filter(|op| match op.action {
-            Action::Put(value) | Action::PutAbsent(value) => {
-                op.returned.is_some() || seen.contains(&value)
+            Action::Put(held, _) => {
+                op.returned.is_some() || seen.contains(&held.value) || op.called < absence
             }
             _ => true,
         })
-        .copied()
+        .cloned()
         .collect();
     ops.sort_by_key(|op| op.called);
     let mut search = Search {
@@ -98,25 +227,6 @@ pub fn check(history: &[Op]) -> Result<(), Refused> {
     }
 }
 
-fn saw(op: &Op) -> Option<Value> {
-    match op.action {
-        Action::Read(value) => value,
-        Action::Take(value) => Some(value),
-        _ => None,
-    }
-}
-
-/// The value after an operation; `None` when it could not have been then.
-fn step(action: Action, now: Option<Value>) -> Option<Option<Value>> {
-    match action {
-        Action::Put(value) => Some(Some(value)),
-        Action::PutAbsent(value) => now.is_none().then_some(Some(value)),
-        Action::Read(value) => (value == now).then_some(now),
-        Action::Take(value) => (now == Some(value)).then_some(None),
-        Action::Clear => Some(None),
-    }
-}
-
 enum Found {
     Order,
     None,
@@ -126,14 +236,14 @@ enum Found {
 struct Search<'o> {
     ops: &'o [Op],
     done: Vec<bool>,
-    tried: BTreeMap<Option<Value>, BTreeSet<Vec<bool>>>,
+    tried: BTreeMap<Option<Held>, BTreeSet<Vec<bool>>>,
     states: usize,
     furthest: usize,
     stuck: String,
 }
 
 impl Search<'_> {
-    fn go(&mut self, now: Option<Value>) -> Found {
+    fn go(&mut self, now: Option<Held>) -> Found {
         let waiting = || {
             let all = self.ops.iter().zip(&self.done);
             all.filter(|(op, done)| !**done && op.returned.is_some())
@@ -150,7 +260,7 @@ impl Search<'_> {
         if count >= self.furthest {
             self.furthest = count;
             let next = waiting().min_by_key(|op| op.returned);
-            self.stuck = format!("{next:?} with the value {now:?}");
+            self.stuck = format!("{next:?} with {now:?} there");
         }
         if !self.tried.entry(now).or_default().insert(self.done.clone()) {
             return Found::None;
@@ -161,11 +271,11 @@ impl Search<'_> {
         }
         let free = may.iter().copied().find(|at| {
             let op = self.ops.get(*at);
-            op.is_some_and(|op| op.action == Action::Read(now))
+            op.is_some_and(|op| op.action.only_looks(now))
         });
         for at in free.map_or(may, |at| vec![at]) {
             let Some(op) = self.ops.get(at) else { continue };
-            let Some(next) = step(op.action, now) else {
+            let Some(next) = op.action.step(now) else {
                 continue;
             };
             self.mark(at, true);
@@ -185,129 +295,4 @@ impl Search<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn op(called: u64, returned: impl Into<Option<u64>>, action: Action) -> Op {
-        Op {
-            client: 0,
-            called,
-            returned: returned.into(),
-            action,
-        }
-    }
-
-    #[test]
-    fn one_after_the_other_is_explained() {
-        let history = [
-            op(1, 2, Action::Read(None)),
-            op(3, 4, Action::Put(7)),
-            op(5, 6, Action::Read(Some(7))),
-            op(7, 8, Action::Take(7)),
-            op(9, 10, Action::Read(None)),
-            op(11, 12, Action::PutAbsent(8)),
-            op(13, 14, Action::Read(Some(8))),
-        ];
-        assert_eq!(check(&history), Ok(()));
-    }
-
-    #[test]
-    fn a_write_that_is_lost_is_found() {
-        let history = [op(1, 2, Action::Put(7)), op(3, 4, Action::Read(None))];
-        assert!(check(&history).is_err());
-    }
-
-    #[test]
-    fn a_stale_read_is_found() {
-        let history = [
-            op(1, 2, Action::Put(7)),
-            op(3, 4, Action::Put(8)),
-            op(5, 6, Action::Read(Some(7))),
-        ];
-        assert!(check(&history).is_err());
-    }
-
-    #[test]
-    fn a_read_that_goes_back_behind_another_is_found() {
-        // While the write runs either is right, but not new and then old.
-        let new_then_old = [
-            op(1, 2, Action::Put(7)),
-            op(3, 20, Action::Put(8)),
-            op(4, 5, Action::Read(Some(8))),
-            op(6, 7, Action::Read(Some(7))),
-        ];
-        assert!(check(&new_then_old).is_err());
-        let old_then_new = [
-            op(1, 2, Action::Put(7)),
-            op(3, 20, Action::Put(8)),
-            op(4, 5, Action::Read(Some(7))),
-            op(6, 7, Action::Read(Some(8))),
-        ];
-        assert_eq!(check(&old_then_new), Ok(()));
-    }
-
-    #[test]
-    fn what_comes_back_after_a_delete_is_found() {
-        let history = [
-            op(1, 2, Action::Put(7)),
-            op(3, 4, Action::Take(7)),
-            op(5, 6, Action::Read(Some(7))),
-        ];
-        assert!(check(&history).is_err());
-    }
-
-    #[test]
-    fn one_value_is_not_removed_twice() {
-        let history = [
-            op(1, 2, Action::Put(7)),
-            op(3, 10, Action::Take(7)),
-            op(4, 11, Action::Take(7)),
-        ];
-        assert!(check(&history).is_err());
-    }
-
-    #[test]
-    fn two_conditional_writes_do_not_both_win() {
-        let both = [
-            op(1, 10, Action::PutAbsent(7)),
-            op(2, 11, Action::PutAbsent(8)),
-        ];
-        assert!(check(&both).is_err());
-    }
-
-    #[test]
-    fn an_unknown_outcome_may_be_either_and_late_but_not_both() {
-        let never = [
-            op(1, 2, Action::Put(7)),
-            op(3, None, Action::Put(8)),
-            op(4, 5, Action::Read(Some(7))),
-            op(6, 7, Action::Read(Some(7))),
-        ];
-        assert_eq!(check(&never), Ok(()));
-        let late = [
-            op(1, 2, Action::Put(7)),
-            op(3, None, Action::Put(8)),
-            op(4, 5, Action::Read(Some(7))),
-            op(6, 7, Action::Read(Some(8))),
-        ];
-        assert_eq!(check(&late), Ok(()));
-        let back = [
-            op(1, 2, Action::Put(7)),
-            op(3, None, Action::Put(8)),
-            op(4, 5, Action::Read(Some(8))),
-            op(6, 7, Action::Read(Some(7))),
-        ];
-        assert!(check(&back).is_err());
-        let cleared = [
-            op(1, 2, Action::Put(7)),
-            op(3, None, Action::Clear),
-            op(4, 5, Action::Read(None)),
-        ];
-        assert_eq!(check(&cleared), Ok(()));
-    }
-
-    #[test]
-    fn a_value_that_nobody_wrote_is_found() {
-        assert!(check(&[op(1, 2, Action::Read(Some(9)))]).is_err());
-    }
-}
+mod tests;

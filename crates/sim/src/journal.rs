@@ -4,10 +4,13 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::{Bytes, BytesMut};
-use holdfast_model::{ObjectKey, VersionId};
+use std::time::Duration;
 
-use crate::history::{self, Action, Op, Value};
+use bytes::{Bytes, BytesMut};
+use holdfast_client::ClusterError;
+use holdfast_model::{ObjectKey, ObjectRecord, Timestamp, VersionId};
+
+use crate::history::{self, Action, Held, Op, Value};
 use crate::trace::Trace;
 
 /// The content of one write, known from its number alone.
@@ -17,6 +20,8 @@ pub struct Written {
     pub value: Value,
     /// Bytes.
     pub size: usize,
+    /// How often it may be downloaded, where that is limited.
+    pub limit: Option<u32>,
 }
 
 impl Written {
@@ -36,11 +41,39 @@ impl Written {
     }
 }
 
-/// How often an object with a limit was handed out.
-#[derive(Clone, Copy, Debug, Default)]
-struct Handed {
-    limit: u32,
-    delivered: u32,
+/// A kind of request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Work {
+    /// A put of so many bytes.
+    Put(u64),
+    /// A read of a whole object or a part of it.
+    Read,
+    /// A deletion.
+    Delete,
+    /// A page of a list.
+    List,
+    /// A reservation of a download.
+    Reserve,
+}
+
+/// What a client did, and what came of it.
+#[derive(Clone, Debug)]
+pub struct Did {
+    /// When, since the run began.
+    pub begun: Duration,
+    /// How long it took to the answer.
+    pub took: Duration,
+    /// What.
+    pub work: Work,
+    /// Why it was not done. A refusal by what an object is or has is an answer.
+    pub error: Option<ClusterError>,
+}
+
+impl Did {
+    /// Whether the cluster has done it or said why it is not to be done.
+    pub fn answered(&self) -> bool {
+        matches!(self.error, None | Some(ClusterError::Refused(_)))
+    }
 }
 
 /// How much was done.
@@ -54,6 +87,8 @@ pub struct Counts {
     pub reads: u64,
     /// Pages of listings.
     pub listings: u64,
+    /// Conditions that were not met.
+    pub unmet: u64,
     /// Downloads that were counted.
     pub downloads: u64,
     /// Outcomes that stayed unknown.
@@ -78,7 +113,12 @@ struct Inner {
     next_value: Value,
     histories: BTreeMap<ObjectKey, Vec<Op>>,
     versions: BTreeMap<VersionId, Written>,
-    handed: BTreeMap<ObjectKey, Handed>,
+    /// Values by their keys, with the time at which their group took them,
+    /// where a client was told.
+    created: BTreeMap<ObjectKey, BTreeMap<Value, Timestamp>>,
+    /// How often values with a limit were handed out.
+    handed: BTreeMap<Value, u32>,
+    did: Vec<Did>,
     counts: Counts,
 }
 
@@ -108,12 +148,13 @@ impl Journal {
     }
 
     /// A new write of `size` bytes, under a version's id.
-    pub fn new_value(&self, version: VersionId, size: usize) -> Written {
+    pub fn new_value(&self, version: VersionId, size: usize, limit: Option<u32>) -> Written {
         let mut inner = self.lock();
         inner.next_value += 1;
         let written = Written {
             value: inner.next_value,
             size,
+            limit,
         };
         inner.versions.insert(version, written);
         written
@@ -122,6 +163,29 @@ impl Journal {
     /// What was written under a version's id.
     pub fn written(&self, version: &VersionId) -> Option<Written> {
         self.lock().versions.get(version).copied()
+    }
+
+    /// What was written under an entity tag: the workload's are versions.
+    pub fn tagged(&self, tag: &str) -> Option<Written> {
+        self.written(&tag.parse().ok()?)
+    }
+
+    /// What a record says is there; `None` when nobody wrote it.
+    pub fn held(&self, record: &ObjectRecord) -> Option<Held> {
+        let value = self.written(&record.version)?.value;
+        let mut inner = self.lock();
+        let known = inner.created.entry(record.key.clone()).or_default();
+        known.insert(value, record.created);
+        let left = record.downloads.map(|limit| limit.left);
+        Some(Held { value, left })
+    }
+
+    /// Values of a key whose time is known and is one of these.
+    pub fn created(&self, key: &ObjectKey, within: impl Fn(Timestamp) -> bool) -> Vec<Value> {
+        let inner = self.lock();
+        let known = inner.created.get(key).into_iter().flatten();
+        let known = known.filter(|(_, created)| within(**created));
+        known.map(|(value, _)| *value).collect()
     }
 
     /// Notes an operation on a key.
@@ -146,32 +210,35 @@ impl Journal {
         self.lock().counts
     }
 
-    /// Notes the limit of an object before it is put. False when one was put
-    /// under the key before: one key counts for one object.
-    pub fn claim_limited(&self, key: &ObjectKey, limit: u32) -> bool {
-        let mut inner = self.lock();
-        let new = !inner.handed.contains_key(key);
-        inner.handed.entry(key.clone()).or_insert(Handed {
-            limit,
-            delivered: 0,
-        });
-        new
+    /// Notes what came of a request that was begun then.
+    pub fn did(&self, begun: Duration, work: Work, error: Option<&ClusterError>) {
+        let did = Did {
+            begun,
+            took: self.trace.at().saturating_sub(begun),
+            work,
+            error: error.cloned(),
+        };
+        self.lock().did.push(did);
+    }
+
+    /// All that clients did, in the order of the answers.
+    pub fn all_done(&self) -> Vec<Did> {
+        self.lock().did.clone()
     }
 
     /// Notes that an object with a limit was handed out.
-    pub fn delivered(&self, key: &ObjectKey) {
+    pub fn delivered(&self, key: &ObjectKey, written: Written) {
         let mut inner = self.lock();
         inner.counts.downloads += 1;
-        let Some(handed) = inner.handed.get_mut(key) else {
-            return;
-        };
-        handed.delivered += 1;
-        let Handed { limit, delivered } = *handed;
+        let delivered = inner.handed.entry(written.value).or_default();
+        *delivered += 1;
+        let (delivered, value) = (*delivered, written.value);
         drop(inner);
-        if delivered > limit {
+        if written.limit.is_none_or(|limit| delivered > limit) {
             self.trace.wrong(format!(
-                "{} was downloaded {delivered} times with a limit of {limit}",
-                key.as_str()
+                "value {value} of {} was downloaded {delivered} times with a limit of {:?}",
+                key.as_str(),
+                written.limit
             ));
         }
     }

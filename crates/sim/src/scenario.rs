@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::checks;
 use crate::faults::{Applied, Schedule, WORK, draw};
-use crate::journal::{Counts, Journal};
+use crate::journal::{Counts, Did, Journal};
 use crate::workload::Client;
 use crate::world::{World, run};
 
@@ -71,6 +71,10 @@ pub struct Report {
     pub digest: (String, u64),
     /// How much clients did.
     pub counts: Counts,
+    /// When the clients and the schedule began, since the run did.
+    pub begun: Duration,
+    /// What clients did, in the order of the answers.
+    pub did: Vec<Did>,
     /// Simulated time.
     pub took: Duration,
     /// Kinds of faults that came (`fault:`), and points at which power was cut
@@ -78,10 +82,23 @@ pub struct Report {
     pub seen: Vec<String>,
     /// How often each named point was passed.
     pub passed: BTreeMap<&'static str, u64>,
+    /// The same, until all faults ended.
+    pub passed_under_faults: BTreeMap<&'static str, u64>,
+    /// Nodes whose drains had ended by then.
+    pub drained_under_faults: Vec<usize>,
     /// What must not be and was; empty when all is well.
     pub wrong: Vec<String>,
     /// The end of the story.
     pub story: Vec<String>,
+}
+
+impl Report {
+    /// What clients began and ended between two times of the schedule.
+    pub fn during(&self, from: Duration, to: Duration) -> impl Iterator<Item = &Did> {
+        let (from, to) = (self.begun + from, self.begun + to);
+        let within = move |did: &&Did| did.begun >= from && did.begun + did.took <= to;
+        self.did.iter().filter(within)
+    }
 }
 
 /// Runs a seed to its end, with faults drawn from it.
@@ -122,9 +139,13 @@ pub fn run_with(
             nodes,
             digest: world.trace.digest(),
             counts: journal.counts(),
+            begun: applied.begun,
+            did: journal.all_done(),
             took: started.elapsed(),
             seen: faults.chain(points).collect(),
             passed: world.points.passed(),
+            passed_under_faults: applied.passed,
+            drained_under_faults: applied.drains_ended,
             wrong: world.trace.wrongs(),
             story: world.trace.story(),
         }
@@ -161,11 +182,13 @@ async fn scenario(
         working.push(begin(world, number, journal, stop.clone()).await?);
     }
     let begun = tokio::time::Instant::now();
+    applied.begun = world.trace.at();
     for (at, step) in schedule {
         tokio::time::sleep_until(begun + at).await;
         applied.step(world, &step).await;
     }
     tokio::time::sleep_until(begun + work).await;
+    applied.look(world).await;
     applied.heal(world).await;
     stop.cancel();
     checks::until(world, LAST_OPERATION, async |_| {

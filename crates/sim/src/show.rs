@@ -38,7 +38,7 @@ fn line(report: &Report) -> String {
     let counts = report.counts;
     format!(
         "seed {} {}: {} nodes, {:?} simulated, {events} events, {} puts, {} reads, {} deletes, \
-         {} listings, {} downloads, {} unknown, {} asked again, {} failed, trace {}\n",
+         {} listings, {} downloads, {} conditions unmet, {} unknown, {} asked again, {} failed, trace {}\n",
         report.seed,
         if report.wrong.is_empty() {
             "ok"
@@ -52,6 +52,7 @@ fn line(report: &Report) -> String {
         counts.deletes,
         counts.listings,
         counts.downloads,
+        counts.unmet,
         counts.unknown,
         counts.again,
         counts.failed,

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
@@ -37,6 +38,11 @@ impl Trace {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Time since the run began.
+    pub fn at(&self) -> Duration {
+        self.start.elapsed()
+    }
+
     /// Prints the story as it goes from now on: a panic then does not hide it.
     pub fn print(&self) {
         self.lock().live = true;
@@ -52,7 +58,7 @@ impl Trace {
 
     /// Adds an event that belongs to the story.
     pub fn tell(&self, event: &str) {
-        let at = self.start.elapsed();
+        let at = self.at();
         let line = format!("{:>9.3} {event}", at.as_secs_f64());
         self.note(&line);
         let mut inner = self.lock();

@@ -1,7 +1,10 @@
-//! Clients that put, read back, list, delete and count downloads, through the
-//! same crate as gateways do, and write down what they were told.
+//! Clients that put, read back, list, delete and count downloads, some of it on
+//! conditions, through the same crate as gateways do, and write down what they
+//! were told.
 
+mod condition;
 mod download;
+mod list;
 mod read;
 mod write;
 
@@ -16,7 +19,8 @@ use holdfast_model::record::INLINE_LIMIT_BYTES;
 use holdfast_model::{BucketId, GroupId, ObjectKey, ObjectRecord, Timestamp};
 use tokio_util::sync::CancellationToken;
 
-use crate::journal::Journal;
+use crate::history::Action;
+use crate::journal::{Journal, Written};
 
 /// How long a client waits for a command or a question.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -99,26 +103,36 @@ impl Client {
         match self.below(100) {
             0..20 => {
                 let size = self.below(2_000);
-                self.put(&shared, size, None).await;
+                self.put_drawn(&shared, size).await;
             }
             20..38 => {
                 let size = INLINE_LIMIT_BYTES + 1 + self.below(MAX_CHUNKED_BYTES);
-                self.put(&shared, size, None).await;
+                self.put_drawn(&shared, size).await;
             }
             38..68 => self.read(&shared).await,
-            68..78 => self.delete(&shared).await,
+            68..78 => self.delete_drawn(&shared).await,
             78..84 => self.list().await,
+            kind => {
+                if let Some(key) = key("limited", self.below(LIMITED_KEYS)) {
+                    self.limited(&key, kind).await;
+                }
+            }
+        }
+    }
+
+    /// Puts, deletes or downloads an object with a limit.
+    async fn limited(&self, key: &ObjectKey, kind: u64) {
+        match kind {
             84..87 => {
                 let limit = 1 + self.below(3) as u32;
-                if let Some(key) = key("limited", self.below(LIMITED_KEYS)) {
-                    self.put_limited(&key, limit).await;
-                }
+                let size = match self.below(4) {
+                    0 => INLINE_LIMIT_BYTES + 1,
+                    _ => 500,
+                };
+                self.put(key, size, Some(limit)).await;
             }
-            _ => {
-                if let Some(key) = key("limited", self.below(LIMITED_KEYS)) {
-                    self.download(&key).await;
-                }
-            }
+            87 => self.delete(key).await,
+            _ => self.download(key).await,
         }
     }
 
@@ -131,6 +145,32 @@ impl Client {
         self.journal
             .trace()
             .wrong(format!("client {}: {what}", self.number));
+    }
+
+    /// Asks for an object and notes what was seen.
+    async fn look(
+        &self,
+        key: &ObjectKey,
+    ) -> Result<(GroupId, Option<(ObjectRecord, Written)>), ClusterError> {
+        let called = self.journal.tick();
+        let (group, record, now) = self.record(key).await?;
+        let mut seen = None;
+        let mut held = None;
+        if let Some(record) = record.filter(|record| !record.expired(now)) {
+            held = self.journal.held(&record);
+            let Some(written) = self.journal.written(&record.version) else {
+                let what = format!("{} has a version nobody wrote", key.as_str());
+                self.wrong(what.clone());
+                return Err(ClusterError::Internal(what));
+            };
+            seen = Some((record, written));
+        }
+        self.note(key, called, true, Action::Read(held));
+        Ok((group, seen))
+    }
+
+    fn note(&self, key: &ObjectKey, called: u64, known: bool, action: Action) {
+        self.journal.note(key, self.number, called, known, action);
     }
 
     async fn record(

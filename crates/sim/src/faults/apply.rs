@@ -11,6 +11,7 @@ use holdfast_runtime::memory_disk::MemoryDisk;
 use holdfast_runtime::{Address, Disk};
 
 use super::{Step, damage};
+use crate::checks;
 use crate::orders::Operator;
 use crate::world::{RESERVE_BYTES, World};
 
@@ -46,6 +47,12 @@ pub struct Applied {
     drained: Vec<(usize, NodeId, Arc<AtomicBool>)>,
     /// Names of all steps that were done.
     pub seen: BTreeSet<String>,
+    /// When the schedule began, since the run did.
+    pub begun: Duration,
+    /// How often named points were passed before all faults ended.
+    pub passed: BTreeMap<&'static str, u64>,
+    /// Nodes whose drains ended before all faults did.
+    pub drains_ended: Vec<usize>,
 }
 
 impl Applied {
@@ -295,6 +302,16 @@ impl Applied {
             && let Ok(space) = member.disk.space()
         {
             member.disk.set_free(space.free + taken);
+        }
+    }
+
+    /// Notes how far things have come while the faults were there.
+    pub async fn look(&mut self, world: &World) {
+        self.passed = world.points.passed();
+        for one in self.drained(world) {
+            if checks::drained(world, &[one]).await.is_ok() {
+                self.drains_ended.push(one.0);
+            }
         }
     }
 

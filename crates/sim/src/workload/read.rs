@@ -1,13 +1,11 @@
-//! Reading objects and listing them, compared with what was written.
+//! Reading objects, compared with what was written.
 
 use futures_util::StreamExt;
 use holdfast_client::{ClusterError, read_object};
-use holdfast_metadata::query::{Answer, Query};
 use holdfast_model::{GroupId, ObjectKey, ObjectRecord};
 
-use super::{BODY_LIMIT, Client, DEADLINE, SHARED_KEYS, key, said};
-use crate::history::Action;
-use crate::journal::Written;
+use super::{BODY_LIMIT, Client};
+use crate::journal::{Work, Written};
 
 impl Client {
     pub(super) async fn read(&self, key: &ObjectKey) {
@@ -22,21 +20,18 @@ impl Client {
     /// # Errors
     /// Why it could not be read; what was read of it was right.
     pub async fn read_whole(&self, key: &ObjectKey) -> Result<Option<u64>, ClusterError> {
-        let called = self.journal.tick();
-        let (group, record, now) = self.record(key).await?;
-        let record = record.filter(|record| !record.expired(now));
-        let Some(record) = record else {
-            self.journal
-                .note(key, self.number, called, true, Action::Read(None));
+        let begun = self.journal.trace().at();
+        let read = self.try_read(key).await;
+        self.journal.did(begun, Work::Read, read.as_ref().err());
+        read
+    }
+
+    async fn try_read(&self, key: &ObjectKey) -> Result<Option<u64>, ClusterError> {
+        let (group, seen) = self.look(key).await?;
+        let Some((record, written)) = seen else {
             self.tell(&format!("read {}: nothing", key.as_str()));
             return Ok(None);
         };
-        let Some(written) = self.journal.written(&record.version) else {
-            self.wrong(format!("{} has a version nobody wrote", key.as_str()));
-            return Ok(None);
-        };
-        let action = Action::Read(Some(written.value));
-        self.journal.note(key, self.number, called, true, action);
         self.compare(key, group, &record, written).await?;
         self.tell(&format!("read {}: value {}", key.as_str(), written.value));
         self.journal.count(|counts| counts.reads += 1);
@@ -93,42 +88,5 @@ impl Client {
         tokio::time::timeout(BODY_LIMIT, reading)
             .await
             .unwrap_or_else(|_| Err(ClusterError::NotReady("the body took too long".into())))
-    }
-
-    /// Lists one group: each shared key of it is seen or not.
-    pub(super) async fn list(&self) {
-        let keys: Vec<ObjectKey> = (0..SHARED_KEYS).filter_map(|n| key("shared", n)).collect();
-        let Some(any) = keys.get(self.below(SHARED_KEYS) as usize) else {
-            return;
-        };
-        let Ok(group) = self.cluster.group_of(self.bucket, any) else {
-            return;
-        };
-        let query = Query::List {
-            bucket: self.bucket,
-            owner: None,
-            after: None,
-            limit: 1_000,
-        };
-        let called = self.journal.tick();
-        let answer = self.cluster.query(group, query, DEADLINE, None).await;
-        let Ok(Answer::Listing { records, more, .. }) = answer else {
-            self.tell(&format!("list {group}: {}", said(&answer)));
-            return self.journal.count(|counts| counts.failed += 1);
-        };
-        if more {
-            self.wrong("a short listing claims to have more".into());
-        }
-        self.tell(&format!("list {group}: {} objects", records.len()));
-        self.journal.count(|counts| counts.listings += 1);
-        for key in keys {
-            if self.cluster.group_of(self.bucket, &key).ok() != Some(group) {
-                continue;
-            }
-            let record = records.iter().find(|record| record.key == key);
-            let value = record.and_then(|record| self.journal.written(&record.version));
-            let action = Action::Read(value.map(|written| written.value));
-            self.journal.note(&key, self.number, called, true, action);
-        }
     }
 }
