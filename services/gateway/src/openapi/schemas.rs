@@ -55,7 +55,7 @@ fn stats() -> Value {
         "silent_disks",
         "epoch",
     ];
-    let mut redundancy = object(
+    let redundancy = object(
         &[&counts[..], &["chunks"]].concat(),
         &[
             ("complete", json!({"type": "boolean"})),
@@ -66,13 +66,24 @@ fn stats() -> Value {
             ("as_of", json!({"type": ["string", "null"]})),
         ],
     );
-    redundancy["description"] = "The census of fragments on disks: counts of objects. Where it is \
-        not complete, groups have not been counted in this layout or do not answer"
-        .into();
-    let mut repair = object(&["degraded_chunks", "lost_chunks", "chunks_to_copy"], &[]);
-    repair["description"] = "What is known to be copied again: not whether all is well".into();
-    let mut census = object(&counts, &[("as_of", json!({"type": "string"}))]);
-    census["type"] = json!(["object", "null"]);
+    let redundancy = with(
+        redundancy,
+        "description",
+        json!(
+            "The census of fragments on disks: counts of objects. Where it is not complete, \
+             groups have not been counted in this layout or do not answer"
+        ),
+    );
+    let repair = with(
+        object(&["degraded_chunks", "lost_chunks", "chunks_to_copy"], &[]),
+        "description",
+        json!("What is known to be copied again: not whether all is well"),
+    );
+    let census = with(
+        object(&counts, &[("as_of", json!({"type": "string"}))]),
+        "type",
+        json!(["object", "null"]),
+    );
     let group = object(
         &["group"],
         &[
@@ -102,4 +113,12 @@ fn stats() -> Value {
             ("groups", json!({"type": "array", "items": group})),
         ],
     )
+}
+
+/// A schema with one of its fields set, or another in its place.
+fn with(mut schema: Value, field: &str, value: Value) -> Value {
+    if let Some(fields) = schema.as_object_mut() {
+        fields.insert(field.to_owned(), value);
+    }
+    schema
 }
