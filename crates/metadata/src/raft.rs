@@ -26,6 +26,7 @@ pub mod peers;
 mod rounds;
 pub mod snapshot;
 mod timing;
+mod waiting;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -45,14 +46,11 @@ use self::lag::Lag;
 use self::peers::Identity;
 pub use book::AddressBook;
 pub use driver::{Groups, GroupsParts, StartError};
+pub(crate) use waiting::Answerer;
+pub use waiting::{MAX_WAITING, MAX_WAITING_BYTES};
 
-/// The most commands and queries that wait in a node; beyond it is `Busy`.
-pub const MAX_WAITING: usize = 8_192;
 /// The most events in the driver's inbox.
 pub const MAX_INBOX: usize = 16_384;
-
-/// Where a query's or command's answer goes.
-pub(crate) type Answerer<T> = oneshot::Sender<Result<T, NodeError>>;
 
 /// What the driver is told.
 pub(crate) enum Event {

@@ -243,11 +243,6 @@ impl Group {
         }
     }
 
-    /// Commands and queries that wait here.
-    pub(super) fn waiting(&self) -> usize {
-        self.commands.len() + self.readings.len()
-    }
-
     /// Turns the commands that wait into entries.
     pub(super) fn propose(&mut self, now: Timestamp) {
         while self.leads() && !self.commands.is_empty() && self.proposed.len() < MAX_PROPOSED {

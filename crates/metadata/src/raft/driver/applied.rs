@@ -80,7 +80,7 @@ impl Driver {
                         Command {
                             request,
                             bytes: 32,
-                            answer,
+                            answer: answer.into(),
                         },
                         ticks,
                         None,

@@ -13,7 +13,7 @@ use super::{
 use crate::command::{Outcome, Request};
 use crate::protocol::{NodeError, ProposeRequest, QueryRequest};
 use crate::query::Answer;
-use crate::raft::{MAX_WAITING, applier};
+use crate::raft::applier;
 
 /// A leader commits no more with a heartbeat than what this disk has told it to
 /// hold durably; if that is more than the log has, entries were lost.
@@ -123,12 +123,6 @@ impl Driver {
             let _ = answer.send(Err(NodeError::NoSuchGroup));
             return;
         };
-        if group.waiting() >= MAX_WAITING {
-            let _ = answer.send(Err(NodeError::Busy {
-                retry_after_millis: 1_000,
-            }));
-            return;
-        }
         let request = Request {
             id: request.id,
             command: request.command,
@@ -151,12 +145,6 @@ impl Driver {
             let _ = answer.send(Err(NodeError::NoSuchGroup));
             return;
         };
-        if group.waiting() >= MAX_WAITING {
-            let _ = answer.send(Err(NodeError::Busy {
-                retry_after_millis: 1_000,
-            }));
-            return;
-        }
         group.take_query(request.query, answer, ticks, leader);
     }
 

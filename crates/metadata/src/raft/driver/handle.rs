@@ -14,9 +14,13 @@ use super::*;
 use crate::protocol::{MembersRequest, RaftAnswer, RaftBatch, TransferRequest};
 use crate::raft::Incoming;
 use crate::raft::lag::{Lag, announced};
+use crate::raft::waiting::{Seat, WaitingRoom};
 
 /// How long a peer's call waits for what the loop says to it: turns take far less.
 const ANSWER_LIMIT: Duration = Duration::from_millis(100);
+
+/// What a query that waits counts for: a key, a prefix and a cursor.
+const QUERY_BYTES: usize = 4 << 10;
 
 /// The groups of a node. Cheap to copy; the loop ends with the last copy.
 #[derive(Clone)]
@@ -27,6 +31,7 @@ pub struct Groups {
     book: Arc<AddressBook>,
     shared: Arc<Shared>,
     inbox: Inbox,
+    room: WaitingRoom,
     /// Groups whose staged rows are in use: one snapshot at a time.
     staging: Arc<Mutex<BTreeSet<GroupId>>>,
 }
@@ -76,6 +81,7 @@ impl Groups {
             book: parts.book.clone(),
             shared: parts.shared.clone(),
             inbox: inbox.clone(),
+            room: WaitingRoom::default(),
             staging: Arc::default(),
         };
         parts.book.begin(&parts.identity);
@@ -112,9 +118,17 @@ impl Groups {
     }
 
     async fn ask<T>(&self, event: impl FnOnce(Answerer<T>) -> Event) -> Result<T, NodeError> {
+        self.ask_seated(None, event).await
+    }
+
+    async fn ask_seated<T>(
+        &self,
+        seat: Option<Seat>,
+        event: impl FnOnce(Answerer<T>) -> Event,
+    ) -> Result<T, NodeError> {
         let (answer, receiver) = oneshot::channel();
         self.inbox
-            .send(event(answer))
+            .send(event(Answerer::new(answer, seat)))
             .await
             .map_err(|_| NodeError::ShuttingDown)?;
         // The loop drops an answer only when it ends: then nobody knows.
@@ -123,12 +137,22 @@ impl Groups {
 
     /// Proposes a command and waits until it is applied.
     pub async fn propose(&self, request: ProposeRequest) -> Result<Outcome, NodeError> {
-        self.ask(|answer| Event::Propose(request, answer)).await
+        let seat = self.room.enter(weight(&request.command))?;
+        self.ask_seated(Some(seat), |answer| Event::Propose(request, answer))
+            .await
     }
 
     /// Answers a query, linearizably.
     pub async fn query(&self, request: QueryRequest) -> Result<Answer, NodeError> {
-        self.ask(|answer| Event::Query(request, answer)).await
+        let seat = self.room.enter(QUERY_BYTES)?;
+        self.ask_seated(Some(seat), |answer| Event::Query(request, answer))
+            .await
+    }
+
+    /// How many commands and queries wait, and their bytes: each limit's name,
+    /// what is allowed, and what of it is taken.
+    pub fn waiting(&self) -> [(&'static str, usize, usize); 2] {
+        self.room.view()
     }
 
     /// Takes a peer's messages in. What there is to say to it at once goes back

@@ -9,6 +9,7 @@ use raft::eraftpb::{Message, MessageType};
 use super::tests::{A, IDENTITY, NEW, born, parts};
 use super::*;
 use crate::protocol::{self, GroupMessage, RaftBatch};
+use crate::raft::MAX_WAITING;
 
 type Pieces = mpsc::UnboundedSender<Result<Bytes, TransportError>>;
 
@@ -69,4 +70,41 @@ async fn a_sender_that_hangs_up_does_not_let_the_next_snapshot_among_its_rows() 
     pieces.send(Err(broken)).unwrap();
     run_others().await;
     groups.receive_snapshot(&head(), Body::Empty).await.unwrap();
+}
+
+/// All that waits is counted together, in whichever group it waits.
+#[tokio::test]
+async fn past_what_may_wait_in_a_node_commands_and_queries_are_told_to_come_again() {
+    let groups = Groups::start(parts(&born())).unwrap();
+    let query = |group: u16| QueryRequest {
+        group: GroupId(group),
+        query: crate::query::Query::Totals,
+    };
+    let command = |group: u16| ProposeRequest {
+        group: GroupId(group),
+        id: holdfast_model::RequestId::from_bytes([1; 16]),
+        command: crate::command::Command::Tick,
+    };
+    let waiting: Vec<_> = (0..MAX_WAITING)
+        .map(|n| {
+            let mut call = Box::pin(groups.query(query(n as u16 % 16)));
+            assert!(call.as_mut().now_or_never().is_none(), "{n}");
+            call
+        })
+        .collect();
+    let asked = groups.query(query(99)).now_or_never();
+    assert!(
+        matches!(asked, Some(Err(NodeError::Busy { .. }))),
+        "{asked:?}"
+    );
+    let told = groups.propose(command(99)).now_or_never();
+    assert!(
+        matches!(told, Some(Err(NodeError::Busy { .. }))),
+        "{told:?}"
+    );
+    run_others().await;
+    // Some group may go on waiting for its leader; no other does.
+    drop(waiting);
+    let after = groups.query(query(99)).await;
+    assert_eq!(after.unwrap_err(), NodeError::NoSuchGroup);
 }

@@ -148,7 +148,7 @@ impl Alone {
                 id: RequestId::from_bytes(u128::from(number).to_be_bytes()),
                 command: crate::command::Command::Tick,
             };
-            self.driver.on_propose(request, answer);
+            self.driver.on_propose(request, answer.into());
             self.settle().await;
         }
     }
@@ -181,7 +181,7 @@ impl Alone {
             voters: voters.map(numbers),
         };
         let (answer, mut answered) = oneshot::channel();
-        self.driver.on_members(&request, answer);
+        self.driver.on_members(&request, answer.into());
         self.settle().await;
         answered.try_recv().unwrap()
     }
