@@ -16,6 +16,7 @@ use holdfast_cache::EmbeddedCache;
 use holdfast_client::{Cluster, ClusterSettings};
 use holdfast_gateway::{GatewayParts, GatewaySettings};
 use holdfast_model::Supported;
+use holdfast_node::limits::DEFAULT_TRANSFERS;
 use holdfast_node::{NodeSettings, RunParts, Running};
 use holdfast_queue::EmbeddedQueue;
 use holdfast_runtime::host::descriptors::raise_descriptor_limit;
@@ -41,6 +42,8 @@ const MAX_NODES: usize = 9;
 const SEGMENT_BYTES: u64 = 64 << 20;
 /// Bytes a second that each node's compaction may move.
 const COMPACTION_RATE: u64 = 16 << 20;
+/// Memory of each node for fragments that come and go, in bytes.
+const NODE_MEMORY_BYTES: u64 = 64 << 20;
 /// How long the groups may take to find their leaders, on a slow disk.
 const READY_LIMIT: Duration = Duration::from_secs(60);
 /// What is kept beside the data.
@@ -278,6 +281,8 @@ fn node_settings(data: &Path, notes: &Notes, index: usize) -> Option<NodeSetting
         disk_reserve: None,
         segment_bytes: SEGMENT_BYTES,
         compaction_rate: COMPACTION_RATE,
+        max_transfers: DEFAULT_TRANSFERS,
+        memory_budget: NODE_MEMORY_BYTES,
         down_grace: Duration::from_secs(600),
         census_interval: Duration::from_secs(60),
         census_walk_interval: Duration::from_secs(3_600),

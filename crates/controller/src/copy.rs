@@ -54,6 +54,7 @@ pub(crate) async fn read_whole(
         id,
         first: 0,
         end: bytes,
+        copy: false,
     };
     let limit = DOWNLOAD_DEADLINE;
     let (head, mut pieces) = within(clock, limit, node.download(&request, None))
@@ -130,6 +131,7 @@ pub(crate) async fn write_verified(
         max_bytes: bytes,
         key: None,
         expires: None,
+        copy: false,
     };
     let pieces: Vec<_> = whole
         .blocks

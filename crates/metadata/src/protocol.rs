@@ -15,8 +15,8 @@ use minicbor::{Decode, Encode};
 
 pub use error::NodeError;
 pub use fragments::{
-    BLOCK_BYTES, Deleted, Digests, DigestsRequest, Download, DownloadRequest, FileEntry, Files,
-    FilesRequest, FragmentIds, RangeDigest, UploadRequest, Uploaded,
+    BLOCK_BYTES, Carried, Deleted, Digests, DigestsRequest, Download, DownloadRequest, FileEntry,
+    Files, FilesRequest, FragmentIds, RangeDigest, UploadRequest, Uploaded,
 };
 pub use groups::{
     BackupHead, BackupRequest, Bootstrap, DiskStart, GroupMessage, MemberStep, MembersRequest,
@@ -108,7 +108,10 @@ mod tests {
 
     #[test]
     fn an_answers_head_is_read_back() {
-        let good: Result<Uploaded, NodeError> = Ok(Uploaded { bytes: 7 });
+        let good: Result<Uploaded, NodeError> = Ok(Uploaded {
+            bytes: 7,
+            pressed: None,
+        });
         let bad: Result<Uploaded, NodeError> = Err(NodeError::Busy {
             retry_after_millis: 5,
         });
@@ -121,7 +124,11 @@ mod tests {
 
     #[test]
     fn bytes_after_a_head_are_refused() {
-        let mut head = encode(&Uploaded { bytes: 7 }).to_vec();
+        let mut head = encode(&Uploaded {
+            bytes: 7,
+            pressed: None,
+        })
+        .to_vec();
         head.push(0);
         assert!(decode::<Uploaded>(&head).is_err());
     }

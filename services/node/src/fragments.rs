@@ -1,5 +1,7 @@
 //! The calls about fragments: the disk engine behind the protocol.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
@@ -8,15 +10,19 @@ use holdfast_blobs::{
     Closing, Compactor, DeleteError, Engine, FragmentState, IndexError, ReadError, WriteError,
     Written,
 };
+use holdfast_client::Permit;
 use holdfast_client::blocks::{BlockDecoder, encode_known_block};
 use holdfast_controller::{CompactDisk, CompactionStep};
 use holdfast_metadata::protocol::{
-    BLOCK_BYTES, Deleted, Digests, DigestsRequest, Download, DownloadRequest, FileEntry, Files,
-    FilesRequest, FragmentIds, NodeError, RangeDigest, UploadRequest, Uploaded,
+    BLOCK_BYTES, Carried, Deleted, Digests, DigestsRequest, Download, DownloadRequest, FileEntry,
+    Files, FilesRequest, FragmentIds, NodeError, RangeDigest, UploadRequest, Uploaded,
 };
 use holdfast_model::record::{MAX_CHUNK_BYTES, STRIPE_BYTES};
 use holdfast_model::{ClusterId, DiskId, FragmentHeader};
 use holdfast_runtime::{Body, TransportError};
+
+use crate::limits::Limits;
+use crate::load::{Copying, Load, Wait};
 
 /// Fragments in one page.
 pub const MAX_FILES: u32 = 10_000;
@@ -25,17 +31,52 @@ const MAX_DELETED: usize = 1_000;
 /// A fragment is at most a chunk, and what coding a stripe rounds up.
 const MAX_FRAGMENT_BYTES: u64 = MAX_CHUNK_BYTES + STRIPE_BYTES as u64;
 
+/// What an upload holds in memory: a stripe that is being written, and one that
+/// is being collected.
+const UPLOAD_BYTES: u64 = 2 * STRIPE_BYTES as u64;
+/// What a download holds beside a stripe that is on its way: a block that is
+/// being sent.
+const SENDING_BYTES: u64 = BLOCK_BYTES as u64;
+
 /// The fragments of a disk.
 #[derive(Clone)]
 pub struct Fragments {
     engine: Engine,
     disk: DiskId,
+    limits: Arc<Limits>,
+    load: Arc<Load>,
 }
 
 impl Fragments {
     /// Serves what `engine` holds.
-    pub fn new(engine: Engine, disk: DiskId) -> Self {
-        Self { engine, disk }
+    pub fn new(engine: Engine, disk: DiskId, limits: Arc<Limits>, load: Arc<Load>) -> Self {
+        Self {
+            engine,
+            disk,
+            limits,
+            load,
+        }
+    }
+
+    /// Memory for a fragment on its way, and a note that a copy is under way.
+    async fn room(&self, bytes: u64, copy: bool) -> Result<OnItsWay, NodeError> {
+        let (room, waited) = self.limits.room(bytes, copy).await.inspect_err(|_| {
+            if !copy {
+                self.load.waited();
+            }
+        })?;
+        if waited && !copy {
+            self.load.waited();
+        }
+        Ok(OnItsWay {
+            _room: room,
+            _copying: copy.then(|| self.load.copying()),
+        })
+    }
+
+    /// What is said of the clients' waits to who copies.
+    fn pressed(&self, copy: bool) -> Option<bool> {
+        copy.then(|| self.load.pressed())
     }
 
     /// The engine.
@@ -72,18 +113,21 @@ impl Fragments {
             // Each block came with its own, which the engine keeps.
             checksum: None,
         };
+        let copy = request.copy;
+        let _on_its_way = self.room(UPLOAD_BYTES, copy).await?;
         let pieces = Pieces::new(body);
         let written = if request.max_bytes <= STRIPE_BYTES as u64 {
-            self.store_small(request.header, request.max_bytes, pieces, closing)
+            self.store_small(request.header, request.max_bytes, pieces, closing, copy)
                 .await?
         } else {
-            self.store(request.header, request.max_bytes, pieces, closing)
+            self.store(request.header, request.max_bytes, pieces, closing, copy)
                 .await?
         };
         metrics::counter!("holdfast_node_bytes_total", "direction" => "in")
             .increment(written.bytes);
         Ok(Uploaded {
             bytes: written.bytes,
+            pressed: self.pressed(copy),
         })
     }
 
@@ -94,6 +138,7 @@ impl Fragments {
         max_bytes: u64,
         mut pieces: Pieces,
         closing: Closing,
+        copy: bool,
     ) -> Result<Written, NodeError> {
         let mut data = BytesMut::new();
         while let Some((block, _)) = pieces.next_block().await? {
@@ -103,6 +148,7 @@ impl Fragments {
             }
         }
         let put = self.engine.put_small(header, data.freeze(), closing);
+        let put = self.load.timed(Wait::Write, copy, put);
         put.await.map_err(write_error)
     }
 
@@ -112,6 +158,7 @@ impl Fragments {
         max_bytes: u64,
         mut pieces: Pieces,
         closing: Closing,
+        copy: bool,
     ) -> Result<Written, NodeError> {
         let mut writer = match self.engine.begin(header, max_bytes).await {
             Ok(writer) => writer,
@@ -126,7 +173,8 @@ impl Fragments {
             let written = writer.write_verified(block, checksum);
             written.await.map_err(write_error)?;
         }
-        writer.finish(closing).await.map_err(write_error)
+        let finish = self.load.timed(Wait::Write, copy, writer.finish(closing));
+        finish.await.map_err(write_error)
     }
 
     /// Reads a fragment, or the blocks that hold a range of it.
@@ -135,18 +183,34 @@ impl Fragments {
         let block = BLOCK_BYTES as u64;
         let first = request.first - request.first % block;
         let end = request.end.div_ceil(block).saturating_mul(block);
-        let (meta, blocks) = match self.engine.read(request.id, first..end).await {
+        let wanted = end.saturating_sub(first).min(STRIPE_BYTES as u64);
+        let on_its_way = self.room(wanted + SENDING_BYTES, request.copy).await?;
+        let read = self.engine.read(request.id, first..end);
+        let read = self.load.timed(Wait::Read, request.copy, read);
+        let (meta, blocks) = match read.await {
             Ok(read) => read,
             // An empty fragment has no blocks, and is whole.
             Err(error) => return Err(read_error(&error)),
         };
+        let generation = meta.header.generation;
+        let carried = request.copy.then(|| {
+            Box::new(Carried {
+                header: meta.header,
+                key: meta.key,
+                expires: meta.expires,
+            })
+        });
         let head = Download {
             bytes: meta.bytes,
             first,
-            generation: meta.header.generation,
+            generation,
+            carried,
+            pressed: self.pressed(request.copy),
         };
         let pieces = blocks
-            .map_ok(|block| {
+            .map_ok(move |block| {
+                // Given back with the last block, or when the reader is gone.
+                let _held = &on_its_way;
                 metrics::counter!("holdfast_node_bytes_total", "direction" => "out")
                     .increment(block.data.len() as u64);
                 let pieces = encode_known_block(block.data, block.checksum);
@@ -225,6 +289,12 @@ impl Fragments {
             ranges: ranges.collect(),
         })
     }
+}
+
+/// What a fragment holds for as long as it comes or goes.
+struct OnItsWay {
+    _room: Permit,
+    _copying: Option<Copying>,
 }
 
 /// The blocks of a body, each verified.
@@ -322,3 +392,7 @@ fn delete_error(error: DeleteError) -> NodeError {
         DeleteError::Io(_) | DeleteError::Index(_) => NodeError::Invalid(error.to_string()),
     }
 }
+
+#[cfg(test)]
+#[path = "fragments_tests.rs"]
+mod tests;

@@ -7,7 +7,9 @@
 pub mod birth;
 pub mod fragments;
 pub mod identity;
+pub mod limits;
 mod liveness;
+pub mod load;
 pub mod node;
 mod peers;
 pub mod process;
@@ -19,6 +21,7 @@ pub mod settings;
 
 pub use birth::{FoundingError, found_cluster};
 pub use holdfast_metadata::log::LogSettings;
+pub use limits::LimitSettings;
 pub use node::{Node, NodeParts, StartError};
 pub use run::{RunError, RunParts, Running, host_env, run, start, start_on};
 pub use settings::NodeSettings;

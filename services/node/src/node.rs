@@ -17,6 +17,8 @@ use holdfast_runtime::{Address, Disk, Env, Fatal, OnFatal, Pulse, Shutdown, Task
 
 use crate::fragments::{Compacting, Fragments};
 use crate::identity::{Identity, IdentityError};
+use crate::limits::{LimitSettings, Limits};
+use crate::load::Load;
 use crate::peers;
 use crate::seal::Seal;
 
@@ -29,7 +31,7 @@ mod ready;
 mod release;
 mod space;
 
-pub use calls::NodeHandler;
+pub use calls::{Admitted, NodeHandler};
 pub use clocks::Clocks;
 
 /// The state store's file.
@@ -57,6 +59,8 @@ pub struct NodeParts {
     pub log: LogSettings,
     /// The cluster controller.
     pub controller: ControllerSettings,
+    /// What it does at a time for others.
+    pub limits: LimitSettings,
     /// Ends the process; called once.
     pub on_fatal: OnFatal,
     /// The end.
@@ -93,6 +97,7 @@ pub struct Node {
     supports: Supported,
     identity: Mutex<Identity>,
     fragments: Fragments,
+    limits: Arc<Limits>,
     seal: Seal,
     store: Arc<Store>,
     cluster: Cluster,
@@ -150,6 +155,8 @@ impl Node {
             ClusterSettings::new(seeds),
             parts.shutdown.clone(),
         );
+        let limits = Arc::new(Limits::new(env.clock.clone(), parts.limits));
+        let load = Arc::new(Load::new(env.clock.clone()));
         let node = Arc::new(Self {
             clocks: Arc::new(Clocks::new(env.clone())),
             pulse: Arc::new(Pulse::new(env.clock.clone())),
@@ -159,7 +166,8 @@ impl Node {
             zone: parts.zone,
             host: parts.host,
             supports,
-            fragments: Fragments::new(engine, identity.disk),
+            fragments: Fragments::new(engine, identity.disk, limits.clone(), load),
+            limits,
             seal,
             identity: Mutex::new(identity.clone()),
             store: Arc::new(store),
@@ -270,6 +278,11 @@ impl Node {
     /// Its fragments.
     pub fn fragments(&self) -> &Fragments {
         &self.fragments
+    }
+
+    /// What it does at a time for others.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// The rows of the node's groups, for who compares replicas.

@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::birth::found_cluster;
 use crate::identity::mark_failed;
+use crate::limits::LimitSettings;
 use crate::liveness;
 use crate::node::{Node, NodeParts, StartError};
 use crate::server;
@@ -197,6 +198,12 @@ pub async fn start_on(
             compaction_bytes_per_second: settings.compaction_rate,
             ..defaults
         },
+        limits: LimitSettings {
+            transfers: settings.max_transfers,
+            memory_bytes: settings.memory_budget,
+            ..LimitSettings::default()
+        }
+        .within(server::LIMITS.connections_at_most()),
         on_fatal: on_fatal.clone(),
         shutdown: shutdown.clone(),
     })

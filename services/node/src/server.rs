@@ -24,10 +24,13 @@ use holdfast_runtime::{Body, Credential};
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::limits::Kind;
 use crate::node::Node;
 
+mod errors;
 mod front;
 mod listen;
+use errors::failed;
 pub use front::Front;
 pub use listen::LIMITS;
 
@@ -40,6 +43,7 @@ pub struct Site {
     node: Arc<Node>,
     credential: Credential,
     heads: HeadRoom,
+    vital_heads: HeadRoom,
 }
 
 /// Everything that a node answers.
@@ -48,6 +52,7 @@ pub fn front(node: Arc<Node>, credential: Credential) -> Front {
         node,
         credential,
         heads: HeadRoom::default(),
+        vital_heads: HeadRoom::default(),
     })
 }
 
@@ -60,6 +65,7 @@ fn router(site: Site) -> Router {
         .route("/files", get(files))
         .route("/stats", get(stats))
         .fallback(async || (StatusCode::NOT_FOUND, "there is no such route\n"))
+        .layer(from_fn_with_state(site.clone(), take_place))
         .layer(from_fn_with_state(site.clone(), check_credential))
         .route("/health", get(health))
         .with_state(site)
@@ -71,6 +77,31 @@ async fn check_credential(State(site): State<Site>, request: Request, next: Next
         return next.run(request).await;
     }
     refusal()
+}
+
+/// Gives a request its place among those of its kind, which it keeps until the
+/// last of its answer is sent.
+async fn take_place(State(site): State<Site>, request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let kind = match path.split('/').nth(1) {
+        Some("upload" | "download") => Kind::Transfer,
+        Some("files" | "delete") => Kind::Look,
+        _ => Kind::Vital,
+    };
+    let place = match site.node.limits().enter(kind) {
+        Ok(place) => place,
+        Err(error) => return failed(&error),
+    };
+    let response = next.run(request).await;
+    if kind != Kind::Transfer {
+        return response;
+    }
+    response.map(|body| {
+        let pieces = body.into_data_stream();
+        HttpBody::from_stream(pieces.inspect(move |_| {
+            let _held = &place;
+        }))
+    })
 }
 
 impl Site {
@@ -152,10 +183,10 @@ async fn upload_raw(
         max_bytes,
         key: None,
         expires: None,
+        copy: false,
     };
     let uploaded = node
-        .fragments()
-        .upload(cluster, request, Body::stream(framed(body)))
+        .take_fragment(request, Body::stream(framed(body)))
         .await?;
     Ok((id, uploaded.bytes))
 }
@@ -202,6 +233,7 @@ async fn download(State(site): State<Site>, Path(name): Path<String>) -> Respons
             id,
             first: 0,
             end: u64::MAX / 2,
+            copy: false,
         };
         site.node.fragments().download(request).await
     };
@@ -348,22 +380,5 @@ fn parse_name(name: &str) -> Result<FragmentId, NodeError> {
         })
 }
 
-/// One table of errors for the original routes.
-fn failed(error: &NodeError) -> Response {
-    let status = match error {
-        NodeError::NoSuchFragment | NodeError::NoSuchGroup => StatusCode::NOT_FOUND,
-        NodeError::Invalid(_) | NodeError::Damaged | NodeError::Mistaken(_) => {
-            StatusCode::BAD_REQUEST
-        }
-        NodeError::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
-        NodeError::NotPermitted(_) => StatusCode::CONFLICT,
-        NodeError::Corrupt | NodeError::DiskFailed => StatusCode::INTERNAL_SERVER_ERROR,
-        NodeError::NotLeader { .. }
-        | NodeError::NoQuorum
-        | NodeError::Busy { .. }
-        | NodeError::NotBorn
-        | NodeError::Sealed
-        | NodeError::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
-    };
-    (status, format!("{error}\n")).into_response()
-}
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,8 @@ use holdfast_runtime::Address;
 use holdfast_runtime::settings::{parse_node_address, parse_size};
 use holdfast_runtime::telemetry::LogFormat;
 
+use crate::limits::{DEFAULT_TRANSFERS, MIN_MEMORY_BYTES};
+
 /// Runs a Holdfast storage node: keeps fragments of objects on a disk, and
 /// takes part in the cluster's metadata groups.
 #[derive(Parser, Clone, Debug)]
@@ -64,6 +66,13 @@ pub struct NodeSettings {
     /// Bytes a second that compaction may move: bytes, or with K, M or G.
     #[arg(long, env = "HOLDFAST_COMPACTION_RATE", default_value = "16M", value_parser = parse_rate)]
     pub compaction_rate: u64,
+    /// Uploads and downloads of fragments at a time; further ones are told to
+    /// come again. A quarter of the process's connections at most.
+    #[arg(long, env = "HOLDFAST_MAX_TRANSFERS", default_value_t = DEFAULT_TRANSFERS, value_parser = parse_transfers)]
+    pub max_transfers: usize,
+    /// Memory for fragments that come and go: bytes, or with K, M or G.
+    #[arg(long, env = "HOLDFAST_MEMORY_BUDGET", default_value = "256M", value_parser = parse_memory)]
+    pub memory_budget: u64,
     /// How long a silent node's fragments are waited for before they are made
     /// again elsewhere.
     #[arg(long, env = "HOLDFAST_DOWN_GRACE", default_value = "10m", value_parser = parse_grace)]
@@ -99,6 +108,23 @@ fn parse_rate(text: &str) -> Result<u64, String> {
         return Err(format!("at least {MIN_BYTES_PER_SECOND} bytes a second"));
     }
     Ok(rate)
+}
+
+fn parse_transfers(text: &str) -> Result<usize, String> {
+    let transfers = text.parse().map_err(|_| "not a number".to_owned())?;
+    if transfers == 0 {
+        return Err("at least 1".into());
+    }
+    Ok(transfers)
+}
+
+/// Less would let nothing through.
+fn parse_memory(text: &str) -> Result<u64, String> {
+    let bytes = parse_size(text)?;
+    if bytes < MIN_MEMORY_BYTES {
+        return Err(format!("at least {MIN_MEMORY_BYTES} bytes"));
+    }
+    Ok(bytes)
 }
 
 fn parse_grace(text: &str) -> Result<std::time::Duration, String> {
@@ -154,6 +180,22 @@ mod tests {
 
     fn settings(arguments: &[&str]) -> NodeSettings {
         NodeSettings::parse_from(std::iter::once(&"holdfast-node").chain(arguments))
+    }
+
+    #[test]
+    fn limits_that_would_let_nothing_through_are_refused() {
+        let usual = settings(&[]);
+        let defaults = crate::LimitSettings::default();
+        assert_eq!(usual.memory_budget, defaults.memory_bytes);
+        assert_eq!(usual.max_transfers, defaults.transfers);
+        for bad in [
+            ["--memory-budget", "1M"],
+            ["--max-transfers", "0"],
+        ] {
+            let arguments = ["holdfast-node", bad[0], bad[1]];
+            let error = NodeSettings::try_parse_from(arguments).unwrap_err();
+            assert!(error.to_string().contains("at least"), "{error}");
+        }
     }
 
     #[test]

@@ -331,6 +331,7 @@ impl Want {
             id: place.id(self.group, self.upload, self.chunk),
             first: self.next,
             end: self.end,
+            copy: false,
         };
         let limit = DOWNLOAD_DEADLINE;
         let (head, pieces) = within(&*cluster.env().clock, limit, node.download(&request, None))

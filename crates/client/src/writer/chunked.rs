@@ -228,6 +228,7 @@ fn start_fragments(
             max_bytes: MAX_CODED_CHUNK_BYTES,
             key: Some(target.key.clone()),
             expires: target.expires,
+            copy: false,
         };
         FragmentUpload::start(cluster.env(), node, request, trace.clone())
     };

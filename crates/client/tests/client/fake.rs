@@ -370,7 +370,10 @@ impl Fake {
         if fault == Fault::LosesAnswers {
             return Err(broken());
         }
-        reply(Ok(Uploaded { bytes: len }))
+        reply(Ok(Uploaded {
+            bytes: len,
+            pressed: None,
+        }))
     }
 
     fn download(&self, n: u8, fault: Fault, head: &[u8]) -> Result<Reply, TransportError> {
@@ -407,6 +410,8 @@ impl Fake {
                 bytes: bytes.len() as u64,
                 first,
                 generation: GENERATION,
+                carried: None,
+                pressed: None,
             })),
             body: Body::stream(pieces),
         })

@@ -24,6 +24,11 @@ pub struct UploadRequest {
     /// The object's expiry, for the closing record.
     #[n(4)]
     pub expires: Option<Timestamp>,
+    /// Whether it is a copy that repair or drain makes, which nobody waits for.
+    /// Earlier releases do not say.
+    #[n(5)]
+    #[cbor(default)]
+    pub copy: bool,
 }
 
 /// Bytes of a block: the unit that is checksummed on disk and on the way.
@@ -35,6 +40,10 @@ pub struct Uploaded {
     /// Its bytes.
     #[n(0)]
     pub bytes: u64,
+    /// Of a copy: whether those who serve clients wait for the disk meanwhile.
+    /// Earlier releases do not say.
+    #[n(1)]
+    pub pressed: Option<bool>,
 }
 
 /// Reads a fragment.
@@ -53,6 +62,11 @@ pub struct DownloadRequest {
     /// holds the last.
     #[n(3)]
     pub end: u64,
+    /// Whether it is read to be copied: then [`Download::carried`] is told, and
+    /// nobody waits for it. Earlier releases do not ask.
+    #[n(4)]
+    #[cbor(default)]
+    pub copy: bool,
 }
 
 /// A fragment, or a part of it, follows as blocks, as in [`UploadRequest`].
@@ -67,6 +81,27 @@ pub struct Download {
     /// Its generation.
     #[n(2)]
     pub generation: Generation,
+    /// Of one that is to be copied: what it carries. Earlier releases do not say.
+    #[n(3)]
+    pub carried: Option<Box<Carried>>,
+    /// Likewise, as in [`Uploaded::pressed`].
+    #[n(4)]
+    pub pressed: Option<bool>,
+}
+
+/// What a fragment carries beside its bytes, as it stands on the disk.
+#[derive(Clone, PartialEq, Debug, Encode, Decode)]
+#[cbor(array)]
+pub struct Carried {
+    /// Its header.
+    #[n(0)]
+    pub header: FragmentHeader,
+    /// The object's key, of the closing record.
+    #[n(1)]
+    pub key: Option<ObjectKey>,
+    /// The object's expiry, of the closing record.
+    #[n(2)]
+    pub expires: Option<Timestamp>,
 }
 
 /// Fragments to delete from a disk.
@@ -177,4 +212,112 @@ pub struct FileEntry {
     /// Whether a read of it has failed.
     #[n(3)]
     pub corrupt: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use holdfast_model::{BucketId, ClusterId, Redundancy, UploadId, VersionId};
+
+    use super::*;
+    use crate::protocol::{decode, encode};
+
+    const DISK: DiskId = DiskId::from_bytes([1; 16]);
+
+    fn header() -> FragmentHeader {
+        FragmentHeader {
+            id: FragmentId {
+                group: GroupId(3),
+                upload: UploadId::from_bytes([4; 16]),
+                chunk: 5,
+                index: 1,
+            },
+            cluster: ClusterId::from_bytes([7; 16]),
+            bucket: BucketId::from_bytes([8; 16]),
+            version: VersionId::from_bytes([9; 16]),
+            redundancy: Redundancy::copies(3),
+            stripe_bytes: 262_144,
+            generation: Generation(10),
+            encryption_key: Some(12),
+        }
+    }
+
+    fn shown(value: &impl Encode<()>) -> String {
+        encode(value).iter().map(|b| format!("{b:02x}")).collect()
+    }
+
+    /// The same calls as releases write them that copy nothing but bytes.
+    #[derive(Clone, PartialEq, Debug, Encode, Decode)]
+    struct EarlierUpload(
+        #[n(0)] DiskId,
+        #[n(1)] FragmentHeader,
+        #[n(2)] u64,
+        #[n(3)] Option<ObjectKey>,
+        #[n(4)] Option<Timestamp>,
+    );
+    #[derive(Clone, PartialEq, Debug, Encode, Decode)]
+    struct EarlierRead(#[n(0)] DiskId, #[n(1)] FragmentId, #[n(2)] u64, #[n(3)] u64);
+    #[derive(Clone, PartialEq, Debug, Encode, Decode)]
+    struct EarlierDownload(#[n(0)] u64, #[n(1)] u64, #[n(2)] Generation);
+    #[derive(Clone, PartialEq, Debug, Encode, Decode)]
+    struct EarlierUploaded(#[n(0)] u64);
+
+    #[test]
+    fn calls_are_read_by_and_from_releases_that_do_not_tell_what_a_fragment_carries() {
+        let earlier = EarlierUpload(DISK, header(), 70, None, Some(Timestamp(2)));
+        let mut upload: UploadRequest = decode(&encode(&earlier)).unwrap();
+        assert!(!upload.copy);
+        upload.copy = true;
+        assert_eq!(decode::<UploadRequest>(&encode(&upload)).unwrap(), upload);
+        assert_eq!(decode::<EarlierUpload>(&encode(&upload)).unwrap(), earlier);
+
+        let earlier = EarlierRead(DISK, header().id, 0, 70);
+        let mut read: DownloadRequest = decode(&encode(&earlier)).unwrap();
+        assert!(!read.copy);
+        read.copy = true;
+        assert_eq!(decode::<DownloadRequest>(&encode(&read)).unwrap(), read);
+        assert_eq!(decode::<EarlierRead>(&encode(&read)).unwrap(), earlier);
+
+        let earlier = EarlierDownload(70, 0, Generation(10));
+        let mut download: Download = decode(&encode(&earlier)).unwrap();
+        assert_eq!((&download.carried, download.pressed), (&None, None));
+        download.carried = Some(Box::new(Carried {
+            header: header(),
+            key: ObjectKey::new("a/b").ok(),
+            expires: Some(Timestamp(11)),
+        }));
+        download.pressed = Some(true);
+        assert_eq!(decode::<Download>(&encode(&download)).unwrap(), download);
+        assert_eq!(
+            decode::<EarlierDownload>(&encode(&download)).unwrap(),
+            earlier
+        );
+
+        let earlier = EarlierUploaded(70);
+        let mut uploaded: Uploaded = decode(&encode(&earlier)).unwrap();
+        assert_eq!(uploaded.pressed, None);
+        uploaded.pressed = Some(false);
+        assert_eq!(
+            decode::<EarlierUploaded>(&encode(&uploaded)).unwrap(),
+            earlier
+        );
+    }
+
+    #[test]
+    fn what_a_fragment_carries_is_written_so_from_its_first_release_on() {
+        let download = Download {
+            bytes: 70,
+            first: 0,
+            generation: Generation(10),
+            carried: Some(Box::new(Carried {
+                header: header(),
+                key: ObjectKey::new("a/b").ok(),
+                expires: Some(Timestamp(11)),
+            })),
+            pressed: Some(true),
+        };
+        assert_eq!(
+            shown(&download),
+            "851846000a83888403500404040404040404040404040404040405015007070707070707070707070707070707500808080808080808080808080808080850090909090909090909090909090909098201021a000400000a0c63612f620bf5"
+        );
+    }
 }

@@ -30,9 +30,9 @@ pub const MAX_HEAD_BYTES: usize = 32 << 20;
 /// Heads of at most so many bytes are read without asking for room: any command
 /// of a client fits.
 const SMALL_HEAD_BYTES: usize = 64 << 10;
-/// What longer heads that are being read and answered may hold together in a
-/// process, in KiB: eight of the longest, and they wait for each other in turn.
-const LONG_HEADS_KIB: u32 = 8 * (MAX_HEAD_BYTES >> 10) as u32;
+/// What longer heads that are being read and answered may hold together, as a
+/// number of the longest: they wait for each other in turn.
+const LONG_HEADS: u32 = 4;
 /// Idle connections kept to one process; a burst's others are closed.
 const MAX_IDLE_CONNECTIONS: usize = 512;
 /// How long a stream may give nothing before it counts as broken.
@@ -162,13 +162,18 @@ fn framed_head(head: &Bytes) -> Bytes {
 
 type Pieces = BoxStream<'static, Result<Bytes, TransportError>>;
 
-/// Room for long heads, which the calls that a process answers share.
+/// Room for long heads, which calls of a kind share: four of the longest. What
+/// must not wait for others has one of its own.
 #[derive(Clone, Debug)]
 pub struct HeadRoom(Arc<Semaphore>);
 
+impl HeadRoom {
+    const KIB: u32 = LONG_HEADS * (MAX_HEAD_BYTES >> 10) as u32;
+}
+
 impl Default for HeadRoom {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(LONG_HEADS_KIB as usize)))
+        Self(Arc::new(Semaphore::new(Self::KIB as usize)))
     }
 }
 
@@ -180,7 +185,7 @@ impl HeadRoom {
         }
         let kib = bytes.div_ceil(1 << 10) as u32;
         // Fails only when the semaphore is closed, which it never is.
-        let taken = self.0.clone().acquire_many_owned(kib.min(LONG_HEADS_KIB));
+        let taken = self.0.clone().acquire_many_owned(kib.min(Self::KIB));
         taken.await.ok()
     }
 }
@@ -297,6 +302,11 @@ where
         })
         .await;
     drop(held);
+    Some(response_of(reply))
+}
+
+/// An answer, as [`Transport`] reads it: also for a call that was not read.
+pub fn response_of(reply: Reply) -> Response<ResponseBody> {
     let head = framed_head(&reply.head);
     let body = match reply.body {
         Body::Empty => http_body_util::Full::new(head)
@@ -317,7 +327,7 @@ where
         header::CONTENT_TYPE,
         header::HeaderValue::from_static(CALL_TYPE),
     );
-    Some(response)
+    response
 }
 
 fn infallible(never: Infallible) -> BoxError {

@@ -58,7 +58,7 @@ pub struct ServeLimits {
 impl ServeLimits {
     /// How many connections it really takes: the other descriptors are for
     /// files and for calls to other processes.
-    fn connections_at_most(&self) -> usize {
+    pub fn connections_at_most(&self) -> usize {
         let descriptors = descriptor_limit().map_or(usize::MAX, |limit| limit as usize);
         self.connections.min(descriptors / 2).max(1)
     }

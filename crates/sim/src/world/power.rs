@@ -71,6 +71,7 @@ impl World {
                 file_bytes: self.log_file_bytes,
             },
             controller,
+            limits: Default::default(),
             on_fatal: Arc::new(move |reason: Fatal| {
                 if cut.is_cancelled() {
                     // Without power nobody says anything.

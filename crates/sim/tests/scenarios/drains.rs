@@ -47,6 +47,7 @@ async fn write(
         max_bytes: BYTES as u64,
         key: None,
         expires: None,
+        copy: false,
     };
     let body = Body::Full(encode_blocks(&[7; BYTES]));
     let written = node.upload(&request, body, None).await?;

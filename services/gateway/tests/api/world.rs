@@ -266,7 +266,10 @@ impl Node {
             .lock()
             .unwrap()
             .insert(request.header.id, bytes.into());
-        reply(Ok(Uploaded { bytes: len }))
+        reply(Ok(Uploaded {
+            bytes: len,
+            pressed: None,
+        }))
     }
 
     fn download(&self, call: &Call) -> Result<Reply, TransportError> {
@@ -285,6 +288,8 @@ impl Node {
             bytes: bytes.len() as u64,
             first,
             generation: holdfast_model::Generation(1),
+            carried: None,
+            pressed: None,
         };
         Ok(Reply {
             head: protocol::encode_result(&Ok(answer)),

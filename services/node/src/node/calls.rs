@@ -1,15 +1,20 @@
 //! The calls of the protocol, each to the part that answers it.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use bytes::Bytes;
-use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use holdfast_metadata::protocol::{self, BackupHead, BackupRequest, NodeError, encode_result};
+use futures_util::{FutureExt, StreamExt};
+use holdfast_metadata::protocol::{
+    self, BackupHead, BackupRequest, NodeError, UploadRequest, encode_result,
+};
 use holdfast_metadata::raft::snapshot::{open_rows, row_pieces};
 use holdfast_runtime::transport::Handler;
 use holdfast_runtime::{Body, Call, Reply, TasksExt};
 use minicbor::{Decode, Encode};
 
 use super::Node;
+use crate::limits::{Place, kind_of};
 
 /// Every path of the protocol.
 const PATHS: &[&str] = &[
@@ -36,7 +41,7 @@ const PATHS: &[&str] = &[
 
 /// A node that others can call: the node in an `Arc`.
 #[derive(Clone)]
-pub struct NodeHandler(pub std::sync::Arc<Node>);
+pub struct NodeHandler(pub Arc<Node>);
 
 impl Handler for NodeHandler {
     fn paths(&self) -> &'static [&'static str] {
@@ -45,7 +50,59 @@ impl Handler for NodeHandler {
 
     fn handle(&self, call: Call) -> BoxFuture<'static, Reply> {
         let node = self.0.clone();
-        async move { node.answer(call).await }.boxed()
+        async move {
+            match node.limits.enter(kind_of(call.path)) {
+                Ok(place) => node.answer_at(place, call).await,
+                Err(error) => busy(&error),
+            }
+        }
+        .boxed()
+    }
+}
+
+/// The same for one call that has its place already: it was let in before
+/// anything of it was read.
+pub struct Admitted {
+    node: Arc<Node>,
+    /// Taken by the one call.
+    place: Mutex<Option<Place>>,
+}
+
+impl Admitted {
+    /// Lets a call to `path` in.
+    ///
+    /// # Errors
+    /// What it is answered past the limit.
+    pub fn of(node: &Arc<Node>, path: &str) -> Result<Self, Reply> {
+        let place = node.limits.enter(kind_of(path));
+        let place = place.map_err(|error| busy(&error))?;
+        Ok(Self {
+            node: node.clone(),
+            place: Mutex::new(Some(place)),
+        })
+    }
+}
+
+impl Handler for Admitted {
+    fn paths(&self) -> &'static [&'static str] {
+        PATHS
+    }
+
+    fn handle(&self, call: Call) -> BoxFuture<'static, Reply> {
+        let place = self.place.lock();
+        let place = place.unwrap_or_else(PoisonError::into_inner).take();
+        let node = self.node.clone();
+        match place {
+            Some(place) => async move { node.answer_at(place, call).await }.boxed(),
+            None => NodeHandler(node).handle(call),
+        }
+    }
+}
+
+fn busy(error: &NodeError) -> Reply {
+    Reply {
+        head: encode_result::<()>(&Err(error.clone())),
+        body: Body::Empty,
     }
 }
 
@@ -71,6 +128,19 @@ fn reply_with_body<T: Encode<()>>(result: Result<(T, Body), NodeError>) -> Reply
 }
 
 impl Node {
+    /// Answers a call, which keeps its place until the last of its answer is
+    /// sent.
+    async fn answer_at(&self, place: Place, call: Call) -> Reply {
+        let Reply { head, body } = self.answer(call).await;
+        let body = match body {
+            Body::Stream(pieces) => Body::stream(pieces.inspect(move |_| {
+                let _held = &place;
+            })),
+            other => other,
+        };
+        Reply { head, body }
+    }
+
     async fn answer(&self, call: Call) -> Reply {
         let Call {
             path,
@@ -158,9 +228,18 @@ impl Node {
     }
 
     async fn on_upload(&self, bytes: &[u8], body: Body) -> Result<protocol::Uploaded, NodeError> {
+        self.take_fragment(head(bytes)?, body).await
+    }
+
+    /// Stores a fragment, unless the disk is being emptied.
+    pub(crate) async fn take_fragment(
+        &self,
+        request: UploadRequest,
+        body: Body,
+    ) -> Result<protocol::Uploaded, NodeError> {
         let cluster = self.identity().cluster.ok_or(NodeError::NotBorn)?;
         let _open = self.seal.enter(self.taking_since())?;
-        self.fragments.upload(cluster, head(bytes)?, body).await
+        self.fragments.upload(cluster, request, body).await
     }
 
     /// The rows of a group as of one moment at which this node led it.

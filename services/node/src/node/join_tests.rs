@@ -19,7 +19,7 @@ use super::*;
 use crate::node::NodeParts;
 
 pub(in crate::node) const CLUSTER: ClusterId = ClusterId::from_bytes([9; 16]);
-pub(in crate::node) const PEER: DiskId = DiskId::from_bytes([3; 16]);
+pub(crate) const PEER: DiskId = DiskId::from_bytes([3; 16]);
 
 /// A member of group 0 that answers every start so.
 struct Joining(Outcome);
@@ -101,6 +101,7 @@ pub(crate) async fn start(env: Env, disk: Arc<dyn Disk>, on_fatal: OnFatal) -> A
             file_bytes: 64 << 10,
         },
         controller: ControllerSettings::default(),
+        limits: Default::default(),
         on_fatal,
         shutdown: Shutdown::default(),
     });

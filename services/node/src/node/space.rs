@@ -92,6 +92,19 @@ impl Node {
         metrics::gauge!("holdfast_node_disk_free_bytes").set(status.free as f64);
         metrics::gauge!("holdfast_node_disk_capacity_bytes").set(status.capacity as f64);
         metrics::gauge!("holdfast_node_state_reusable_bytes").set(reusable as f64);
+        self.show_limits();
+    }
+
+    fn show_limits(&self) {
+        for limit in self.limits.view() {
+            metrics::gauge!("holdfast_limit", "of" => limit.of).set(limit.most as f64);
+            metrics::gauge!("holdfast_limit_used", "of" => limit.of).set(limit.used as f64);
+        }
+        let waiting = self.groups.get().map(|groups| groups.waiting());
+        for (of, most, used) in waiting.into_iter().flatten() {
+            metrics::gauge!("holdfast_limit", "of" => of).set(most as f64);
+            metrics::gauge!("holdfast_limit_used", "of" => of).set(used as f64);
+        }
     }
 
     pub(super) async fn keep_space(&self) {

@@ -11,11 +11,12 @@ use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use holdfast_runtime::host::http::{CALL_TYPE, answer_call};
+use holdfast_runtime::host::http::{CALL_TYPE, answer_call, response_of};
 use tower::{Service, ServiceExt};
 
 use super::{Site, refusal, router};
-use crate::node::NodeHandler;
+use crate::limits::{Kind, kind_of};
+use crate::node::Admitted;
 
 /// Answers calls itself, and has the router answer everything else.
 #[derive(Clone)]
@@ -61,9 +62,17 @@ async fn answer(site: &Site, request: Request) -> Response {
         return refusal();
     }
     let (parts, body) = request.into_parts();
-    let handler = NodeHandler(site.node.clone());
     let path = parts.uri.path();
-    match answer_call(&handler, path, &parts.headers, body, &site.heads).await {
+    let admitted = match Admitted::of(&site.node, path) {
+        Ok(admitted) => admitted,
+        Err(busy) => return response_of(busy).map(Body::new),
+    };
+    // What keeps the cluster waits for no head of data.
+    let heads = match kind_of(path) {
+        Kind::Vital => &site.vital_heads,
+        _ => &site.heads,
+    };
+    match answer_call(&admitted, path, &parts.headers, body, heads).await {
         Some(response) => response.map(Body::new),
         None => (StatusCode::NOT_FOUND, "there is no such call\n").into_response(),
     }
