@@ -42,6 +42,8 @@ const MAX_NODES: usize = 9;
 const SEGMENT_BYTES: u64 = 64 << 20;
 /// Bytes a second that each node's compaction may move.
 const COMPACTION_RATE: u64 = 16 << 20;
+/// Bytes a second that each node's repair may copy: all are on one disk.
+const REPAIR_RATE: u64 = 256 << 20;
 /// Memory of each node for fragments that come and go, in bytes.
 const NODE_MEMORY_BYTES: u64 = 64 << 20;
 /// How long the groups may take to find their leaders, on a slow disk.
@@ -281,6 +283,7 @@ fn node_settings(data: &Path, notes: &Notes, index: usize) -> Option<NodeSetting
         disk_reserve: None,
         segment_bytes: SEGMENT_BYTES,
         compaction_rate: COMPACTION_RATE,
+        repair_rate: REPAIR_RATE,
         max_transfers: DEFAULT_TRANSFERS,
         memory_budget: NODE_MEMORY_BYTES,
         down_grace: Duration::from_secs(600),

@@ -120,6 +120,22 @@ fn choose_disks_beside(
     choose_disks(layout, &uses, &staying, count, tie)
 }
 
+/// How many of a chunk's fragments may still be lost before it cannot be read:
+/// none where nobody answers for more than it needs.
+pub(crate) fn spare(chunk: &Chunk, readable: &BTreeSet<DiskId>) -> usize {
+    let places = chunk.fragments.iter();
+    let there = places.filter(|place| readable.contains(&place.disk));
+    there
+        .count()
+        .saturating_sub(usize::from(chunk.redundancy.data))
+}
+
+/// Whether a chunk has lost all that it could: the next loss would be for good.
+pub(crate) fn is_on_its_last(chunk: &Chunk, readable: &BTreeSet<DiskId>) -> bool {
+    let parity = chunk.redundancy.fragments() > usize::from(chunk.redundancy.data);
+    parity && spare(chunk, readable) == 0
+}
+
 /// The fragments once some have been made: each takes the place of what it
 /// replaces, in order of index.
 pub(crate) fn places_after(before: &[FragmentPlace], made: &[Make]) -> Vec<FragmentPlace> {
@@ -233,6 +249,23 @@ mod tests {
         let whole = chunk(COPIES, &[(0, 1), (1, 2), (2, 3)]);
         assert_eq!(plan(&nodes, &whole, &[]), "from 2: 1 on 4 for 2");
         assert_eq!(plan(&nodes, &whole, &[4]), "NoRoom");
+    }
+
+    #[test]
+    fn is_a_chunk_on_its_last_when_only_one_of_its_copies_can_be_read() {
+        let of = |redundancy, places: &[(u8, u8)], readable: &[u8]| {
+            let readable = readable.iter().map(|n| disk(*n)).collect();
+            let chunk = chunk(redundancy, places);
+            (spare(&chunk, &readable), is_on_its_last(&chunk, &readable))
+        };
+        let all = [(0, 1), (1, 2), (2, 3)];
+        assert_eq!(of(COPIES, &all, &[1, 2, 3]), (2, false));
+        assert_eq!(of(COPIES, &all[..2], &[1, 2, 3]), (1, false));
+        assert_eq!(of(COPIES, &all[..1], &[1, 2, 3]), (0, true));
+        // Named by the row, and on a node that does not answer.
+        assert_eq!(of(COPIES, &all, &[2]), (0, true));
+        // Kept once as it was meant to be.
+        assert_eq!(of(Redundancy::copies(1), &all[..1], &[1]), (0, false));
     }
 
     #[test]

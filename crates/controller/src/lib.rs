@@ -34,6 +34,7 @@ mod facts;
 mod leaders;
 mod members;
 mod nodes;
+mod pace;
 mod permit;
 mod progress;
 mod repair;

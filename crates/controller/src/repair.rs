@@ -10,40 +10,36 @@
 //! new ones are orphans, which the census finds.
 
 mod chunk;
+mod queue;
+mod sweep;
 mod turns;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
-use futures_util::stream;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use holdfast_metadata::query::{Answer, ChunkRow, MAX_PAGE, Query, RepairPosition};
-use holdfast_model::{Epoch, GroupId, NodeState};
+use holdfast_model::{ClusterState, DiskId, GroupId, NodeState};
 
 pub(crate) use self::chunk::is_gone;
 use self::chunk::{Done, plan, repair_chunk};
+use self::queue::{Waiting, in_order, room_for};
+use self::sweep::Sweep;
 use self::turns::Turns;
-use crate::chunk_plan::Hindrance;
+use crate::chunk_plan::{Hindrance, spare};
 use crate::error::{WorkError, some_groups};
 use crate::shared::{Shared, is_refusal};
-use crate::spans::fetch_rows;
 use crate::worker::{Round, Worker};
 
 /// How often the worker asks its groups what is degraded.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Chunks copied at a time: each holds up to 8 MiB of memory.
-const CHUNKS_AT_ONCE: usize = 2;
-/// Chunks tried in a group before the next group has its turn: those with the
-/// fewest fragments left come first in every group.
-const CHUNKS_A_TURN: usize = 16;
-/// How often all rows are gone through for what no index names: fragments on
-/// nodes that drain.
-const SWEEP_EVERY: Duration = Duration::from_secs(30);
+/// How long a round begins further chunks before the groups are asked anew: so
+/// long, and no longer, waits what has become urgent meanwhile.
+const ROUND_LASTS: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Copy, Default)]
 struct Counts {
-    /// Those of which it was not known that nothing can be done.
-    tried: usize,
     repaired: u64,
     hindered: u64,
     failed: u64,
@@ -54,101 +50,168 @@ struct Counts {
 /// Repairs and moves chunks.
 pub(crate) struct RepairWorker {
     shared: Shared,
-    /// When all rows were last gone through, and at which epoch.
-    swept: Option<(Duration, Epoch)>,
+    sweep: Sweep,
     turns: Turns,
+}
+
+/// What a round works with.
+struct Working<'a> {
+    shared: &'a Shared,
+    turns: &'a mut Turns,
+    readable: BTreeSet<DiskId>,
+    /// No chunk is begun after this.
+    until: Duration,
+    counts: Counts,
 }
 
 impl RepairWorker {
     pub fn new(shared: Shared) -> Self {
         Self {
             shared,
-            swept: None,
+            sweep: Sweep::default(),
             turns: Turns::default(),
         }
     }
 
     async fn work(&mut self) -> Result<Round, WorkError> {
-        let state = self.shared.state()?;
-        let led = self.shared.led_groups(&state);
-        let (mut all, mut failures, mut degraded) = (Counts::default(), Vec::new(), Vec::new());
-        self.turns.begin(&led, self.shared.now());
-        for group in self
-            .shared
-            .those_with(&led, |totals| totals.degraded + totals.lost)
-        {
-            match fetch_degraded(&self.shared, group, None).await {
-                Ok(rows) => degraded.push((group, rows)),
-                Err(error) => failures.push((group, error)),
-            }
-        }
-        let waiting = degraded
-            .iter()
-            .map(|(_, rows)| rows.len() as u64)
-            .sum::<u64>();
-        self.shared
-            .progress
-            .look(waiting, self.shared.env.clock.wall());
-        for (group, rows) in degraded {
-            match self.take_turn(group, rows).await {
-                Ok(counts) => all.add(counts),
-                Err(error) => failures.push((group, error)),
-            }
-        }
-        self.shared.progress.look(
-            waiting.saturating_sub(all.repaired),
-            self.shared.env.clock.wall(),
-        );
-        let leaving = state
-            .layout
-            .nodes
-            .values()
-            .any(|n| n.state == NodeState::Draining);
-        let due = self.swept.is_none_or(|(at, epoch)| {
-            epoch != state.layout.epoch || self.shared.now().saturating_sub(at) >= SWEEP_EVERY
-        });
-        if leaving && due && all.repaired == 0 {
-            for group in led.iter().copied() {
-                match sweep(&self.shared, group, &mut self.turns).await {
-                    Ok(counts) => all.add(counts),
-                    Err(error) => failures.push((group, error)),
+        let shared = self.shared.clone();
+        let state = shared.state()?;
+        let led = shared.led_groups(&state);
+        self.turns.begin(&led, shared.now());
+        let mut working = Working {
+            shared: &shared,
+            turns: &mut self.turns,
+            readable: shared.answering(),
+            until: shared.now().saturating_add(ROUND_LASTS),
+            counts: Counts::default(),
+        };
+        let (mut failures, mut found, mut degraded) = (Vec::new(), Vec::new(), 0);
+        for group in shared.those_with(&led, |totals| totals.degraded + totals.lost) {
+            match working.look(group).await {
+                Ok((listed, waiting)) => {
+                    degraded += listed;
+                    found.extend(waiting);
                 }
+                Err(error) => failures.push((group, error)),
             }
-            self.swept = Some((self.shared.now(), state.layout.epoch));
         }
+        let wall = || shared.env.clock.wall();
+        shared.progress.look(degraded, wall());
+        let all_begun = working.work_on(in_order(found)).await;
+        let left = degraded.saturating_sub(working.counts.repaired);
+        shared.progress.look(left, wall());
+        // What only moves has time until what is endangered is done.
+        let mut swept = true;
+        if all_begun && is_left_by_some(&state) {
+            let epoch = state.layout.epoch;
+            swept = self
+                .sweep
+                .go_on(&mut working, &led, epoch, &mut failures)
+                .await;
+        }
+        let all = working.counts;
         some_groups(failures, led.len())?;
         let note = format!(
-            "{waiting} degraded chunks, {} repaired or moved, {} failed, {} not possible now{}",
+            "{degraded} degraded chunks, {} repaired or moved, {} failed, {} not possible now{}",
             all.repaired,
             all.failed,
             all.hindered,
             all.hindrance
                 .map_or(String::new(), |why| format!(" ({why:?})")),
         );
-        Ok(if all.repaired > 0 {
+        Ok(if all.repaired > 0 || !swept {
             Round::More(note)
         } else {
             Round::Idle(note)
         })
     }
+}
 
-    /// Works on a group's first page of degraded chunks, or, where all of that
-    /// is hopeless, on a further one.
-    async fn take_turn(
-        &mut self,
-        group: GroupId,
-        first: Vec<ChunkRow>,
-    ) -> Result<Counts, WorkError> {
-        let (shared, turns) = (&self.shared, &mut self.turns);
-        let further = turns.further(group, &first);
-        let mut counts = work_on(shared, group, first, CHUNKS_A_TURN, turns).await?;
-        if let Some(after) = further.filter(|_| counts.tried == 0) {
-            let page = fetch_degraded(shared, group, Some(after)).await?;
-            let behind = work_on(shared, group, page.clone(), CHUNKS_A_TURN, turns).await?;
-            turns.looked_further(group, &page, behind.tried);
-            counts.add(behind);
+fn is_left_by_some(state: &ClusterState) -> bool {
+    let mut nodes = state.layout.nodes.values();
+    nodes.any(|node| node.state == NodeState::Draining)
+}
+
+impl Working<'_> {
+    /// How many of a group's chunks its first page names, and which of them, or,
+    /// where all of those are hopeless, of a further page, can be worked on.
+    async fn look(&mut self, group: GroupId) -> Result<(u64, Vec<Waiting>), WorkError> {
+        let first = fetch_degraded(self.shared, group, None).await?;
+        let (listed, further) = (first.len() as u64, self.turns.further(group, &first));
+        let waiting = self.sort_out(group, first)?;
+        let Some(after) = further.filter(|_| waiting.is_empty()) else {
+            return Ok((listed, waiting));
+        };
+        let page = fetch_degraded(self.shared, group, Some(after)).await?;
+        let behind = self.sort_out(group, page.clone())?;
+        self.turns.looked_further(group, &page, behind.len());
+        Ok((listed, behind))
+    }
+
+    /// Those of some rows that need work and can have it.
+    fn sort_out(&mut self, group: GroupId, rows: Vec<ChunkRow>) -> Result<Vec<Waiting>, WorkError> {
+        let mut waiting = Vec::new();
+        for row in rows.into_iter().filter(|row| row.committed) {
+            match plan(self.shared, &row, &self.readable)? {
+                Err(why) => self.counts.hinder(why),
+                Ok(None) => {}
+                Ok(Some(_)) if self.turns.waits(group, &row) => self.counts.failed += 1,
+                Ok(Some(_)) => waiting.push(Waiting {
+                    group,
+                    spare: spare(&row.chunk, &self.readable),
+                    row,
+                }),
+            }
         }
-        Ok(counts)
+        Ok(waiting)
+    }
+
+    /// Works on chunks in this order, for as long as the round lasts. Returns
+    /// whether all of them were begun.
+    async fn work_on(&mut self, chunks: Vec<Waiting>) -> bool {
+        let shared = self.shared;
+        let mut next = chunks.into_iter().peekable();
+        let mut under_way = FuturesUnordered::new();
+        let mut held = 0;
+        loop {
+            let in_time = shared.now() < self.until;
+            while let Some(chunk) =
+                next.next_if(|chunk| in_time && room_for(chunk, under_way.len(), held))
+            {
+                held += u64::from(chunk.row.chunk.stored);
+                under_way.push(async move {
+                    (repair_chunk(shared, chunk.group, &chunk.row).await, chunk)
+                });
+            }
+            let Some((result, chunk)) = under_way.next().await else {
+                // Those that were not begun are listed anew.
+                return next.peek().is_none();
+            };
+            held -= u64::from(chunk.row.chunk.stored);
+            self.note(result, &chunk);
+        }
+    }
+
+    fn note(&mut self, result: Result<Done, WorkError>, chunk: &Waiting) {
+        let (group, row) = (chunk.group, &chunk.row);
+        match result {
+            Ok(Done::Repaired(bytes)) => {
+                self.counts.repaired += 1;
+                self.shared.progress.done(bytes);
+            }
+            Ok(Done::Nothing) => {}
+            Ok(Done::Hindered(why)) => self.counts.hinder(why),
+            Err(error) => {
+                self.counts.failed += 1;
+                // A row that has changed meanwhile is looked at anew.
+                if !is_refusal(&error) {
+                    self.turns.put_off(group, row, self.shared.now());
+                }
+                self.shared.progress.failed();
+                tracing::warn!(%group, upload = %row.upload, chunk = row.chunk.index, %error,
+                    "a chunk could not be repaired");
+            }
+        }
     }
 }
 
@@ -167,14 +230,6 @@ impl Worker for RepairWorker {
 }
 
 impl Counts {
-    fn add(&mut self, other: Self) {
-        self.tried += other.tried;
-        self.repaired += other.repaired;
-        self.hindered += other.hindered;
-        self.failed += other.failed;
-        self.hindrance = other.hindrance.or(self.hindrance);
-    }
-
     fn hinder(&mut self, why: Hindrance) {
         self.hindered += 1;
         self.hindrance = Some(why);
@@ -197,69 +252,4 @@ async fn fetch_degraded(
             asked: "the degraded chunks",
         }),
     }
-}
-
-/// Goes through all rows of a group.
-async fn sweep(shared: &Shared, group: GroupId, turns: &mut Turns) -> Result<Counts, WorkError> {
-    let mut all = Counts::default();
-    let mut after = None;
-    loop {
-        let rows = fetch_rows(shared, group, after, None).await?;
-        let Some(last) = rows.last() else {
-            return Ok(all);
-        };
-        after = Some((last.upload, last.chunk.index));
-        let ended = rows.len() < MAX_PAGE as usize;
-        all.add(work_on(shared, group, rows, usize::MAX, turns).await?);
-        if ended || !(shared.leads)(group) {
-            return Ok(all);
-        }
-    }
-}
-
-/// Works on the rows that need it and can have it, at most `most` of them.
-async fn work_on(
-    shared: &Shared,
-    group: GroupId,
-    rows: Vec<ChunkRow>,
-    most: usize,
-    turns: &mut Turns,
-) -> Result<Counts, WorkError> {
-    let readable = shared.answering();
-    let mut counts = Counts::default();
-    let mut planned = Vec::new();
-    for row in rows.into_iter().filter(|row| row.committed) {
-        match plan(shared, &row, &readable)? {
-            Err(why) => counts.hinder(why),
-            Ok(None) => {}
-            Ok(Some(_)) if turns.waits(group, &row) => counts.failed += 1,
-            Ok(Some(_)) if planned.len() >= most => break,
-            Ok(Some(_)) => planned.push(row),
-        }
-    }
-    counts.tried = planned.len();
-    let mut working = stream::iter(planned)
-        .map(|row| async move { (repair_chunk(shared, group, &row).await, row) })
-        .buffer_unordered(CHUNKS_AT_ONCE);
-    while let Some((result, row)) = working.next().await {
-        match result {
-            Ok(Done::Repaired(bytes)) => {
-                counts.repaired += 1;
-                shared.progress.done(bytes);
-            }
-            Ok(Done::Nothing) => {}
-            Ok(Done::Hindered(why)) => counts.hinder(why),
-            Err(error) => {
-                counts.failed += 1;
-                // A row that has changed meanwhile is looked at anew.
-                if !is_refusal(&error) {
-                    turns.put_off(group, &row, shared.now());
-                }
-                shared.progress.failed();
-                tracing::warn!(%group, upload = %row.upload, chunk = row.chunk.index, %error,
-                    "a chunk could not be repaired");
-            }
-        }
-    }
-    Ok(counts)
 }

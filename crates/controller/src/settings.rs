@@ -27,8 +27,9 @@ pub const MIN_FLOOR_DELAY: Duration = Duration::from_secs(1);
 /// deleted: longer than the 10 minutes for which readers of a replaced version
 /// still find its fragments.
 pub const DEFAULT_ORPHAN_GRACE: Duration = Duration::from_secs(15 * 60);
-/// Bytes a second that repair may copy from one node's controller.
-pub const DEFAULT_REPAIR_BYTES_PER_SECOND: u64 = 64 << 20;
+/// Bytes a second that repair may copy from one node's controller at most: what
+/// a fast disk or network gives. It yields to clients by itself (`pace.rs`).
+pub const DEFAULT_REPAIR_BYTES_PER_SECOND: u64 = 1 << 30;
 /// Bytes a second that scrubbing may read: a disk of 4 TB in twelve days.
 pub const DEFAULT_SCRUB_BYTES_PER_SECOND: u64 = 4 << 20;
 /// Bytes a second that compaction may move on the own disk: a tenth of what a
@@ -60,7 +61,8 @@ pub struct ControllerSettings {
     /// How long a fragment must have been seen without a reference before it
     /// is deleted.
     pub orphan_grace: Duration,
-    /// Bytes a second that repair and drain may copy from this node's controller.
+    /// Bytes a second that repair and drain may copy from this node's controller
+    /// at most: less while clients wait, and more for what is on its last copy.
     pub repair_bytes_per_second: u64,
     /// Bytes a second that scrubbing of the own disk may read.
     pub scrub_bytes_per_second: u64,

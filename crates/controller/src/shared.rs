@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 use crate::census::Census;
 use crate::claims::Claims;
 use crate::error::WorkError;
+use crate::pace::Pace;
 use crate::progress::ProgressKeeper;
 use crate::settings::ControllerSettings;
 use crate::throttle::Throttle;
@@ -48,7 +49,7 @@ pub(crate) struct Shared {
     pub leads: Leads,
     pub settings: Arc<ControllerSettings>,
     pub claims: Claims,
-    pub repair_throttle: Arc<Throttle>,
+    pub repair_pace: Arc<Pace>,
     pub scrub_throttle: Arc<Throttle>,
     pub compaction_throttle: Arc<Throttle>,
     pub progress: Arc<ProgressKeeper>,
@@ -70,7 +71,10 @@ impl Shared {
     ) -> Self {
         let throttle = |rate| Arc::new(Throttle::new(Arc::clone(&env.clock), rate));
         Self {
-            repair_throttle: throttle(settings.repair_bytes_per_second),
+            repair_pace: Arc::new(Pace::new(
+                Arc::clone(&env.clock),
+                settings.repair_bytes_per_second,
+            )),
             scrub_throttle: throttle(settings.scrub_bytes_per_second),
             compaction_throttle: throttle(settings.compaction_bytes_per_second),
             cluster,

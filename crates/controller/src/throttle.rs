@@ -25,6 +25,11 @@ impl Bucket {
         }
     }
 
+    /// Goes on at another rate; what was taken stays paid as it was.
+    pub fn set_rate(&mut self, bytes_per_second: u64) {
+        self.bytes_per_second = bytes_per_second.max(1);
+    }
+
     /// Takes `bytes` and returns how long to wait before using them.
     pub fn take(&mut self, now: Duration, bytes: u64) -> Duration {
         let from = self.paid_at.max(now.saturating_sub(BURST));

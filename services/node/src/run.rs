@@ -196,6 +196,7 @@ pub async fn start_on(
             census_interval: settings.census_interval,
             census_walk_interval: settings.census_walk_interval,
             compaction_bytes_per_second: settings.compaction_rate,
+            repair_bytes_per_second: settings.repair_rate,
             ..defaults
         },
         limits: LimitSettings {

@@ -66,6 +66,11 @@ pub struct NodeSettings {
     /// Bytes a second that compaction may move: bytes, or with K, M or G.
     #[arg(long, env = "HOLDFAST_COMPACTION_RATE", default_value = "16M", value_parser = parse_rate)]
     pub compaction_rate: u64,
+    /// Bytes a second that repair and drain may copy from this node's
+    /// controller at most: bytes, or with K, M or G. While clients wait it is
+    /// less; what is down to its last copy goes at 64M at least.
+    #[arg(long, env = "HOLDFAST_REPAIR_RATE", default_value = "1G", value_parser = parse_rate)]
+    pub repair_rate: u64,
     /// Uploads and downloads of fragments at a time; further ones are told to
     /// come again. A quarter of the process's connections at most.
     #[arg(long, env = "HOLDFAST_MAX_TRANSFERS", default_value_t = DEFAULT_TRANSFERS, value_parser = parse_transfers)]
@@ -188,9 +193,11 @@ mod tests {
         let defaults = crate::LimitSettings::default();
         assert_eq!(usual.memory_budget, defaults.memory_bytes);
         assert_eq!(usual.max_transfers, defaults.transfers);
+        assert_eq!(usual.repair_rate, 1 << 30);
         for bad in [
             ["--memory-budget", "1M"],
             ["--max-transfers", "0"],
+            ["--repair-rate", "1K"],
         ] {
             let arguments = ["holdfast-node", bad[0], bad[1]];
             let error = NodeSettings::try_parse_from(arguments).unwrap_err();

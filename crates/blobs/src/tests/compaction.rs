@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::{FutureExt, TryStreamExt};
+use holdfast_model::{ObjectKey, Timestamp};
 use holdfast_runtime::Disk;
 use holdfast_runtime::disk::File;
 use holdfast_runtime::memory_disk::{AlteredDisk, MemoryDisk};
 
 use super::world::*;
-use crate::{Compactor, Engine};
+use crate::{Closing, Compactor, Engine};
 
 const LEN: usize = 150_000;
 
@@ -89,6 +90,42 @@ async fn sparse_segments_become_few() {
     all_whole(&engine).await;
     disk.power_cut();
     all_whole(&open(&disk).await).await;
+}
+
+#[tokio::test]
+async fn a_fragment_that_moves_carries_all_that_it_did_before() {
+    let engine = sparse(Arc::new(disk())).await;
+    // Beside what is nearly empty, and then nearly alone in its own segment.
+    let mut header = header(id(1_000));
+    header.encryption_key = Some(12);
+    let closing = Closing {
+        key: ObjectKey::new("a/b").ok(),
+        expires: Some(Timestamp(11)),
+        checksum: None,
+    };
+    let put = engine.put_small(header.clone(), data(1_000, LEN), closing.clone());
+    put.await.unwrap();
+    for number in 2_000..2_036 {
+        put_and_forget(&engine, number).await;
+    }
+    let before = engine.verify(id(1_000)).await.unwrap();
+    let place = place_of(&engine, 1_000);
+    compact_all(&engine).await;
+    assert_ne!(place_of(&engine, 1_000), place, "it has not moved");
+    let after = engine.verify(id(1_000)).await.unwrap();
+    assert_eq!(after, before);
+    assert_eq!(after.header, header);
+    assert_eq!((after.key, after.expires), (closing.key, closing.expires));
+}
+
+async fn put_and_forget(engine: &Engine, number: u64) {
+    put(engine, number, LEN).await.unwrap();
+    engine.delete(id(number)).await.unwrap();
+}
+
+fn place_of(engine: &Engine, number: u64) -> (u32, u32) {
+    let at = engine.shared.entry(&id(number)).unwrap().unwrap();
+    (at.segment, at.offset)
 }
 
 #[tokio::test]

@@ -9,8 +9,8 @@ use holdfast_metadata::query::ChunkRow;
 use holdfast_model::{DiskId, FragmentPlace, GroupId};
 
 use crate::census::report;
-use crate::chunk_plan::{ChunkPlan, Hindrance, Make, places_after, plan_chunk};
-use crate::copy::{Target, Whole, read_whole, write_verified};
+use crate::chunk_plan::{ChunkPlan, Hindrance, Make, is_on_its_last, places_after, plan_chunk};
+use crate::copy::{Target, Whole, read_carried, read_whole, write_verified};
 use crate::error::WorkError;
 use crate::shared::{Shared, is_refusal};
 
@@ -43,15 +43,15 @@ pub(super) async fn repair_chunk(
     let Some(_claim) = shared.claims.claim(group, row.upload, row.chunk.index) else {
         return Ok(Done::Nothing);
     };
-    let plan = match plan(shared, row, &shared.answering())? {
+    let readable = shared.answering();
+    let plan = match plan(shared, row, &readable)? {
         Ok(Some(plan)) => plan,
         Ok(None) => return Ok(Done::Nothing),
         Err(hindrance) => return Ok(Done::Hindered(hindrance)),
     };
-    shared
-        .repair_throttle
-        .take(u64::from(row.chunk.stored))
-        .await;
+    let urgent = is_on_its_last(&row.chunk, &readable);
+    let bytes = u64::from(row.chunk.stored);
+    shared.repair_pace.take(bytes, urgent).await;
     let whole = read_source(shared, group, row, &plan.sources).await?;
     shared.env.tasks.pass("repair.read");
     let generation =
@@ -68,10 +68,9 @@ pub(super) async fn repair_chunk(
     let mut error = None;
     for (at, make) in plan.makes.iter().enumerate() {
         if at > 0 {
-            shared
-                .repair_throttle
-                .take(u64::from(row.chunk.stored))
-                .await;
+            // The first copy has made it less urgent.
+            let urgent = urgent && made.is_empty();
+            shared.repair_pace.take(bytes, urgent).await;
         }
         let target = Target {
             group,
@@ -104,9 +103,7 @@ pub(super) async fn repair_chunk(
     {
         Ok(_) => {
             shared.env.tasks.pass("repair.replaced");
-            Ok(Done::Repaired(
-                u64::from(row.chunk.stored) * made.len() as u64,
-            ))
+            Ok(Done::Repaired(bytes * made.len() as u64))
         }
         Err(error) => {
             if is_refusal(&error) {
@@ -127,10 +124,16 @@ async fn read_source(
     sources: &[FragmentPlace],
 ) -> Result<Whole, WorkError> {
     let mut error = WorkError::NoState;
-    for place in sources {
+    for (at, place) in sources.iter().enumerate() {
         let id = place.id(group, row.upload, row.chunk.index);
         match read_whole(shared, place.disk, id, u64::from(row.chunk.stored)).await {
-            Ok(whole) => return Ok(whole),
+            Ok(mut whole) => {
+                if !whole.tells_all() {
+                    let others = sources.get(at + 1..).unwrap_or_default();
+                    learn_carried(shared, group, row, others, &mut whole).await;
+                }
+                return Ok(whole);
+            }
             Err(failed) => {
                 if is_gone(&failed) {
                     let (upload, chunk) = (row.upload, row.chunk.index);
@@ -146,6 +149,28 @@ async fn read_source(
         }
     }
     Err(error)
+}
+
+/// Asks the other sources what a fragment carries whose own node does not tell,
+/// or which is a copy that was made without it.
+async fn learn_carried(
+    shared: &Shared,
+    group: GroupId,
+    row: &ChunkRow,
+    others: &[FragmentPlace],
+    whole: &mut Whole,
+) {
+    for place in others {
+        let id = place.id(group, row.upload, row.chunk.index);
+        // One that does not answer is as one that does not tell.
+        if let Ok(Some(carried)) = read_carried(shared, place.disk, id).await {
+            whole.carried = Some(carried);
+            return;
+        }
+    }
+    metrics::counter!("holdfast_repair_bare_copies_total").increment(1);
+    tracing::warn!(%group, upload = %row.upload, chunk = row.chunk.index,
+        "no source tells what the fragment carries: its copy will not name version, key and expiry");
 }
 
 /// Whether an error says that a fragment is not there, or not any more.

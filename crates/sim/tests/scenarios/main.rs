@@ -9,6 +9,7 @@
 
 mod buckets;
 mod client_clock;
+mod copies;
 mod counted;
 mod drains;
 mod first_light;
