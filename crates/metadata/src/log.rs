@@ -23,6 +23,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 use holdfast_model::GroupId;
+use holdfast_runtime::Fatal;
 use minicbor::{Decode, Encode};
 
 pub use files::{LOG_FILE_BYTES, LogFiles, LogSettings, Written};
@@ -130,4 +131,15 @@ pub enum LogError {
         /// Its bytes.
         bytes: usize,
     },
+}
+
+impl LogError {
+    /// What it comes to for the process.
+    pub fn fatal(&self) -> Fatal {
+        match self {
+            // Nothing was asked of the disk yet.
+            Self::TooLong { .. } => Fatal::broken("the Raft log", self),
+            _ => Fatal::of_disk("the Raft log", self),
+        }
+    }
 }

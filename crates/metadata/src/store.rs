@@ -23,6 +23,7 @@ mod layer;
 mod reuse;
 #[cfg(test)]
 mod tests;
+mod trouble;
 mod view;
 
 use std::io;
@@ -42,6 +43,7 @@ use backend::Backend;
 use error::{begin_error, commit_error, read_error, write_error};
 use layer::{Changes, Layer, Layers};
 use reuse::Reuse;
+use trouble::FirstError;
 
 type RowTable<'t> = redb::Table<'t, &'static [u8], &'static [u8]>;
 type ReadTable = redb::ReadOnlyTable<&'static [u8], &'static [u8]>;
@@ -58,6 +60,7 @@ pub struct Store {
     database: redb::Database,
     file: Arc<dyn File>,
     cut: Arc<AtomicBool>,
+    first_error: FirstError,
     reuse: Reuse,
     /// Held by whoever writes: there is one writer.
     writing: Mutex<()>,
@@ -93,10 +96,13 @@ impl Store {
             source,
         })?;
         let cut = Arc::new(AtomicBool::new(false));
+        let first_error = FirstError::default();
         let backend =
-            Backend::open(file.clone(), cut.clone()).map_err(|source| StoreError::OpenFile {
-                name: name.to_owned(),
-                source,
+            Backend::open(file.clone(), cut.clone(), first_error.clone()).map_err(|source| {
+                StoreError::OpenFile {
+                    name: name.to_owned(),
+                    source,
+                }
             })?;
         let database = redb::Builder::new()
             .set_cache_size(CACHE_BYTES)
@@ -109,6 +115,7 @@ impl Store {
             database,
             file,
             cut,
+            first_error,
             reuse: Reuse::default(),
             writing: Mutex::default(),
             flushing: Mutex::default(),

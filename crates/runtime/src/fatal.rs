@@ -25,19 +25,12 @@ pub type OnFatal = Arc<dyn Fn(Fatal) + Send + Sync>;
 impl Fatal {
     /// What an error of a disk comes to.
     pub fn of_disk(what: &str, error: &(dyn Error + 'static)) -> Self {
-        let mut text = format!("{what}: {error}");
+        let text = told(what, error);
         let mut no_room = false;
         let mut next = Some(error);
         while let Some(current) = next {
-            let kind = current.downcast_ref::<io::Error>().map(io::Error::kind);
-            no_room |= matches!(
-                kind,
-                Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-            );
+            no_room |= current.downcast_ref().is_some_and(is_no_room);
             next = current.source();
-            if let Some(source) = next {
-                text = format!("{text}: {source}");
-            }
         }
         // Libraries that keep the error to themselves still show it.
         if no_room || text.contains("os error 28") {
@@ -46,6 +39,32 @@ impl Fatal {
             Self::DiskFailed(text)
         }
     }
+
+    /// What an error comes to that no disk has a part in: who runs the same
+    /// program on another disk has it too.
+    pub fn broken(what: &str, error: &(dyn Error + 'static)) -> Self {
+        Self::Broken(told(what, error))
+    }
+}
+
+/// Whether a call failed for want of room: then nothing that the disk holds is
+/// wrong.
+pub fn is_no_room(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
+/// An error with all that it comes from.
+fn told(what: &str, error: &(dyn Error + 'static)) -> String {
+    let mut text = format!("{what}: {error}");
+    let mut next = error.source();
+    while let Some(source) = next {
+        text = format!("{text}: {source}");
+        next = source.source();
+    }
+    text
 }
 
 impl fmt::Display for Fatal {

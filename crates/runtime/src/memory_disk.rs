@@ -43,7 +43,8 @@ impl MemoryDisk {
     /// Another disk with the same on it; handles are of the old one.
     #[must_use]
     pub fn duplicate(&self) -> Self {
-        let state = self.state().clone();
+        let mut state = self.state().clone();
+        state.on_cut = None;
         Self {
             state: Arc::new(Mutex::new(state)),
         }
@@ -126,6 +127,12 @@ impl MemoryDisk {
         self.state().cut_at = Some((point.to_owned(), passes));
     }
 
+    /// Tells `told` of each change that finds the power cut: the machine has none
+    /// either. It must not use the disk.
+    pub fn when_cut(&self, told: impl Fn() + Send + Sync + 'static) {
+        self.state().on_cut = Some(Arc::new(told));
+    }
+
     /// Whether changes fail since the power was cut.
     pub fn is_cut(&self) -> bool {
         self.state().writes_until_cut == Some(0)
@@ -140,6 +147,25 @@ impl MemoryDisk {
     /// at the next power cut, whatever later syncs say.
     pub fn fail_next_sync(&self) {
         self.state().fail_next_sync = true;
+    }
+
+    /// Lets `syncs` more syncs of files and directories through; then all fail,
+    /// as [`MemoryDisk::fail_next_sync`] has one fail, until [`MemoryDisk::mend`].
+    pub fn fail_syncs_after(&self, syncs: u64) {
+        self.state().syncs_until_failing = Some(syncs);
+    }
+
+    /// Refuses every change and sync, as a file system that has turned
+    /// read-only, until [`MemoryDisk::mend`]. What is there can be read.
+    pub fn refuse_changes(&self) {
+        self.state().refuses = true;
+    }
+
+    /// Takes changes and syncs again. What failed syncs have lost stays lost.
+    pub fn mend(&self) {
+        let mut state = self.state();
+        state.refuses = false;
+        state.syncs_until_failing = None;
     }
 
     /// How many syncs of files have been asked for.
@@ -209,6 +235,8 @@ impl MemoryDisk {
         let copy = Self {
             state: Arc::new(Mutex::new(state)),
         };
+        copy.state().on_cut = None;
+        copy.mend();
         copy.power_cut();
         copy
     }

@@ -133,6 +133,17 @@ pub enum ApplyError {
     },
 }
 
+impl ApplyError {
+    /// What it comes to. Of an entry that cannot be read every member says the
+    /// same: their disks are as good as they were, and another program may read it.
+    fn fatal(&self, store: &Store) -> Fatal {
+        match self {
+            Self::Store(error) => store.fatal(error),
+            Self::Entry { .. } => Fatal::broken("the log", self),
+        }
+    }
+}
+
 /// The task that applies.
 pub(super) struct Applier {
     pub env: Env,
@@ -233,7 +244,7 @@ impl Applier {
                     }
                 }
                 Err(error) => {
-                    (self.on_fatal)(Fatal::of_disk("the state store", &error));
+                    (self.on_fatal)(error.fatal(&self.store));
                     return;
                 }
             }
@@ -267,7 +278,7 @@ impl Applier {
         match done {
             Some(Ok(applied)) => self.applied.send(Applied::Durable(applied)).is_ok(),
             Some(Err(error)) => {
-                (self.on_fatal)(Fatal::of_disk("the state store", &error));
+                (self.on_fatal)(self.store.fatal(&error));
                 false
             }
             None => false,
@@ -277,7 +288,7 @@ impl Applier {
     /// Makes everything durable at an orderly end, so that the next start has
     /// nothing to apply again.
     async fn finish(self, mut progress: Progress) {
-        let (store, files) = (self.store, self.files);
+        let (store, files) = (self.store.clone(), self.files);
         let result = self
             .env
             .tasks
@@ -286,7 +297,7 @@ impl Applier {
             })
             .await;
         if let Some(Err(error)) = result {
-            (self.on_fatal)(Fatal::of_disk("the state store", &error));
+            (self.on_fatal)(error.fatal(&self.store));
         }
     }
 }
@@ -302,3 +313,7 @@ async fn wait_flushed(
     let applied = flushing.take()?.applied;
     Some(done?.map(|()| applied))
 }
+
+#[cfg(test)]
+#[path = "applier/tests.rs"]
+mod tests;

@@ -45,7 +45,7 @@ pub(super) struct Reading {
     pub query: Query,
     pub answer: Answerer<Answer>,
     /// When it came, in ticks.
-    since: u64,
+    pub since: u64,
 }
 
 struct ReadRound {

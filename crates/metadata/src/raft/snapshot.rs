@@ -9,7 +9,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
 use holdfast_model::GroupId;
 use holdfast_runtime::clock::within;
-use holdfast_runtime::{Body, Call, Env, TasksExt, TransportError};
+use holdfast_runtime::{Body, Call, Env, Fatal, OnFatal, TasksExt, TransportError};
 use raft::eraftpb::Message;
 
 use super::applier::{STAGED, read_members};
@@ -277,28 +277,31 @@ pub(super) fn read_head(
     Ok((one.group, message))
 }
 
-/// Receives rows and stages them.
-pub(super) async fn stage(
-    env: &Env,
-    store: &Arc<Store>,
-    group: GroupId,
-    body: Body,
-) -> Result<(), NodeError> {
+/// Where the rows of a snapshot are staged.
+pub(super) struct Stage<'s> {
+    pub env: &'s Env,
+    pub store: &'s Arc<Store>,
+    pub on_fatal: &'s OnFatal,
+}
+
+/// Receives rows and stages them. An error of the store ends the process, as it
+/// does anywhere else: the store is good for nothing after it.
+pub(super) async fn stage(stage: &Stage<'_>, group: GroupId, body: Body) -> Result<(), NodeError> {
     let invalid = NodeError::Invalid;
     let staged = GroupId(group.0 | STAGED);
-    write_rows(env, store, staged, Vec::new(), true).await?;
+    stage.write_rows(staged, Vec::new(), true).await?;
     let mut pieces = body.into_stream();
     let mut buffer = BytesMut::new();
     loop {
         // A sender that dies in silence must not keep the next one away.
-        let piece = within(&*env.clock, PIECE_DEADLINE, pieces.next())
+        let piece = within(&*stage.env.clock, PIECE_DEADLINE, pieces.next())
             .await
             .ok_or_else(|| invalid("the rows ceased to come".into()))?;
         let Some(piece) = piece else { break };
         buffer.extend_from_slice(&piece.map_err(|error| invalid(error.to_string()))?);
         let rows = take_rows(&mut buffer).map_err(invalid)?;
         if !rows.is_empty() {
-            write_rows(env, store, staged, rows, false).await?;
+            stage.write_rows(staged, rows, false).await?;
         }
     }
     if !buffer.is_empty() {
@@ -307,34 +310,47 @@ pub(super) async fn stage(
     Ok(())
 }
 
-async fn write_rows(
-    env: &Env,
-    store: &Arc<Store>,
-    staged: GroupId,
-    rows: Vec<(Bytes, Bytes)>,
-    anew: bool,
-) -> Result<(), NodeError> {
-    let store = store.clone();
-    let written = env
-        .tasks
-        .blocking(move || -> Result<(), StoreError> {
-            let mut batch = store.begin_bulk()?;
-            if anew {
-                batch.delete_group(staged)?;
-            }
-            let mut txn = batch.group(staged)?;
-            for (key, value) in &rows {
-                txn.put(key, value)?;
-            }
-            drop(txn);
-            batch.commit(false)
-        })
-        .await;
-    match written {
-        Some(Ok(())) => Ok(()),
-        Some(Err(error)) => Err(NodeError::Invalid(error.to_string())),
-        None => Err(NodeError::ShuttingDown),
+impl Stage<'_> {
+    async fn write_rows(
+        &self,
+        staged: GroupId,
+        rows: Vec<(Bytes, Bytes)>,
+        anew: bool,
+    ) -> Result<(), NodeError> {
+        let store = self.store.clone();
+        let work = move || write_rows(&store, staged, &rows, anew);
+        let written = self.env.tasks.blocking(work).await;
+        let Err(error) = written.ok_or(NodeError::ShuttingDown)? else {
+            return Ok(());
+        };
+        let fatal = self.store.fatal(&error);
+        let told = match &fatal {
+            Fatal::NoRoom(_) => NodeError::DiskFull,
+            Fatal::DiskFailed(_) => NodeError::DiskFailed,
+            other => NodeError::Invalid(other.to_string()),
+        };
+        (self.on_fatal)(fatal);
+        Err(told)
     }
+}
+
+/// Adds rows to those that are staged, or begins anew with them. Blocks.
+fn write_rows(
+    store: &Store,
+    staged: GroupId,
+    rows: &[(Bytes, Bytes)],
+    anew: bool,
+) -> Result<(), StoreError> {
+    let mut batch = store.begin_bulk()?;
+    if anew {
+        batch.delete_group(staged)?;
+    }
+    let mut txn = batch.group(staged)?;
+    for (key, value) in rows {
+        txn.put(key, value)?;
+    }
+    drop(txn);
+    batch.commit(false)
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! How the sending of a snapshot ends, whatever its receiver does.
+//! How the sending of a snapshot ends, whatever its receiver does, and how its
+//! staging does on a disk that is full or has failed.
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -136,4 +137,40 @@ async fn a_snapshot_that_is_taken_slowly_goes_through() {
     let (done, took) = sent_to(Receiver { takes, after }).await;
     assert!(done);
     assert!(took > QUIET_DEADLINE * 2, "{took:?}");
+}
+
+/// Stages rows of 4 MiB on a disk; what the sender is told, and what ends the
+/// receiver.
+async fn staged_on(harm: impl FnOnce(&MemoryDisk)) -> (Result<(), NodeError>, Option<Fatal>) {
+    let memory = MemoryDisk::new(1 << 30, 1);
+    let disk: Arc<dyn Disk> = Arc::new(memory.clone());
+    let store = Arc::new(Store::open(&disk, "state").unwrap());
+    let rows = open_rows(&self::store(), GROUP).unwrap().rows;
+    harm(&memory);
+    let ended = Arc::new(std::sync::Mutex::new(None));
+    let end = ended.clone();
+    let on_fatal: OnFatal = Arc::new(move |fatal| *end.lock().unwrap() = Some(fatal));
+    let mut env = still::env(1);
+    env.clock = Arc::new(Paused(Instant::now()));
+    let body = Body::stream(row_pieces(env.clone(), rows));
+    let place = Stage {
+        env: &env,
+        store: &store,
+        on_fatal: &on_fatal,
+    };
+    let told = stage(&place, GROUP, body).await;
+    let ended = ended.lock().unwrap().take();
+    (told, ended)
+}
+
+#[tokio::test(start_paused = true)]
+async fn staging_that_finds_no_room_or_a_failed_disk_says_so_and_ends_the_process() {
+    assert_eq!(staged_on(|_| ()).await, (Ok(()), None));
+    // Rows in the file lie in memory until the next sync, which is that of the rows after.
+    let (told, ended) = staged_on(|disk| disk.set_free(8 << 10)).await;
+    assert_eq!(told, Err(NodeError::DiskFull));
+    assert!(matches!(ended, Some(Fatal::NoRoom(_))), "{ended:?}");
+    let (told, ended) = staged_on(MemoryDisk::refuse_changes).await;
+    assert_eq!(told, Err(NodeError::DiskFailed));
+    assert!(matches!(ended, Some(Fatal::DiskFailed(_))), "{ended:?}");
 }

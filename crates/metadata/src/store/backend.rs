@@ -7,12 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use holdfast_runtime::File;
 
 use super::checked::CheckedFile;
+use super::trouble::FirstError;
 
 /// A file of the runtime's disk behind redb's trait. It takes no locks: a node
 /// holds the lock on its data directory.
 pub(super) struct Backend {
     pages: Pages,
     cut: Arc<AtomicBool>,
+    first_error: FirstError,
 }
 
 /// What the file is.
@@ -30,12 +32,21 @@ impl std::fmt::Debug for Backend {
 
 impl Backend {
     /// Opens the store's file. Once `cut` is set, nothing reaches it any more.
-    pub(super) fn open(file: Arc<dyn File>, cut: Arc<AtomicBool>) -> io::Result<Self> {
+    /// `first_error` keeps the first error of the file.
+    pub(super) fn open(
+        file: Arc<dyn File>,
+        cut: Arc<AtomicBool>,
+        first_error: FirstError,
+    ) -> io::Result<Self> {
         let pages = match CheckedFile::open(file.clone())? {
             Some(checked) => Pages::Checked(checked),
             None => Pages::Plain(file),
         };
-        Ok(Self { pages, cut })
+        Ok(Self {
+            pages,
+            cut,
+            first_error,
+        })
     }
 
     fn pages(&self) -> io::Result<&Pages> {
@@ -48,37 +59,37 @@ impl Backend {
 
 impl redb::StorageBackend for Backend {
     fn len(&self) -> io::Result<u64> {
-        match self.pages()? {
+        self.first_error.note(match self.pages()? {
             Pages::Checked(file) => file.len(),
             Pages::Plain(file) => file.len(),
-        }
+        })
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        match self.pages()? {
+        self.first_error.note(match self.pages()? {
             Pages::Checked(file) => file.read(offset, out),
             Pages::Plain(file) => file.read_exact_at(out, offset),
-        }
+        })
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        match self.pages()? {
+        self.first_error.note(match self.pages()? {
             Pages::Checked(file) => file.set_len(len),
             Pages::Plain(file) => file.set_len(len),
-        }
+        })
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        match self.pages()? {
+        self.first_error.note(match self.pages()? {
             Pages::Checked(file) => file.sync(),
             Pages::Plain(file) => file.sync(),
-        }
+        })
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        match self.pages()? {
+        self.first_error.note(match self.pages()? {
             Pages::Checked(file) => file.write(offset, data),
             Pages::Plain(file) => file.write_all_at(data, offset),
-        }
+        })
     }
 }

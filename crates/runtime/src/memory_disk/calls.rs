@@ -89,6 +89,9 @@ impl Disk for MemoryDisk {
     fn sync_dir(&self, dir: &str) -> io::Result<()> {
         let mut state = self.state();
         state.change()?;
+        if state.fails_sync() {
+            return Err(not_taken());
+        }
         let (here, elsewhere): (Vec<_>, Vec<_>) = std::mem::take(&mut state.pending_names)
             .into_iter()
             .partition(|change| match change {
@@ -214,7 +217,7 @@ impl File for MemoryFile {
         let mut state = self.state()?;
         state.change()?;
         state.syncs += 1;
-        let fail = std::mem::take(&mut state.fail_next_sync);
+        let fail = std::mem::take(&mut state.fail_next_sync) | state.fails_sync();
         // Without a name, what the file holds is gone at a power cut anyhow.
         let Some(inode) = state.files.get_mut(&self.number) else {
             return Ok(());
@@ -223,10 +226,14 @@ impl File for MemoryFile {
             for (sector, old) in std::mem::take(&mut inode.before) {
                 inode.lost.entry(sector).or_insert(old);
             }
-            return Err(io::Error::other("the disk did not take what was written"));
+            return Err(not_taken());
         }
         inode.before.clear();
         inode.durable_len = inode.len;
         Ok(())
     }
+}
+
+fn not_taken() -> io::Error {
+    io::Error::other("the disk did not take what was written")
 }

@@ -3,8 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::sync::Arc;
 
 use super::inode::{Inode, PAGE_BYTES};
+
+/// Told that the power is cut.
+pub(super) type OnCut = Arc<dyn Fn() + Send + Sync>;
 
 #[derive(Clone)]
 pub(super) struct State {
@@ -20,7 +24,13 @@ pub(super) struct State {
     pub power: u64,
     pub writes_until_cut: Option<u64>,
     pub fail_next_sync: bool,
+    /// Syncs that succeed before all fail.
+    pub syncs_until_failing: Option<u64>,
+    /// Whether every change and sync is refused.
+    pub refuses: bool,
     pub syncs: u64,
+    /// Told of each change that finds the power cut.
+    pub on_cut: Option<OnCut>,
     /// Where the power is to be cut, and how often to pass there before.
     pub cut_at: Option<(String, u64)>,
     /// How often each named point was reached.
@@ -51,7 +61,10 @@ impl State {
             power: 0,
             writes_until_cut: None,
             fail_next_sync: false,
+            syncs_until_failing: None,
+            refuses: false,
             syncs: 0,
+            on_cut: None,
             cut_at: None,
             reached: BTreeMap::new(),
         }
@@ -68,13 +81,33 @@ impl State {
 
     /// Counts a change down to the cut that was asked for.
     pub fn change(&mut self) -> io::Result<()> {
+        if self.refuses {
+            return Err(io::Error::other("the disk refuses everything"));
+        }
         match &mut self.writes_until_cut {
-            Some(0) => Err(io::Error::other("the power is cut")),
+            Some(0) => {
+                if let Some(told) = &self.on_cut {
+                    told();
+                }
+                Err(io::Error::other("the power is cut"))
+            }
             Some(left) => {
                 *left -= 1;
                 Ok(())
             }
             None => Ok(()),
+        }
+    }
+
+    /// Counts a sync, of a file or of a directory; says whether it fails.
+    pub fn fails_sync(&mut self) -> bool {
+        match &mut self.syncs_until_failing {
+            None => false,
+            Some(0) => true,
+            Some(left) => {
+                *left -= 1;
+                false
+            }
         }
     }
 

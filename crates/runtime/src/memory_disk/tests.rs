@@ -49,6 +49,31 @@ fn what_a_failed_sync_lost_stays_lost() {
 }
 
 #[test]
+fn syncs_that_fail_from_some_moment_on_fail_until_the_disk_is_mended() {
+    let disk = MemoryDisk::new(1 << 20, 1);
+    replace_file(&disk, "a", &[1; 512]).unwrap();
+    let file = disk.open("a").unwrap();
+    disk.fail_syncs_after(1);
+    file.write_all_at(&[2; 512], 0).unwrap();
+    file.sync().unwrap();
+    file.write_all_at(&[3; 512], 0).unwrap();
+    assert!(file.sync().is_err() && disk.sync_dir("").is_err());
+    disk.end_process();
+    let file = disk.open("a").unwrap();
+    assert!(file.sync().is_err(), "of the next process too");
+    assert_eq!(disk.peek("a", 0, 1).unwrap(), [3], "it reads as written");
+    disk.mend();
+    file.sync().unwrap();
+    disk.power_cut();
+    assert_eq!(disk.peek("a", 0, 1).unwrap(), [2], "what failed is lost");
+    disk.refuse_changes();
+    assert!(replace_file(&disk, "a", &[4; 512]).is_err());
+    assert_eq!(disk.peek("a", 0, 1).unwrap(), [2]);
+    disk.mend();
+    replace_file(&disk, "a", &[4; 512]).unwrap();
+}
+
+#[test]
 fn room_is_taken_and_given_back() {
     let disk = MemoryDisk::new(16384, 1);
     let file = disk.create("a").unwrap();

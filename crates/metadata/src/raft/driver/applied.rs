@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use holdfast_model::GroupId;
-use holdfast_runtime::Fatal;
 use tokio::sync::oneshot;
 
 use super::{Applied, Command, Driver, Reading};
@@ -118,7 +117,7 @@ impl Driver {
                     }
                 }
             }
-            Err(error) => (self.on_fatal)(Fatal::of_disk("the Raft log", &error)),
+            Err(error) => (self.on_fatal)(error.fatal()),
         }
     }
 

@@ -32,6 +32,7 @@ pub struct Groups {
     shared: Arc<Shared>,
     inbox: Inbox,
     room: WaitingRoom,
+    on_fatal: OnFatal,
     /// Groups whose staged rows are in use: one snapshot at a time.
     staging: Arc<Mutex<BTreeSet<GroupId>>>,
 }
@@ -82,6 +83,7 @@ impl Groups {
             shared: parts.shared.clone(),
             inbox: inbox.clone(),
             room: WaitingRoom::default(),
+            on_fatal: parts.on_fatal.clone(),
             staging: Arc::default(),
         };
         parts.book.begin(&parts.identity);
@@ -209,7 +211,12 @@ impl Groups {
 
     /// Stages rows, and returns when they are installed or not needed.
     async fn install(&self, group: GroupId, message: Message, body: Body) -> Result<(), NodeError> {
-        snapshot::stage(&self.env, &self.store, group, body).await?;
+        let stage = snapshot::Stage {
+            env: &self.env,
+            store: &self.store,
+            on_fatal: &self.on_fatal,
+        };
+        snapshot::stage(&stage, group, body).await?;
         self.env.tasks.pass("layout.snapshot_staged");
         let message = Box::new(message);
         self.ask(|answer| Event::SnapshotStaged {

@@ -199,7 +199,7 @@ impl Driver {
                 true
             }
             Some(Err(error)) => {
-                (self.on_fatal)(Fatal::of_disk("the Raft log", &error));
+                (self.on_fatal)(error.fatal());
                 false
             }
             None => false,

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use holdfast_model::{GroupId, Timestamp};
-use holdfast_runtime::{Env, Fatal, OnFatal, Shutdown, TasksExt};
+use holdfast_runtime::{Env, OnFatal, Shutdown, TasksExt};
 use tokio::sync::mpsc;
 
 use super::Reading;
@@ -96,7 +96,7 @@ impl Desk {
         let (store, on_fatal) = (self.store.clone(), self.on_fatal.clone());
         let look = move || {
             if let Err(error) = answer_all(&store, all) {
-                on_fatal(Fatal::of_disk("the state store", &error));
+                on_fatal(store.fatal(&error));
             }
         };
         self.env.tasks.blocking(look).await;
@@ -130,4 +130,44 @@ fn is_short(query: &Query) -> bool {
             | Query::Generation
             | Query::Cluster
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use holdfast_runtime::memory_disk::MemoryDisk;
+    use holdfast_runtime::{Disk, Fatal, still};
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::raft::driver::tests::{A, born};
+
+    /// A query meets the same rows on every member that leads.
+    #[tokio::test]
+    async fn a_query_that_meets_a_senseless_row_fails_no_disk() {
+        let memory: MemoryDisk = born();
+        let disk: Arc<dyn Disk> = Arc::new(memory);
+        let store = Arc::new(Store::open(&disk, "state").unwrap());
+        let mut batch = store.begin_bulk().unwrap();
+        let mut txn = batch.group(A).unwrap();
+        let head = crate::state::initial_rows(A, &crate::raft::driver::tests::cluster(1));
+        txn.put(&head[0].0, &[0x9f]).unwrap();
+        drop(txn);
+        batch.commit(true).unwrap();
+        let ended = Arc::new(Mutex::new(None));
+        let end = ended.clone();
+        let on_fatal: OnFatal = Arc::new(move |fatal| *end.lock().unwrap() = Some(fatal));
+        let reader = Reader::start(still::env(1), store, on_fatal, Shutdown::default());
+        let (answer, answered) = oneshot::channel();
+        let reading = Reading {
+            query: Query::Totals,
+            answer,
+            since: 0,
+        };
+        reader.answer(A, vec![reading], Timestamp(1));
+        assert!(answered.await.is_err(), "nobody is answered");
+        let ended = ended.lock().unwrap().take();
+        assert!(matches!(ended, Some(Fatal::Broken(_))), "{ended:?}");
+    }
 }

@@ -36,7 +36,7 @@ struct Alone {
     _events: mpsc::Receiver<Event>,
 }
 
-fn cluster(epoch: u64) -> ClusterState {
+pub(super) fn cluster(epoch: u64) -> ClusterState {
     ClusterState {
         cluster: ClusterId::from_bytes([9; 16]),
         revision: Epoch(epoch),
