@@ -10,6 +10,9 @@ use std::sync::Arc;
 pub enum Fatal {
     /// The disk has failed: what it holds is not to be trusted again.
     DiskFailed(String),
+    /// The disk is an older copy, or has lost what it promised, and others know:
+    /// what it holds is not to be trusted again, and another copy may be.
+    Outdated(String),
     /// The disk has no room left for what may not be refused. Nothing that it
     /// holds is wrong; with room, the process starts again.
     NoRoom(String),
@@ -75,7 +78,7 @@ impl fmt::Display for Fatal {
                 f,
                 "the disk has no room for metadata: {why}; make room and start again"
             ),
-            Self::Refused(why) | Self::Broken(why) => f.write_str(why),
+            Self::Outdated(why) | Self::Refused(why) | Self::Broken(why) => f.write_str(why),
         }
     }
 }

@@ -21,6 +21,7 @@ pub mod still;
 pub mod tasks;
 pub mod telemetry;
 pub mod transport;
+pub mod trusted;
 
 use std::sync::Arc;
 

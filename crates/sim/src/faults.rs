@@ -61,6 +61,13 @@ pub enum Step {
     StartWithClock(usize, i64),
     /// A node's next sync fails.
     FailSync(usize),
+    /// So many more syncs of a node's disk succeed, then all fail, those of its
+    /// next start too.
+    FailSyncs(usize, u64),
+    /// A node's disk refuses every change, and cannot even note that it failed.
+    Refuse(usize),
+    /// A node's disk takes everything again.
+    Mend(usize),
     /// So many bits of a node's fragments flip, most of them in heads and
     /// checksums where this is set.
     Flip(usize, u64, bool),

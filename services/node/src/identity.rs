@@ -181,11 +181,21 @@ impl Identity {
     }
 }
 
-/// Notes that the disk has failed, as well as a failed disk can.
-pub fn mark_failed(disk: &dyn Disk, reason: &str) {
-    if let Err(error) = replace_file(disk, FAILED_FILE, reason.as_bytes()) {
-        tracing::error!(%error, "cannot note on the disk that it has failed");
+/// Notes durably that the disk has failed.
+///
+/// # Errors
+/// When the disk does not take it. It may be there all the same: not synced, it
+/// still stops who starts before the machine is restarted, for as long as the
+/// page cache says more than the disk holds.
+pub fn mark_failed(disk: &dyn Disk, reason: &str) -> io::Result<()> {
+    let marked = replace_file(disk, FAILED_FILE, reason.as_bytes());
+    if marked.is_err()
+        && let Ok(file) = disk.create(FAILED_FILE)
+    {
+        // As good as it gets.
+        let _ = file.write_all_at(reason.as_bytes(), 0);
     }
+    marked
 }
 
 #[cfg(test)]
@@ -218,7 +228,7 @@ mod tests {
         replace_file(&disk, FILE, &bytes).unwrap();
         let error = start(&disk).unwrap_err();
         assert!(matches!(error, IdentityError::Damaged(_)), "{error}");
-        mark_failed(&disk, "fsync: EIO");
+        mark_failed(&disk, "fsync: EIO").unwrap();
         let error = start(&disk).unwrap_err();
         assert!(matches!(error, IdentityError::Failed { .. }), "{error}");
     }

@@ -5,6 +5,7 @@
 //! a machine.
 
 pub mod birth;
+mod ending;
 pub mod fragments;
 pub mod identity;
 pub mod limits;
@@ -20,6 +21,7 @@ mod server;
 pub mod settings;
 
 pub use birth::{FoundingError, found_cluster};
+pub use ending::LAST_START;
 pub use holdfast_metadata::log::LogSettings;
 pub use limits::LimitSettings;
 pub use node::{Node, NodeParts, StartError};

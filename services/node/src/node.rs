@@ -13,8 +13,10 @@ use holdfast_metadata::raft::peers::Identity as RaftIdentity;
 use holdfast_metadata::raft::{AddressBook, Groups, GroupsParts, Shared};
 use holdfast_metadata::store::{Store, StoreError};
 use holdfast_model::{ClusterId, ClusterState, GroupId, Supported, Timestamp};
+use holdfast_runtime::trusted::TrustedDisk;
 use holdfast_runtime::{Address, Disk, Env, Fatal, OnFatal, Pulse, Shutdown, TasksExt};
 
+use crate::ending::{Ending, Place};
 use crate::fragments::{Compacting, Fragments};
 use crate::identity::{Identity, IdentityError};
 use crate::limits::{LimitSettings, Limits};
@@ -115,6 +117,7 @@ pub struct Node {
     log: LogSettings,
     controller_settings: ControllerSettings,
     on_fatal: OnFatal,
+    ending: Arc<Ending>,
     shutdown: Shutdown,
     /// Said when the process begins to end: calls are still answered while
     /// leadership is handed over.
@@ -126,7 +129,31 @@ impl Node {
     ///
     /// # Errors
     /// [`StartError`]: the directory is not fit, and the message says what to do.
-    pub async fn start(parts: NodeParts) -> Result<Arc<Self>, StartError> {
+    pub async fn start(mut parts: NodeParts) -> Result<Arc<Self>, StartError> {
+        let place = Place {
+            address: parts.address.clone(),
+            zone: parts.zone.clone(),
+            host: parts.host.clone(),
+            supports: parts.supports,
+            seeds: parts.seeds.clone(),
+        };
+        let ending = Ending::new(parts.env.clone(), parts.disk.clone(), place, parts.on_fatal);
+        let own = ending.clone();
+        parts.on_fatal = Arc::new(move |fatal| own.begin(fatal));
+        let own = ending.clone();
+        let lost = Arc::new(move |reason| own.begin(Fatal::DiskFailed(reason)));
+        let disk = TrustedDisk::new(parts.disk, lost);
+        ending.trusts(disk.trust());
+        parts.disk = Arc::new(disk);
+        let started = Self::open(parts, &ending).await;
+        if started.is_err() {
+            // The process must not end before the disk counts as failed, if it has.
+            ending.over().await;
+        }
+        started
+    }
+
+    async fn open(parts: NodeParts, ending: &Arc<Ending>) -> Result<Arc<Self>, StartError> {
         let env = parts.env;
         let (disk, entropy) = (parts.disk.clone(), env.entropy.clone());
         let (settings, supports) = (parts.engine, parts.supports);
@@ -141,6 +168,7 @@ impl Node {
             })
             .await;
         let (identity, seal, store, known) = opened.ok_or(StartError::Ending)??;
+        ending.is_of(&identity);
         let failing = parts.on_fatal.clone();
         let engine_failed = Arc::new(move |reason| failing(Fatal::DiskFailed(reason)));
         let engine = Engine::open(parts.disk.clone(), &env, parts.engine, engine_failed).await?;
@@ -157,6 +185,7 @@ impl Node {
         );
         let limits = Arc::new(Limits::new(env.clock.clone(), parts.limits));
         let load = Arc::new(Load::new(env.clock.clone()));
+        ending.sees(&cluster);
         let node = Arc::new(Self {
             clocks: Arc::new(Clocks::new(env.clone())),
             pulse: Arc::new(Pulse::new(env.clock.clone())),
@@ -180,6 +209,7 @@ impl Node {
             log: parts.log,
             controller_settings: parts.controller,
             on_fatal: parts.on_fatal,
+            ending: ending.clone(),
             shutdown: parts.shutdown,
             draining: false.into(),
             env,
@@ -253,6 +283,27 @@ impl Node {
     /// The groups, once the node belongs to a cluster.
     pub fn born(&self) -> Result<&Groups, NodeError> {
         self.groups.get().ok_or(NodeError::NotBorn)
+    }
+
+    /// Its data directory, until a sync on it fails: whoever has it end the node
+    /// then, and the disk with it.
+    pub fn disk(&self) -> Arc<dyn Disk> {
+        self.disk.clone()
+    }
+
+    /// What an error of a start comes to while the node runs.
+    fn fatal(&self, error: &StartError) -> Fatal {
+        use holdfast_metadata::raft::StartError as Groups;
+        match error {
+            StartError::Identity(IdentityError::Disk(error)) => {
+                Fatal::of_disk("the data directory", error)
+            }
+            StartError::Store(error) | StartError::Groups(Groups::Store(error)) => {
+                self.store.fatal(error)
+            }
+            StartError::Groups(Groups::Log(error)) => error.fatal(),
+            other => Fatal::Broken(other.to_string()),
+        }
     }
 
     /// Who it is.

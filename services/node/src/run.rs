@@ -27,7 +27,6 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::birth::found_cluster;
-use crate::identity::mark_failed;
 use crate::limits::LimitSettings;
 use crate::liveness;
 use crate::node::{Node, NodeParts, StartError};
@@ -166,12 +165,8 @@ pub async fn start_on(
     let directory: Arc<dyn Disk> = Arc::new(watched);
     // The node's own end, apart from the process's: it comes last.
     let shutdown = Shutdown::default();
-    let failing = directory.clone();
     let on_fatal = Arc::new(move |fatal: Fatal| {
         tracing::error!(%fatal, "this node cannot go on");
-        if let Fatal::DiskFailed(reason) = &fatal {
-            mark_failed(failing.as_ref(), reason);
-        }
         // Not an orderly end: what is in memory must not be acted on any more.
         std::process::exit(70);
     });
@@ -180,7 +175,7 @@ pub async fn start_on(
     let defaults = ControllerSettings::default();
     let node = Node::start(NodeParts {
         env: env.clone(),
-        disk: directory.clone(),
+        disk: directory,
         address: settings.address(),
         seeds,
         zone: settings.zone.clone(),
@@ -205,10 +200,12 @@ pub async fn start_on(
             ..LimitSettings::default()
         }
         .within(server::LIMITS.connections_at_most()),
-        on_fatal: on_fatal.clone(),
+        on_fatal,
         shutdown: shutdown.clone(),
     })
     .await?;
+    // Who syncs on it may be the first to hear that it has failed.
+    let directory = node.disk();
     let end = CancellationToken::new();
     let front = server::front(node.clone(), parts.security.credential.clone());
     let acceptor = parts.security.internal().map_err(RunError::Encryption)?;

@@ -25,6 +25,9 @@ const GOOD_DISK_MILLIS: u64 = 3;
 enum Bad {
     /// A sync fails, or has failed: once the disk has noted it, it must be refused.
     Failing,
+    /// No sync succeeds, that of the note neither: it must be refused, by the note
+    /// or by the others.
+    Untrusted,
     /// Bits have flipped: it may be refused, or be good enough.
     Rotten,
     /// It must not be taken back: it is old, or was given up.
@@ -151,6 +154,20 @@ impl Applied {
                     self.bad.insert(node, Bad::Failing);
                 }
             }
+            Step::FailSyncs(node, _) | Step::Refuse(node) => {
+                if let Some(member) = world.members.get(&node) {
+                    match *step {
+                        Step::FailSyncs(_, syncs) => member.disk.fail_syncs_after(syncs),
+                        _ => member.disk.refuse_changes(),
+                    }
+                    self.bad.insert(node, Bad::Untrusted);
+                }
+            }
+            Step::Mend(node) => {
+                if let Some(member) = world.members.get(&node) {
+                    member.disk.mend();
+                }
+            }
             Step::Flip(node, bits, heads) => damage::flip_fragments(world, node, bits, heads),
             Step::ZeroFile(node) => damage::zero_file(world, node),
             Step::RotLog(node, bits) | Step::RotState(node, bits) => {
@@ -262,6 +279,10 @@ impl Applied {
                 // A power cut came before any sync did.
                 self.bad.remove(&node);
                 return self.start(world, node).await;
+            }
+            Bad::Untrusted if world.runs(node) => {
+                let what = format!("node {node} runs with a disk that takes no sync");
+                world.trace.wrong(what);
             }
             Bad::Rotten | Bad::Outcast | Bad::Older if world.runs(node) => {
                 // Flipped where nothing is read, or not yet; or nobody has been

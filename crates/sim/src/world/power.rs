@@ -5,7 +5,6 @@ use std::sync::{Arc, PoisonError};
 
 use holdfast_blobs::EngineSettings;
 use holdfast_metadata::log::LogSettings;
-use holdfast_node::identity::mark_failed;
 use holdfast_node::node::NodeHandler;
 use holdfast_node::{Node, NodeParts};
 use holdfast_runtime::memory_disk::{AlteredDisk, MemoryDisk};
@@ -54,7 +53,11 @@ impl World {
         );
         let (fatal, ended) = (member.fatal.clone(), member.fatal.clone());
         *fatal.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        let (cut, failing, trace) = (power.clone(), disk, self.trace.clone());
+        let (cut, trace) = (power.clone(), self.trace.clone());
+        disk.when_cut({
+            let power = power.clone();
+            move || power.cancel()
+        });
         let starting = Node::start(NodeParts {
             env,
             disk: Arc::new(told),
@@ -78,9 +81,6 @@ impl World {
                     return;
                 }
                 trace.tell(&format!("node {number} ends itself: {reason}"));
-                if let Fatal::DiskFailed(reason) = &reason {
-                    mark_failed(&failing, reason);
-                }
                 let mut fatal = fatal.lock().unwrap_or_else(PoisonError::into_inner);
                 fatal.get_or_insert(reason.to_string());
                 cut.cancel();

@@ -18,3 +18,4 @@ mod named;
 mod objects;
 mod promises;
 mod releases;
+mod syncs;

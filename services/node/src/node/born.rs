@@ -10,7 +10,7 @@ use holdfast_metadata::state::initial_rows;
 use holdfast_metadata::store::{Store, StoreError};
 use holdfast_metadata::wire::Members;
 use holdfast_model::{ClusterState, DiskId};
-use holdfast_runtime::TasksExt;
+use holdfast_runtime::{Fatal, TasksExt};
 
 use super::{Node, StartError};
 use crate::identity::{Identity, IdentityError};
@@ -63,8 +63,9 @@ impl Node {
                 Ok(())
             })
             .await;
-        let failed = |error: StartError| NodeError::Invalid(error.to_string());
+        let failed = |error: StartError| self.stillborn(&error);
         done.ok_or(NodeError::ShuttingDown)?.map_err(failed)?;
+        self.ending.is_of(&born);
         *self.lock_identity() = born;
         self.start_groups(cluster).await.map_err(failed)?;
         let groups = self.born()?;
@@ -74,6 +75,22 @@ impl Node {
         groups.create(carried).await?;
         tracing::info!(%cluster, "born");
         Ok(())
+    }
+}
+
+impl Node {
+    /// Ends the node where its birth has failed by its disk, and tells whoever
+    /// founds the cluster. Nothing of it may be tried again: a sync would succeed
+    /// of what was lost, and the state store is good for nothing after an error.
+    fn stillborn(&self, error: &StartError) -> NodeError {
+        let fatal = self.fatal(error);
+        let told = match &fatal {
+            Fatal::DiskFailed(_) => NodeError::DiskFailed,
+            Fatal::NoRoom(_) => NodeError::DiskFull,
+            _ => return NodeError::Invalid(error.to_string()),
+        };
+        (self.on_fatal)(fatal);
+        told
     }
 }
 
@@ -102,3 +119,7 @@ fn write_first_rows(store: &Store, state: &ClusterState, disk: DiskId) -> Result
     }
     batch.commit(true)
 }
+
+#[cfg(test)]
+#[path = "born_tests.rs"]
+mod tests;

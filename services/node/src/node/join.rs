@@ -87,7 +87,7 @@ impl Node {
         if self.save_identity(joined).await
             && let Err(error) = self.start_groups(state.cluster).await
         {
-            (self.on_fatal)(Fatal::Broken(error.to_string()));
+            (self.on_fatal)(self.fatal(&error));
         }
     }
 
@@ -132,9 +132,10 @@ impl Node {
             Err(ClusterError::Refused(Refusal::Stale)) => {
                 // Noted on the disk: each try to start it counts as one, and after
                 // some of them its number would be none that was seen before.
-                (self.on_fatal)(Fatal::DiskFailed(format!(
+                (self.on_fatal)(Fatal::Outdated(format!(
                     "the cluster refuses this node: it knows of a later start than this one, \
-                     number {}, so that this disk is an older copy: replace it as if it were empty",
+                     number {}, so that this disk is an older copy, or has failed and could not \
+                     note it: replace it as if it were empty",
                     identity.incarnation
                 )));
                 false

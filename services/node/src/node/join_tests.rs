@@ -7,19 +7,45 @@ use holdfast_controller::ControllerSettings;
 use holdfast_metadata::log::LogSettings;
 use holdfast_metadata::protocol::{self, encode_result};
 use holdfast_model::{
-    ClusterId, DiskId, Epoch, Layout, LayoutNode, NodeId, Redundancy, Supported,
+    ClusterId, DiskId, Epoch, Layout, LayoutNode, NodeId, Redundancy, Supported, Timestamp,
     layout::initial_slots,
 };
 use holdfast_runtime::memory_disk::MemoryDisk;
 use holdfast_runtime::{
-    Body, Call, Disk, Env, OnFatal, Reply, Shutdown, Transport, TransportError, still,
+    Body, Call, Clock, Disk, Env, OnFatal, Reply, Shutdown, Transport, TransportError, still,
 };
 
 use super::*;
 use crate::node::NodeParts;
 
-pub(in crate::node) const CLUSTER: ClusterId = ClusterId::from_bytes([9; 16]);
+pub(crate) const CLUSTER: ClusterId = ClusterId::from_bytes([9; 16]);
 pub(crate) const PEER: DiskId = DiskId::from_bytes([3; 16]);
+
+/// Tokio's own time, which passes when all wait.
+struct Paused(tokio::time::Instant);
+
+impl Clock for Paused {
+    fn wall(&self) -> Timestamp {
+        Timestamp(0)
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.0.elapsed()
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        tokio::time::sleep(duration).boxed()
+    }
+}
+
+/// A world in which nobody answers, and time passes: for tests that start with
+/// it paused.
+pub(crate) fn paused() -> Env {
+    Env {
+        clock: Arc::new(Paused(tokio::time::Instant::now())),
+        ..still::env(1)
+    }
+}
 
 /// A member of group 0 that answers every start so.
 struct Joining(Outcome);
@@ -43,7 +69,7 @@ impl Transport for Joining {
 }
 
 /// A cluster of one other disk, in its start of that number.
-pub(in crate::node) fn cluster(revision: u64, incarnation: u64) -> ClusterState {
+pub(crate) fn cluster(revision: u64, incarnation: u64) -> ClusterState {
     let id = NodeId::from_bytes([5; 16]);
     let node = LayoutNode {
         id,
@@ -85,7 +111,12 @@ pub(crate) fn adopt(disk: &dyn Disk, env: &Env) {
 
 /// A node on this disk.
 pub(crate) async fn start(env: Env, disk: Arc<dyn Disk>, on_fatal: OnFatal) -> Arc<Node> {
-    let node = Node::start(NodeParts {
+    Node::start(parts(env, disk, on_fatal)).await.unwrap()
+}
+
+/// What such a node is made of.
+pub(crate) fn parts(env: Env, disk: Arc<dyn Disk>, on_fatal: OnFatal) -> NodeParts {
+    NodeParts {
         env,
         disk,
         address: Address("own:8000".into()),
@@ -104,8 +135,7 @@ pub(crate) async fn start(env: Env, disk: Arc<dyn Disk>, on_fatal: OnFatal) -> A
         limits: Default::default(),
         on_fatal,
         shutdown: Shutdown::default(),
-    });
-    node.await.unwrap()
+    }
 }
 
 /// A node of the cluster that knows of the other's first start, and whose own is
@@ -139,5 +169,5 @@ async fn an_older_copy_that_group_0_refuses_is_noted_as_failed() {
     let node = joining(Outcome::Refused(Refusal::Stale), on_fatal).await;
     assert!(!node.join().await);
     let end = ends.try_recv();
-    assert!(matches!(end, Ok(Fatal::DiskFailed(_))), "{end:?}");
+    assert!(matches!(end, Ok(Fatal::Outdated(_))), "{end:?}");
 }

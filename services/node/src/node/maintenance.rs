@@ -6,7 +6,7 @@ use holdfast_metadata::protocol::{
     CensusReport, GroupCensus, NodeError, PermitRequest, ReleaseRequest, SealRequest,
 };
 use holdfast_model::{Epoch, GroupId, Permit};
-use holdfast_runtime::TasksExt;
+use holdfast_runtime::{Fatal, TasksExt};
 
 use super::Node;
 use crate::seal;
@@ -52,8 +52,16 @@ impl Node {
             .env
             .tasks
             .blocking(move || seal::keep(disk.as_ref(), request.epoch));
-        let failed = |error: std::io::Error| NodeError::Invalid(format!("sealing: {error}"));
-        kept.await.ok_or(NodeError::ShuttingDown)?.map_err(failed)?;
+        if let Err(error) = kept.await.ok_or(NodeError::ShuttingDown)? {
+            return Err(match Fatal::of_disk("sealing", &error) {
+                // Nothing is sealed, and whoever asked asks again.
+                Fatal::NoRoom(_) => NodeError::DiskFull,
+                fatal => {
+                    (self.on_fatal)(fatal);
+                    NodeError::DiskFailed
+                }
+            });
+        }
         self.seal.close(request.epoch);
         self.seal.quiet().await;
         Ok(())

@@ -158,3 +158,33 @@ fn a_report_has_each_count_of_a_census_under_its_own_name() {
     };
     assert_eq!(counts(GroupId(9), &census), told);
 }
+
+#[tokio::test]
+async fn a_seal_whose_sync_fails_ends_the_disk_and_one_without_room_does_not() {
+    type Harm = fn(&MemoryDisk);
+    let cases: [(Harm, NodeError, bool); 2] = [
+        (|disk| disk.set_free(0), NodeError::DiskFull, false),
+        (MemoryDisk::fail_next_sync, NodeError::DiskFailed, true),
+    ];
+    for (harm, told, ends) in cases {
+        let memory = MemoryDisk::new(1 << 30, 1);
+        let disk: Arc<dyn Disk> = Arc::new(memory.clone());
+        let (env, ended) = (still::env(1), Arc::new(std::sync::Mutex::new(Vec::new())));
+        adopt(disk.as_ref(), &env);
+        let end = ended.clone();
+        let node = start(
+            env,
+            disk,
+            Arc::new(move |fatal| end.lock().unwrap().push(fatal)),
+        )
+        .await;
+        harm(&memory);
+        let sealed = node.seal(sealing(node.identity().disk, 5)).await;
+        assert_eq!(sealed, Err(told));
+        let ended = ended.lock().unwrap();
+        let failed = matches!(ended[..], [Fatal::DiskFailed(_)]);
+        assert_eq!((failed, ended.is_empty()), (ends, !ends), "{ended:?}");
+        assert_eq!(crate::identity::Identity::find(&memory).is_err(), ends);
+        assert!(node.seal.enter(None).is_ok(), "it is not sealed");
+    }
+}

@@ -49,6 +49,7 @@ impl Node {
         let work = move || saved.save(disk.as_ref());
         match self.env.tasks.blocking(work).await {
             Some(Ok(())) => {
+                self.ending.is_of(&identity);
                 *self.lock_identity() = identity;
                 true
             }

@@ -92,7 +92,7 @@ fn what_is_not_of_the_cluster_is_refused() {
     let found = with(lived_in(2, Some(cluster_id(1)), 1));
     assert!(matches!(found, RestoreError::SameDisk { .. }), "{found}");
     let failed = lived_in(8, Some(cluster_id(1)), 1);
-    crate::identity::mark_failed(&failed, "EIO");
+    crate::identity::mark_failed(&failed, "EIO").unwrap();
     assert!(matches!(with(failed), RestoreError::Identity { .. }));
 }
 

@@ -112,7 +112,7 @@ impl Driver {
         };
         if let Some(lost) = has_lost_entries(group, &message) {
             // Raft would panic, now and after every start.
-            return (self.on_fatal)(Fatal::DiskFailed(format!("group {id}: {lost}")));
+            return (self.on_fatal)(Fatal::Outdated(format!("group {id}: {lost}")));
         }
         group.step(message, ticks);
     }
@@ -173,7 +173,7 @@ impl Driver {
 
     pub(super) fn on_tick(&mut self) {
         if self.book.outdated(&self.identity) {
-            return (self.on_fatal)(Fatal::DiskFailed(format!(
+            return (self.on_fatal)(Fatal::Outdated(format!(
                 "another member knows of a later start than this one, number {}: \
                  this disk is an older copy",
                 self.identity.incarnation

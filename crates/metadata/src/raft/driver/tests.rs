@@ -352,7 +352,7 @@ async fn an_older_copy_of_a_disk_ends_once_it_hears_of_the_newer_start() {
     alone.driver.book.hear(&[started(OWN, 2)]);
     alone.driver.on_tick();
     let ended = ended.lock().unwrap().take();
-    assert!(matches!(ended, Some(Fatal::DiskFailed(_))), "{ended:?}");
+    assert!(matches!(ended, Some(Fatal::Outdated(_))), "{ended:?}");
 }
 
 #[tokio::test]
