@@ -5,6 +5,8 @@
 //! A file begins with a [`Checkpoint`]: what every group had promised and how
 //! far its log went when the file was begun. So every file before it may go as
 //! soon as the state store has durably applied all that the checkpoint names.
+//! What a group cannot apply is written again before it keeps too many files
+//! ([`MAX_FILES`]).
 //!
 //! Invariants:
 //! 1. A round is acknowledged only after its record is synced.
@@ -26,8 +28,8 @@ use holdfast_model::GroupId;
 use holdfast_runtime::Fatal;
 use minicbor::{Decode, Encode};
 
-pub use files::{LOG_FILE_BYTES, LogFiles, LogSettings, Written};
-pub use group::{GroupLog, Place};
+pub use files::{Again, LOG_FILE_BYTES, LogFiles, LogSettings, MAX_FILES, Written};
+pub use group::{GroupLog, Place, Tail, TailEntry};
 
 use crate::wire::{WireEntry, WireHardState};
 

@@ -1,5 +1,6 @@
 //! The log's files: written at one end, purged at the other, used again.
 
+mod again;
 mod scan;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -8,6 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use holdfast_blobs::record::{HEAD_BYTES, decode_record, encode_record};
 use holdfast_model::GroupId;
 use holdfast_runtime::{Disk, File, Tasks};
+
+pub use again::{Again, MAX_FILES};
+
+use again::{is_done, note_resets};
 
 use super::group::{GroupLog, Place};
 use super::{CHECKPOINT_RECORD, Checkpoint, LogEnd, LogError, ROUND_RECORD, Round};
@@ -61,7 +66,8 @@ struct Inner {
 struct OpenFile {
     number: u64,
     file: Arc<dyn File>,
-    /// How far each group's log went when the file was begun.
+    /// How far each group's log went when the file was begun; or where it began
+    /// anew since, which is all that is needed of what came before.
     begun_at: BTreeMap<GroupId, LogEnd>,
 }
 
@@ -191,6 +197,7 @@ impl LogFiles {
         self.pass("log.synced");
         inner.offset = aligned(offset + bytes);
         inner.sequence = sequence;
+        note_resets(&mut inner, round);
         Ok(Written {
             place: Place {
                 file: number,
@@ -265,10 +272,8 @@ impl LogFiles {
             let Some(second) = inner.files.get(1) else {
                 break;
             };
-            let done = |(group, end): (&GroupId, &LogEnd)| {
-                applied.get(group).is_none_or(|index| *index >= end.index)
-            };
-            if !second.begun_at.iter().all(done) {
+            let mut ends = second.begun_at.iter();
+            if !ends.all(|(group, end)| is_done(applied, *group, *end)) {
                 break;
             }
             let Some(old) = inner.files.pop_front() else {
@@ -316,6 +321,11 @@ impl LogFiles {
             .ok_or_else(|| corrupt(place.file, place.offset, "another record is there"))?;
         minicbor::decode(record.payload)
             .map_err(|error| corrupt(place.file, place.offset, &error.to_string()))
+    }
+
+    /// The number of the file that is being written; 0 before there is one.
+    pub fn newest(&self) -> u64 {
+        lock(&self.inner).files.back().map_or(0, |file| file.number)
     }
 
     /// The last round written.

@@ -29,6 +29,30 @@ struct Slot {
     place: Option<Place>,
 }
 
+/// What a log holds after some entry, to be written again.
+#[derive(Debug)]
+pub struct Tail {
+    /// The group.
+    pub group: GroupId,
+    /// What it has promised.
+    pub hard: WireHardState,
+    /// The entry before the first.
+    pub begin: LogEnd,
+    /// The entries, in order.
+    pub entries: Vec<TailEntry>,
+}
+
+/// An entry of a [`Tail`].
+#[derive(Debug)]
+pub struct TailEntry {
+    /// Its index and term.
+    pub at: LogEnd,
+    /// The entry itself, if it is in memory.
+    pub entry: Option<Entry>,
+    /// The record that holds it.
+    pub place: Place,
+}
+
 /// The log of one group: its recent entries in memory, the others by the place
 /// of their record.
 pub struct GroupLog {
@@ -196,6 +220,52 @@ impl GroupLog {
                 _ => break,
             }
             self.cached_from += 1;
+        }
+    }
+
+    /// What the log holds after entry `after`; none while it has something that
+    /// no record holds yet.
+    pub fn tail(&self, after: u64) -> Option<Tail> {
+        if self.recorded != self.end() {
+            return None;
+        }
+        let index = after.max(self.begin.index);
+        let begin = LogEnd {
+            index,
+            term: self.term_of(index)?,
+        };
+        let slots = self.slots.iter().zip(self.begin.index + 1..);
+        let entries = slots
+            .filter(|(_, at)| *at > index)
+            .map(|(slot, index)| {
+                let at = LogEnd {
+                    index,
+                    term: slot.term,
+                };
+                Some(TailEntry {
+                    at,
+                    entry: slot.entry.clone(),
+                    place: slot.place?,
+                })
+            })
+            .collect::<Option<_>>()?;
+        Some(Tail {
+            group: self.group,
+            hard: self.hard,
+            begin,
+            entries,
+        })
+    }
+
+    /// Says where entries were written again.
+    pub fn moved(&mut self, round: &GroupRound, place: Place) {
+        for entry in &round.entries {
+            let at = entry.index.checked_sub(self.begin.index + 1);
+            let slot = at.and_then(|at| self.slots.get_mut(at as usize));
+            // Another leader may have replaced it meanwhile.
+            if let Some(slot) = slot.filter(|slot| slot.term == entry.term) {
+                slot.place = Some(place);
+            }
         }
     }
 

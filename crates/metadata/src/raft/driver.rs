@@ -7,6 +7,7 @@ use holdfast_model::GroupId;
 use holdfast_runtime::{Beat, Disk, Env, Pulse, Shutdown};
 use tokio::sync::{mpsc, oneshot};
 
+use self::again::WritingAgain;
 use self::reader::Reader;
 use self::replies::Replies;
 use self::stalls::Stalls;
@@ -17,7 +18,7 @@ use super::rounds::{Released, Rounds};
 use super::timing::TICK;
 use super::{AddressBook, Answerer, Event, Inbox, MAX_INBOX, OnFatal, Shared, snapshot};
 use crate::command::Outcome;
-use crate::log::{LogError, LogFiles, LogSettings, Written};
+use crate::log::{Again, LogError, LogFiles, LogSettings, Written};
 use crate::protocol::{NodeError, ProposeRequest, QueryRequest};
 use crate::query::Answer;
 use crate::state;
@@ -25,6 +26,9 @@ use crate::store::{Store, StoreError};
 use crate::wire::{self, Members};
 
 mod admin;
+mod again;
+#[cfg(test)]
+mod again_tests;
 mod applied;
 mod events;
 mod handle;
@@ -113,6 +117,17 @@ pub enum StartError {
     },
 }
 
+/// The round that is being written.
+type Writing = oneshot::Receiver<Result<Wrote, LogError>>;
+
+/// What was written to the log.
+enum Wrote {
+    /// A round of what groups wanted written.
+    Round(Written),
+    /// A round of what was in the log already, if there was something to write.
+    Again(Option<Again>),
+}
+
 /// The loop's own state.
 pub(super) struct Driver {
     env: Env,
@@ -129,7 +144,10 @@ pub(super) struct Driver {
     groups: BTreeMap<GroupId, Group>,
     peers: BTreeMap<u64, Peer>,
     rounds: Rounds,
-    writing: Option<oneshot::Receiver<Result<Written, LogError>>>,
+    writing: Option<Writing>,
+    /// What was durably applied when that was told last.
+    durable: BTreeMap<GroupId, u64>,
+    again: WritingAgain,
     ticks: u64,
     /// Groups that leave, until neither log nor state has anything of them: one
     /// that was begun anew before would take rows for its own that are to go.
@@ -225,9 +243,7 @@ fn apply_members(group: &mut Group, entry: &raft::eraftpb::Entry) -> Result<Memb
     Ok(members)
 }
 
-async fn wait_written(
-    writing: &mut Option<oneshot::Receiver<Result<Written, LogError>>>,
-) -> Option<Result<Written, LogError>> {
+async fn wait_written(writing: &mut Option<Writing>) -> Option<Result<Wrote, LogError>> {
     match writing {
         None => std::future::pending().await,
         Some(receiver) => {

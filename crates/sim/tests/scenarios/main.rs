@@ -18,4 +18,5 @@ mod named;
 mod objects;
 mod promises;
 mod releases;
+mod still;
 mod syncs;

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use holdfast_blobs::record::{RecordError, decode_record};
 use holdfast_model::GroupId;
+use holdfast_runtime::File;
 
+use super::again::note_resets;
 use super::{Inner, LogFiles, OpenFile, SECTOR_BYTES, aligned, corrupt, lock, name};
 use crate::log::group::{GroupLog, Place};
 use crate::log::{CHECKPOINT_RECORD, Checkpoint, LogEnd, LogError, ROUND_RECORD, Round};
@@ -28,15 +30,10 @@ impl LogFiles {
                 inner: &mut inner,
                 number: *number,
             };
-            let begun_at = scan.file(&content)?;
             // A file gets its name after its checkpoint was synced.
-            let begun_at =
-                begun_at.ok_or_else(|| corrupt(*number, 0, "the file has no checkpoint"))?;
-            inner.files.push_back(OpenFile {
-                number: *number,
-                file,
-                begun_at,
-            });
+            if !scan.file(file, &content)? {
+                return Err(corrupt(*number, 0, "the file has no checkpoint"));
+            }
         }
         Ok(groups)
     }
@@ -51,10 +48,10 @@ struct Scan<'a> {
 }
 
 impl Scan<'_> {
-    /// Replays a file; `None` when it does not even hold its checkpoint.
-    fn file(&mut self, content: &[u8]) -> Result<Option<BTreeMap<GroupId, LogEnd>>, LogError> {
+    /// Replays a file; false when it does not even hold its checkpoint.
+    fn file(&mut self, file: Arc<dyn File>, content: &[u8]) -> Result<bool, LogError> {
         let mut offset = 0;
-        let mut begun_at = None;
+        let mut begun = false;
         while let Some(rest) = content
             .get(offset as usize..)
             .filter(|rest| !rest.is_empty())
@@ -67,10 +64,12 @@ impl Scan<'_> {
                 // Zeros, the file's earlier life, or a torn record: the end.
                 Ok(_) | Err(_) => break,
             };
-            if begun_at.is_some() && record.sequence != self.inner.sequence + 1 {
+            if begun && record.sequence != self.inner.sequence + 1 {
                 return Err(corrupt(self.number, offset, "a round is missing before it"));
             }
-            if begun_at.is_none() {
+            if begun {
+                self.round(record.payload, record.kind, offset)?;
+            } else {
                 if self.inner.sequence != 0 && record.sequence != self.inner.sequence + 1 {
                     return Err(corrupt(
                         self.number,
@@ -78,9 +77,13 @@ impl Scan<'_> {
                         "rounds are missing before the file",
                     ));
                 }
-                begun_at = Some(self.checkpoint(record.payload, record.kind, offset)?);
-            } else {
-                self.round(record.payload, record.kind, offset)?;
+                let begun_at = self.checkpoint(record.payload, record.kind, offset)?;
+                self.inner.files.push_back(OpenFile {
+                    number: self.number,
+                    file: file.clone(),
+                    begun_at,
+                });
+                begun = true;
             }
             self.inner.sequence = record.sequence;
             offset = aligned(offset + record.bytes as u64);
@@ -93,7 +96,7 @@ impl Scan<'_> {
             ));
         }
         self.inner.offset = offset;
-        Ok(begun_at)
+        Ok(begun)
     }
 
     fn checkpoint(
@@ -153,6 +156,7 @@ impl Scan<'_> {
                 .or_insert_with(|| GroupLog::new(part.group, files, LogEnd::default()))
                 .replay(part, place);
         }
+        note_resets(self.inner, &round);
         Ok(())
     }
 }

@@ -90,8 +90,12 @@ impl Driver {
             }
             Applied::Removed(id) => {
                 self.leaving.remove(&id);
+                self.durable.remove(&id);
             }
-            Applied::Durable(applied) => self.purge(applied),
+            Applied::Durable(applied) => {
+                self.durable = applied;
+                self.purge();
+            }
             Applied::Cluster(state) => {
                 self.book.learn(&state);
                 self.shared.learn(state);
@@ -100,12 +104,11 @@ impl Driver {
     }
 
     /// Frees log files that are durably applied. Renames block shortly, but are rare.
-    pub(super) fn purge(&mut self, mut applied: BTreeMap<GroupId, u64>) {
-        for (id, group) in &self.groups {
-            // What was not touched before the state was frozen is as durable as it
-            // was found; what was applied since is in memory alone.
-            applied.entry(*id).or_insert(group.found);
+    pub(super) fn purge(&mut self) {
+        if self.again.running {
+            return;
         }
+        let applied = self.durably_applied();
         match self.files.purge(&applied) {
             Ok(begins) => {
                 for (id, begin) in begins {

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use holdfast_model::GroupId;
 use tokio::sync::mpsc;
 
-use super::{Driver, Group, GroupsParts, Inbox, Reader, Replies, Stalls, StartError, Work};
+use super::{
+    Driver, Group, GroupsParts, Inbox, Reader, Replies, Stalls, StartError, Work, WritingAgain,
+};
 use crate::log::{GroupLog, LogEnd, LogFiles};
 use crate::raft::applier;
 use crate::raft::rounds::Rounds;
@@ -44,6 +46,8 @@ impl Driver {
             peers: BTreeMap::new(),
             rounds: Rounds::default(),
             writing: None,
+            durable: BTreeMap::new(),
+            again: WritingAgain::default(),
             ticks: 0,
             leaving: BTreeSet::new(),
             told: 0,

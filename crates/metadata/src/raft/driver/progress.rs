@@ -5,7 +5,7 @@ use holdfast_runtime::{Fatal, TasksExt};
 use raft::eraftpb::{Message, MessageType};
 use tokio::sync::oneshot;
 
-use super::{Committed, Driver, Group, Peer, Released, Work, apply_members};
+use super::{Committed, Driver, Group, Peer, Released, Work, Wrote, apply_members};
 use crate::log::{Checkpoint, LogEnd, LogError, Round, Written};
 use crate::raft::snapshot;
 use crate::wire::{self, Members, WireHardState};
@@ -39,6 +39,7 @@ impl Driver {
         }
         self.send_replies();
         if self.writing.is_none()
+            && !self.write_again()
             && let Some(round) = self.rounds.next()
         {
             self.start_write(round);
@@ -160,50 +161,60 @@ impl Driver {
         let _ = self.work.send(Work::Entries { group: id, entries });
     }
 
-    pub(super) fn start_write(&mut self, round: Round) {
+    fn start_write(&mut self, round: Round) {
+        let (files, checkpoint) = (self.files.clone(), self.checkpoint());
+        self.write_log(move || files.write(&round, &checkpoint).map(Wrote::Round));
+    }
+
+    /// Has the log written by `work`, off the loop.
+    pub(super) fn write_log(
+        &mut self,
+        work: impl FnOnce() -> Result<Wrote, LogError> + Send + 'static,
+    ) {
         let (sender, receiver) = oneshot::channel();
         self.writing = Some(receiver);
-        let checkpoint = Checkpoint {
-            groups: self
-                .groups
-                .iter()
-                .map(|(id, group)| {
-                    let log = group.node.store();
-                    (*id, (log.hard(), log.recorded()))
-                })
-                .collect(),
-        };
-        let (files, env) = (self.files.clone(), self.env.clone());
+        let tasks = self.env.tasks.clone();
         self.env.tasks.spawn(
             "raft-log",
             Box::pin(async move {
-                let done = env
-                    .tasks
-                    .blocking(move || files.write(&round, &checkpoint))
-                    .await;
-                if let Some(done) = done {
+                if let Some(done) = tasks.blocking(work).await {
                     let _ = sender.send(done);
                 }
             }),
         );
     }
 
-    pub(super) fn on_written(&mut self, written: Option<Result<Written, LogError>>) -> bool {
-        match written {
-            Some(Ok(written)) => {
-                self.writes.moved();
+    /// What a file that is begun now begins with.
+    pub(super) fn checkpoint(&self) -> Checkpoint {
+        let ends = self.groups.iter().map(|(id, group)| {
+            let log = group.node.store();
+            (*id, (log.hard(), log.recorded()))
+        });
+        Checkpoint {
+            groups: ends.collect(),
+        }
+    }
+
+    pub(super) fn on_written(&mut self, written: Option<Result<Wrote, LogError>>) -> bool {
+        let wrote = match written {
+            Some(Ok(wrote)) => wrote,
+            Some(Err(error)) => {
+                (self.on_fatal)(error.fatal());
+                return false;
+            }
+            None => return false,
+        };
+        self.writes.moved();
+        match wrote {
+            Wrote::Round(written) => {
                 self.env.tasks.pass("commit.round_durable");
                 for (id, released) in self.rounds.written() {
                     self.on_released(id, released, Some(written));
                 }
-                true
             }
-            Some(Err(error)) => {
-                (self.on_fatal)(error.fatal());
-                false
-            }
-            None => false,
+            Wrote::Again(again) => self.on_written_again(again),
         }
+        true
     }
 
     /// What a group waited for is durable, or needed not to be.

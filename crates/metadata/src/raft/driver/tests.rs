@@ -30,8 +30,8 @@ const LOG: LogSettings = LogSettings {
 
 /// The loop of a node that is the only voter of two groups. Nobody applies: the
 /// test says what is applied, and what of it is durable.
-struct Alone {
-    driver: Driver,
+pub(super) struct Alone {
+    pub driver: Driver,
     work: mpsc::UnboundedReceiver<Work>,
     _events: mpsc::Receiver<Event>,
 }
@@ -100,7 +100,12 @@ pub(super) fn parts(disk: &MemoryDisk) -> GroupsParts {
 
 impl Alone {
     /// Starts the node, has it lead both groups, and settles.
-    async fn start(disk: &MemoryDisk) -> Result<Self, StartError> {
+    pub async fn start(disk: &MemoryDisk) -> Result<Self, StartError> {
+        Self::start_leading(disk, &[A, B]).await
+    }
+
+    /// Starts the node, has it lead these groups, and settles.
+    pub async fn start_leading(disk: &MemoryDisk, led: &[GroupId]) -> Result<Self, StartError> {
         let (inbox, events) = mpsc::channel(MAX_INBOX);
         let (sender, work) = mpsc::unbounded_channel();
         let mut alone = Self {
@@ -108,8 +113,8 @@ impl Alone {
             work,
             _events: events,
         };
-        for group in alone.driver.groups.values_mut() {
-            group.campaign();
+        for id in led {
+            alone.driver.groups.get_mut(id).unwrap().campaign();
         }
         alone.settle().await;
         Ok(alone)
@@ -117,30 +122,36 @@ impl Alone {
 
     /// Goes on until nothing is being written, and applies in memory alone what
     /// is committed.
-    async fn settle(&mut self) {
+    pub async fn settle(&mut self) {
         loop {
             assert!(self.driver.pump());
             if self.driver.writing.is_some() {
                 let written = wait_written(&mut self.driver.writing).await;
                 assert!(self.driver.on_written(written));
-            } else if let Ok(work) = self.work.try_recv() {
-                let Work::Entries { group, entries } = work else {
-                    continue;
-                };
-                self.driver.on_applied(Applied::Entries {
-                    group,
-                    to: entries.last().unwrap().at,
-                    outcomes: entries.iter().map(|one| (one.at, Vec::new())).collect(),
-                    totals: Default::default(),
-                });
-            } else {
+            } else if !self.apply() {
                 return;
             }
         }
     }
 
+    /// Applies what was handed over next; says whether there was something.
+    pub fn apply(&mut self) -> bool {
+        let Ok(work) = self.work.try_recv() else {
+            return false;
+        };
+        if let Work::Entries { group, entries } = work {
+            self.driver.on_applied(Applied::Entries {
+                group,
+                to: entries.last().unwrap().at,
+                outcomes: entries.iter().map(|one| (one.at, Vec::new())).collect(),
+                totals: Default::default(),
+            });
+        }
+        true
+    }
+
     /// Has a group commit and apply so many entries, each in a round of its own.
-    async fn commit(&mut self, group: GroupId, entries: u64) {
+    pub async fn commit(&mut self, group: GroupId, entries: u64) {
         for number in 0..entries {
             let (answer, _) = oneshot::channel();
             let request = ProposeRequest {
@@ -153,12 +164,12 @@ impl Alone {
         }
     }
 
-    fn applied(&self, group: GroupId) -> u64 {
+    pub fn applied(&self, group: GroupId) -> u64 {
         self.driver.groups[&group].applied.index
     }
 
     /// Where a group's log begins.
-    fn begin(&self, group: GroupId) -> u64 {
+    pub fn begin(&self, group: GroupId) -> u64 {
         self.driver.groups[&group].node.store().begin().index
     }
 
