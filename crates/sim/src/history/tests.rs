@@ -278,7 +278,7 @@ fn a_download_is_refused_only_when_none_is_left() {
     refused([put.clone(), Action::UsedUp(7)]);
     explained([put.clone(), reserve.clone(), Action::UsedUp(7)]);
     let back = [reserve.clone(), Action::GiveBack(7)];
-    let given_back = [&[put.clone()], &back[..]].concat();
+    let given_back = [std::slice::from_ref(&put), &back[..]].concat();
     refused([given_back.clone(), vec![Action::UsedUp(7)]].concat());
     explained([given_back, vec![reserve.clone(), Action::UsedUp(7)]].concat());
     // One whose outcome nobody knows may have been the last.
