@@ -173,7 +173,9 @@ fn foreign_ports(desired: &Value, live: &Value) -> Vec<String> {
     }
 }
 
-/// A merge patch that leaves only our own parts.
+/// A merge patch that leaves only our own parts: of a pod just as they are there,
+/// so that it takes away and changes nothing, and whoever writes it comes to own
+/// nothing. What they should be is applied.
 pub fn own_parts(desired: &Value, live: &Value) -> Value {
     if desired.pointer(PORTS).is_some() {
         let ports: Vec<Value> = desired
@@ -184,15 +186,51 @@ pub fn own_parts(desired: &Value, live: &Value) -> Value {
             .collect();
         return serde_json::json!({ "spec": { "ports": ports } });
     }
-    let own = |part: &str| {
-        let parts = desired.pointer(POD).and_then(|pod| pod.get(part));
-        parts.cloned().unwrap_or(Value::Null)
+    let (Some(desired), Some(live)) = (desired.pointer(POD), live.pointer(POD)) else {
+        return serde_json::json!({});
     };
-    let parts: Map<String, Value> = PARTS
-        .iter()
-        .map(|part| ((*part).to_owned(), own(part)))
-        .collect();
+    let parts = PARTS.iter().map(|part| {
+        let mut own = own_items(desired, live, part, "name");
+        if *part == "containers" {
+            for container in &mut own {
+                leave_own(desired, container);
+            }
+        }
+        let own = match own.is_empty() {
+            true => Value::Null,
+            false => Value::Array(own),
+        };
+        ((*part).to_owned(), own)
+    });
+    let parts: Map<String, Value> = parts.collect();
     serde_json::json!({ "spec": { "template": { "spec": parts } } })
+}
+
+/// Items of a live list that ours has as well, by what names them.
+fn own_items(ours: &Value, theirs: &Value, part: &str, key: &str) -> Vec<Value> {
+    let own: Vec<_> = items(ours, part)
+        .iter()
+        .filter_map(|item| item.get(key))
+        .collect();
+    let live = items(theirs, part).iter();
+    live.filter(|item| item.get(key).is_some_and(|name| own.contains(&name)))
+        .cloned()
+        .collect()
+}
+
+/// Takes out of a live container of ours what others have put into it.
+fn leave_own(desired: &Value, container: &mut Value) {
+    let name = container.get("name").cloned();
+    let mut all = items(desired, "containers").iter();
+    let Some(ours) = all.find(|one| one.get("name") == name.as_ref()) else {
+        return;
+    };
+    for (part, key) in CONTAINER_PARTS {
+        let own = own_items(ours, container, part, key);
+        if let Some(list) = container.get_mut(part) {
+            *list = Value::Array(own);
+        }
+    }
 }
 
 /// A port that machines have opened for a Service stays the same one.
@@ -267,6 +305,34 @@ mod tests {
             own_parts(&desired, &live).pointer("/spec/template/spec/containers"),
             Some(&json!([{"name": "node"}]))
         );
+    }
+
+    #[test]
+    fn what_is_taken_out_changes_nothing_of_what_stays() {
+        let pod = |spec: Value| json!({"spec": {"template": {"spec": spec}}});
+        let desired = pod(json!({
+            "containers": [{"name": "node", "image": "ours", "env": [{"name": "A", "value": "1"}]}],
+            "volumes": [{"name": "tmp"}],
+        }));
+        let live = pod(json!({
+            "initContainers": [{"name": "before"}],
+            "containers": [
+                {"name": "node", "image": "theirs", "imagePullPolicy": "Always", "env": [
+                    {"name": "A", "value": "2"}, {"name": "LD_PRELOAD", "value": "x"},
+                ]},
+                {"name": "miner"},
+            ],
+            "volumes": [{"name": "tmp", "emptyDir": {}}, {"name": "loot"}],
+        }));
+        assert_eq!(foreign_parts(&desired, &live).len(), 4);
+        // Another image is put right by who applies, not by this.
+        let left = json!({
+            "initContainers": null,
+            "containers": [{"name": "node", "image": "theirs", "imagePullPolicy": "Always",
+                "env": [{"name": "A", "value": "2"}]}],
+            "volumes": [{"name": "tmp", "emptyDir": {}}],
+        });
+        assert_eq!(own_parts(&desired, &live), pod(left));
     }
 
     #[test]
