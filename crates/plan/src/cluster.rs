@@ -2,6 +2,8 @@
 
 use holdfast_crd::{PullPolicy, StorageClusterSpec};
 
+use crate::desired::ChildKind;
+
 /// A cluster of which everything is decided. [`crate::validate`] makes it.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Cluster {
@@ -73,6 +75,18 @@ pub struct OptionalKinds {
     pub service_monitor: bool,
     /// `monitoring.coreos.com/v1` PrometheusRule.
     pub prometheus_rule: bool,
+}
+
+impl OptionalKinds {
+    /// Whether the API server has a kind.
+    pub const fn has(&self, kind: ChildKind) -> bool {
+        match kind {
+            ChildKind::Certificate => self.certificate,
+            ChildKind::ServiceMonitor => self.service_monitor,
+            ChildKind::PrometheusRule => self.prometheus_rule,
+            _ => true,
+        }
+    }
 }
 
 impl Decisions {

@@ -35,4 +35,4 @@ mod worker;
 pub use cluster::{Cluster, Decisions, Images, OptionalKinds};
 pub use desired::{Child, ChildKind, DesiredState, desired};
 pub use object::without_nulls;
-pub use validate::{Contradiction, MAX_NAME_CHARACTERS, Reason, validate};
+pub use validate::{Contradiction, MAX_NAME_CHARACTERS, Reason, budgets, validate};

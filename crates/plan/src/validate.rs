@@ -9,8 +9,9 @@ use std::fmt;
 use holdfast_crd::{CacheType, PodTemplate, QueueType, StorageCluster, StorageClusterSpec};
 
 use crate::cluster::{Cluster, Decisions, Images};
+use crate::desired::Child;
 use crate::names::Component;
-use crate::{cache, gateway, nodes, quantity, queue, template, tls, worker};
+use crate::{budget, cache, gateway, nodes, quantity, queue, template, tls, worker};
 
 /// The longest name of a resource. What is made of it must fit the 63 characters
 /// of a label: the longest is the revision of RabbitMQ's StatefulSet,
@@ -109,15 +110,34 @@ pub fn validate(
     if !wrong.is_empty() {
         return Err(wrong);
     }
-    Ok(Cluster {
-        name,
-        namespace,
-        uid,
+    Ok(unchecked(resource, decisions))
+}
+
+/// The disruption budgets of a resource, also of one that contradicts itself: what
+/// runs is to be guarded whatever is asked for. None where nothing can have been
+/// made of it, its name being what it is.
+pub fn budgets(resource: &StorageCluster, decisions: Decisions) -> Vec<Child> {
+    let cluster = unchecked(resource, decisions);
+    let named = check_name(&cluster.name).is_none();
+    if !named || check_identity(&cluster.namespace, &cluster.uid).is_some() {
+        return Vec::new();
+    }
+    budget::build_budgets(&cluster)
+}
+
+fn unchecked(resource: &StorageCluster, decisions: Decisions) -> Cluster {
+    let metadata = &resource.metadata;
+    let spec = &resource.spec;
+    let tag = spec.image.tag.as_ref().unwrap_or(&decisions.tag);
+    Cluster {
+        name: metadata.name.clone().unwrap_or_default(),
+        namespace: metadata.namespace.clone().unwrap_or_default(),
+        uid: metadata.uid.clone().unwrap_or_default(),
         generation: metadata.generation.unwrap_or_default(),
         images: images(spec, tag),
         spec: spec.clone(),
         decisions,
-    })
+    }
 }
 
 fn images(spec: &StorageClusterSpec, tag: &str) -> Images {

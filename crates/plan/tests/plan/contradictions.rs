@@ -1,9 +1,9 @@
 //! What is refused, with which word and which sentence.
 
-use holdfast_plan::{Contradiction, Decisions, Reason, validate};
+use holdfast_plan::{ChildKind, Contradiction, Decisions, Reason, budgets, desired, validate};
 use serde_json::{Value, json};
 
-use crate::support::{ENCRYPTED, SMALLEST, parse, resource, try_cluster};
+use crate::support::{ENCRYPTED, SMALLEST, cluster, parse, resource, try_cluster};
 
 fn set(path: &str, value: Value) -> Value {
     let mut resource = resource(SMALLEST);
@@ -219,4 +219,29 @@ fn each_part_guards_its_own_container() {
         assert_eq!(refused(&path, named(container)).len(), 1, "{part}");
         assert!(refused(&path, named("side")).is_empty(), "{part}");
     }
+}
+
+#[test]
+fn what_runs_is_guarded_also_while_the_resource_contradicts_itself() {
+    let guards = |resource: &Value, disruptions: u32| {
+        let resource = parse(resource);
+        let decisions = Decisions {
+            storage_disruptions: disruptions,
+            ..Decisions::at_rest(&resource.spec, "0.1.0".into())
+        };
+        budgets(&resource, decisions)
+    };
+    let wrong = set("spec.image.tag", json!(""));
+    assert!(try_cluster(&wrong).is_err());
+    let held = guards(&wrong, 0);
+    assert_eq!(held.len(), 2);
+    assert_eq!(held[0].object["spec"]["maxUnavailable"], json!(0));
+    // The same objects as those that are planned: neither undoes the other.
+    let whole = resource(SMALLEST);
+    let planned = desired(&cluster(&whole)).children.into_iter();
+    let planned: Vec<_> = planned
+        .filter(|child| child.kind == ChildKind::PodDisruptionBudget)
+        .collect();
+    assert_eq!(guards(&whole, 1), planned);
+    assert_eq!(guards(&set("metadata.name", json!("a.b")), 0), []);
 }
