@@ -1,5 +1,6 @@
-//! The rights that the chart gives, held against those that were used: a right
-//! that nobody uses is one too many.
+//! The rights that the chart gives, held against those that were used and those
+//! that were refused: a right that nobody uses is one too many, and one that was
+//! asked for and that the chart does not give is one too few.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -24,11 +25,7 @@ const ROLE: &str = "holdfast-operator-lease";
 const RARE: [(&str, &str, &str); 15] = [
     ("configmaps", "delete", TAKEN_AWAY),
     ("deployments", "delete", TAKEN_AWAY),
-    (
-        "events",
-        "list",
-        "volumes_that_their_class_does_not_give_are_told",
-    ),
+    ("events", "list", "volumes_that_cannot_grow_are_told"),
     ("horizontalpodautoscalers", "create", TAKEN_AWAY),
     ("horizontalpodautoscalers", "delete", TAKEN_AWAY),
     ("horizontalpodautoscalers", "patch", TAKEN_AWAY),
@@ -78,12 +75,20 @@ pub async fn every_right_that_is_given_is_used(room: &Room) -> Result<()> {
         println!("      skipped: no other case has run, whose use of rights could be seen");
         return Ok(());
     }
-    let used = read_used(&log)?;
+    let Asked { used, refused } = read(&log)?;
     ensure!(!used.is_empty(), "{log} has nothing of {OPERATOR}");
+    let granted = granted(room).await?;
+    // What the chart gives is refused while a case takes it away, and while the
+    // chart goes.
+    let missing: Vec<String> = refused.difference(&granted).map(Right::to_string).collect();
+    ensure!(
+        missing.is_empty(),
+        "asked for and not given: {}",
+        missing.join(", ")
+    );
     // Kinds of others, which this cluster may not have.
     let groups = room.api_groups().await?;
-    let idle: Vec<String> = granted(room)
-        .await?
+    let idle: Vec<String> = granted
         .into_iter()
         .filter(|right| right.group.is_empty() || groups.contains(&right.group))
         .filter(|right| !is_used(right, &used) && expected(right, &room.passed))
@@ -134,25 +139,48 @@ fn rights_of(rule: &PolicyRule) -> Vec<Right> {
     rights
 }
 
-/// What the operator was allowed to do, as far back as the log goes.
-fn read_used(log: &str) -> Result<BTreeSet<Right>> {
+/// What the operator has asked for.
+#[derive(Default)]
+struct Asked {
+    used: BTreeSet<Right>,
+    refused: BTreeSet<Right>,
+}
+
+/// What the operator has asked for, as far back as the log goes.
+fn read(log: &str) -> Result<Asked> {
     let file = std::fs::File::open(log).with_context(|| format!("cannot read {log}"))?;
-    let mut used = BTreeSet::new();
+    let mut asked = Asked::default();
     for line in BufReader::new(file).lines() {
         let line = line?;
         // Most lines are of others, and parsing them all would take its time.
         if line.contains(OPERATOR) {
-            used.extend(right_of(&serde_json::from_str(&line)?));
+            let event = serde_json::from_str(&line)?;
+            if is_refused(&event) {
+                asked.refused.extend(right_of(&event));
+            } else if !is_denied(&event) {
+                asked.used.extend(right_of(&event));
+            }
         }
     }
-    Ok(used)
+    Ok(asked)
 }
 
+/// Whether a right was missing.
+fn is_refused(event: &Value) -> bool {
+    let annotations = event.get("annotations");
+    let decision = annotations.and_then(|all| all.get("authorization.k8s.io/decision"));
+    decision.and_then(Value::as_str) == Some("forbid")
+}
+
+/// Whether it came to nothing, for whatever reason: a quota answers like that too.
+fn is_denied(event: &Value) -> bool {
+    event.pointer("/responseStatus/code") == Some(&Value::from(403))
+}
+
+/// What the operator asked for; `None` of anybody else.
 fn right_of(event: &Value) -> Option<Right> {
     let text = |path: &str| event.pointer(path).and_then(Value::as_str);
-    let by_the_operator = text("/user/username") == Some(OPERATOR);
-    let refused = event.pointer("/responseStatus/code") == Some(&Value::from(403));
-    if !by_the_operator || refused {
+    if text("/user/username") != Some(OPERATOR) {
         return None;
     }
     let resource = text("/objectRef/resource")?;
@@ -177,13 +205,19 @@ mod tests {
             "user": {"username": OPERATOR},
             "objectRef": {"apiGroup": "holdfast.dev", "resource": "storageclusters", "subresource": "status"},
             "responseStatus": {"code": 200},
+            "annotations": {"authorization.k8s.io/decision": "allow"},
         });
         let right = right_of(&event).unwrap();
         assert_eq!(
             right.to_string(),
             "patch storageclusters/status.holdfast.dev"
         );
+        assert!(!is_refused(&event) && !is_denied(&event));
         event["responseStatus"]["code"] = json!(403);
+        assert!(!is_refused(&event) && is_denied(&event), "a quota");
+        event["annotations"]["authorization.k8s.io/decision"] = json!("forbid");
+        assert!(is_refused(&event));
+        event["user"]["username"] = json!("somebody");
         assert!(right_of(&event).is_none());
     }
 
