@@ -9,34 +9,57 @@ mod brokers;
 mod claims;
 mod digest;
 mod founding;
+mod handover;
 mod order;
+mod owners;
 mod steps;
 mod switch;
 
 use holdfast_plan::{Child, ChildKind, DesiredState, names};
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
 use kube::{Api, ResourceExt};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::drift;
-use crate::error::{Attempt, OperatorError, is_missing};
-use crate::observe::{Observed, api_resource};
+use crate::error::{Attempt, OperatorError, is_late, is_missing, refusal};
+use crate::observe::{Observed, Written, api_resource};
 use brokers::Brokers;
 
 pub use claims::keep_claims;
 pub use steps::take_steps;
 
-/// Something that the API server refuses for good: a field that cannot change.
+/// Something that the API server refuses: a field that cannot change, a quota.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Refused {
+    /// A word for programs.
+    pub reason: &'static str,
     /// The object.
     pub object: String,
     /// What the API server says.
     pub why: String,
 }
 
-/// Writes what differs and prunes what is not desired. Answers what was refused.
+/// What came of applying.
+#[derive(Default)]
+pub struct Applied {
+    /// What is there now of what was written.
+    pub written: Written,
+    /// What was refused.
+    pub refused: Vec<Refused>,
+    /// Workloads of which something waits for others.
+    pub held: Vec<String>,
+}
+
+/// How what is written not as a whole is written: by the one manager of ours.
+pub fn by_us() -> PatchParams {
+    PatchParams {
+        field_manager: Some(names::MANAGED_BY.into()),
+        ..PatchParams::default()
+    }
+}
+
+/// Writes what differs and prunes what is not desired.
 ///
 /// # Errors
 /// When the API server does not answer, or a right is missing.
@@ -44,28 +67,33 @@ pub async fn apply_children(
     context: &Context,
     observed: &Observed,
     desired: DesiredState,
-) -> Result<Vec<Refused>, OperatorError> {
-    let mut desired = order::hold_back(observed, desired);
-    let kept = switch::hold_back(&observed.name, &observed.children, &mut desired);
-    let mut refused = Vec::new();
+) -> Result<Applied, OperatorError> {
+    let mut applied = Applied::default();
+    let mut desired = order::hold_back(observed, desired, &mut applied.held);
+    let kept = switch::hold_back(
+        &observed.name,
+        &observed.children,
+        &mut desired,
+        &mut applied.held,
+    );
     for child in &desired.children {
-        let live = observed.children.get(&(child.kind, child.name.clone()));
+        let key = (child.kind, child.name.clone());
+        let live = observed.children.get(&key);
         match brokers::decide(observed, child, live) {
             Brokers::Apply => {}
             Brokers::Delete => {
                 replace_brokers(context, observed, child, live).await?;
+                applied.written.insert(key, None);
                 continue;
             }
             Brokers::Wait => continue,
         }
-        if let Err(error) = apply_child(context, observed, child, live).await {
-            match refusal(&error) {
-                Some(why) => refused.push(Refused {
-                    object: format!("{} {}", child.kind.kind(), child.name),
-                    why,
-                }),
-                None => return Err(error),
+        match apply_child(context, observed, &desired, child, live).await {
+            Ok(None) => {}
+            Ok(Some(object)) => {
+                applied.written.insert(key, Some(object));
             }
+            Err(error) => applied.refused.push(refused(child, error)?),
         }
     }
     for ((kind, name), live) in &observed.children {
@@ -75,18 +103,67 @@ pub async fn apply_children(
             prune(context, observed, *kind, name, live).await?;
         }
     }
-    Ok(refused)
+    Ok(applied)
 }
 
+/// Keeps disruption budgets true, whatever else is held: one that is left at 1
+/// while objects lack copies gives the next one away. `only_less` is for who may
+/// not be sure of what it sees.
+///
+/// # Errors
+/// When the API server does not answer, or a right is missing.
+pub async fn keep_budgets(
+    context: &Context,
+    observed: &Observed,
+    budgets: Vec<Child>,
+    only_less: bool,
+) -> Result<Written, OperatorError> {
+    let mut written = Written::new();
+    // Before there are nodes there is nothing to guard.
+    if observed.set.is_none() {
+        return Ok(written);
+    }
+    let desired = DesiredState { children: budgets };
+    for child in &desired.children {
+        let key = (child.kind, child.name.clone());
+        let live = observed.children.get(&key);
+        if only_less && !allows_less(&child.object, live) {
+            continue;
+        }
+        if let Some(object) = apply_child(context, observed, &desired, child, live).await? {
+            written.insert(key, Some(object));
+        }
+    }
+    Ok(written)
+}
+
+/// Whether a budget is to allow fewer than the one that is there.
+fn allows_less(desired: &Value, live: Option<&DynamicObject>) -> bool {
+    let allowed = |object: &Value| object.pointer("/spec/maxUnavailable")?.as_u64();
+    let now = live.and_then(|live| allowed(&live.data));
+    allowed(desired) < now
+}
+
+/// What was refused for what it says; any other error is one.
+fn refused(child: &Child, error: OperatorError) -> Result<Refused, OperatorError> {
+    match refusal(&error) {
+        None => Err(error),
+        Some((reason, why)) => Ok(Refused {
+            reason,
+            object: format!("{} {}", child.kind.kind(), child.name),
+            why,
+        }),
+    }
+}
+
+/// Writes one object where it is not as desired. Answers what was written.
 async fn apply_child(
     context: &Context,
     observed: &Observed,
+    desired: &DesiredState,
     child: &Child,
     live: Option<&DynamicObject>,
-) -> Result<(), OperatorError> {
-    let resource = api_resource(child.kind);
-    let api: Api<DynamicObject> =
-        Api::namespaced_with(context.client.clone(), &observed.namespace, &resource);
+) -> Result<Option<DynamicObject>, OperatorError> {
     let mut object = child.object.clone();
     let live = live
         .map(serde_json::to_value)
@@ -101,11 +178,15 @@ async fn apply_child(
         // What was ours and is not any more is not another's: it goes with the rest.
         Some(live) if !digest::is_same(&object, live) => "it is made of something else".to_owned(),
         Some(live) => {
-            remove_foreign(context, observed, child, &api, (&object, live)).await?;
-            let Some(difference) = drift::first_difference(&object, live) else {
-                return Ok(());
-            };
-            difference
+            let taken = remove_foreign(context, observed, child, (&object, live)).await?;
+            match drift::first_difference(&object, live) {
+                Some(difference) => difference,
+                None if taken.is_some() => return Ok(taken),
+                None => match take_back(context, observed, child, (&object, live)).await? {
+                    Some(others) => format!("{others} claimed some of it"),
+                    None => return Ok(None),
+                },
+            }
         }
     };
     tracing::info!(
@@ -116,15 +197,28 @@ async fn apply_child(
         "applying"
     );
     metrics::counter!("holdfast_operator_writes_total", "kind" => child.kind.kind()).increment(1);
+    if let Some(number) = handover::plan(desired, child, live.as_ref()) {
+        let params = PatchParams::apply(handover::MANAGER).force();
+        patch(context, observed, child, &params, Patch::Apply(number)).await?;
+    }
     let params = PatchParams::apply(names::MANAGED_BY).force();
-    api.patch(&child.name, &params, &Patch::Apply(&object))
-        .await
-        .map(|_| ())
-        .attempt(|| applying(child))
+    let written = patch(context, observed, child, &params, Patch::Apply(object)).await?;
+    Ok(Some(written))
 }
 
-fn applying(child: &Child) -> String {
-    format!("applying {} {}", child.kind.kind(), child.name)
+async fn patch(
+    context: &Context,
+    observed: &Observed,
+    child: &Child,
+    params: &PatchParams,
+    patch: Patch<Value>,
+) -> Result<DynamicObject, OperatorError> {
+    let resource = api_resource(child.kind);
+    let api: Api<DynamicObject> =
+        Api::namespaced_with(context.client.clone(), &observed.namespace, &resource);
+    api.patch(&child.name, params, &patch)
+        .await
+        .attempt(|| format!("applying {} {}", child.kind.kind(), child.name))
 }
 
 /// Takes out what others have put into an object, and says so.
@@ -132,12 +226,11 @@ async fn remove_foreign(
     context: &Context,
     observed: &Observed,
     child: &Child,
-    api: &Api<DynamicObject>,
     (desired, live): (&Value, &Value),
-) -> Result<(), OperatorError> {
+) -> Result<Option<DynamicObject>, OperatorError> {
     let foreign = drift::foreign_parts(desired, live);
     if foreign.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let sentence = format!(
         "{} {} had {} beside what is ours",
@@ -149,11 +242,50 @@ async fn remove_foreign(
     context
         .say(resource, "drift", true, "ForeignPartsRemoved", sentence)
         .await;
-    let patch = Patch::Merge(drift::own_parts(desired, live));
-    api.patch(&child.name, &PatchParams::default(), &patch)
-        .await
-        .map(|_| ())
-        .attempt(|| applying(child))
+    let mut own = drift::own_parts(desired, live);
+    of_version(&mut own, live);
+    match patch(context, observed, child, &by_us(), Patch::Merge(own)).await {
+        // What has changed it starts another round.
+        Err(error) if is_late(&error) => Ok(None),
+        written => written.map(Some),
+    }
+}
+
+/// Takes from others what they claim of ours. Answers who they are.
+async fn take_back(
+    context: &Context,
+    observed: &Observed,
+    child: &Child,
+    (desired, live): (&Value, &Value),
+) -> Result<Option<String>, OperatorError> {
+    let Some(claimed) = owners::claimed(desired, live) else {
+        return Ok(None);
+    };
+    let others = claimed.managers.join(", ");
+    let claim = format!("{:?} {} {}", child.kind, child.name, claimed.claim);
+    let resource = &observed.resource;
+    if context.memory.was_taken_back(resource, &claim) {
+        return Ok(None);
+    }
+    let mut without = json!({"metadata": {"managedFields": claimed.without}});
+    of_version(&mut without, live);
+    match patch(context, observed, child, &by_us(), Patch::Merge(without)).await {
+        Err(error) if is_late(&error) => return Ok(None),
+        written => written?,
+    };
+    context.memory.note_taken_back(resource, claim);
+    Ok(Some(others))
+}
+
+/// Has a patch refused by an object that is another one by now.
+fn of_version(patch: &mut Value, live: &Value) {
+    let version = live.pointer("/metadata/resourceVersion").cloned();
+    if let (Some(version), Some(patch)) = (version, patch.as_object_mut()) {
+        let metadata = patch.entry("metadata").or_insert_with(|| json!({}));
+        if let Some(metadata) = metadata.as_object_mut() {
+            metadata.insert("resourceVersion".into(), version);
+        }
+    }
 }
 
 /// A StatefulSet's claim templates are fixed once it is made: growing volumes
@@ -163,17 +295,6 @@ fn keep_claim_templates(object: &mut Value, live: &Value) {
     let spec = object.get_mut("spec").and_then(Value::as_object_mut);
     if let (Some(templates), Some(spec)) = (templates, spec) {
         spec.insert("volumeClaimTemplates".into(), templates);
-    }
-}
-
-/// Whether the API server refuses the object as it is: 422, whatever is tried.
-fn refusal(error: &OperatorError) -> Option<String> {
-    let OperatorError::Api { source, .. } = error else {
-        return None;
-    };
-    match source.as_ref() {
-        kube::Error::Api(status) if status.code == 422 => Some(status.message.clone()),
-        _ => None,
     }
 }
 
@@ -192,7 +313,7 @@ async fn replace_brokers(
 ) -> Result<(), OperatorError> {
     let Some(live) = live else { return Ok(()) };
     let sentence = format!(
-        "StatefulSet {} is made anew, since the number of brokers changes; tasks wait meanwhile and none is lost",
+        "StatefulSet {} is made anew, since the number of brokers or the size of their volumes changes; tasks wait meanwhile and none is lost",
         child.name
     );
     context
@@ -235,5 +356,35 @@ async fn prune(
         done => done
             .map(|_| ())
             .attempt(|| format!("deleting {} {name}", kind.kind())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_not_sure_makes_a_budget_smaller_and_never_larger() {
+        let budget = |allowed: u64| json!({"spec": {"maxUnavailable": allowed}});
+        let live = |allowed: u64| -> DynamicObject {
+            let mut object = budget(allowed);
+            object["metadata"] = json!({"name": "demo-node"});
+            serde_json::from_value(object).unwrap()
+        };
+        assert!(allows_less(&budget(0), Some(&live(1))));
+        assert!(!allows_less(&budget(1), Some(&live(0))));
+        assert!(!allows_less(&budget(0), Some(&live(0))));
+        assert!(!allows_less(&budget(0), None));
+    }
+
+    #[test]
+    fn a_patch_of_what_was_read_is_refused_by_what_has_changed() {
+        let live = json!({"metadata": {"resourceVersion": "7"}});
+        let mut patch = json!({"spec": {"a": 1}});
+        of_version(&mut patch, &live);
+        assert_eq!(
+            patch,
+            json!({"spec": {"a": 1}, "metadata": {"resourceVersion": "7"}})
+        );
     }
 }

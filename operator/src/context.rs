@@ -1,6 +1,7 @@
 //! What all reconciles share. None of it is truth: it saves work, or is told
 //! to whoever watches.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use holdfast_crd::StorageCluster;
@@ -18,6 +19,8 @@ use tokio::sync::watch;
 use crate::certificates::reading::Certificate;
 use crate::certificates::settle::trusting;
 use crate::error::OperatorError;
+use crate::health::Health;
+use crate::lifecycle::Note;
 use crate::memory::Memory;
 use crate::settings::OperatorSettings;
 
@@ -31,6 +34,8 @@ pub struct Context {
     pub supports: Supported,
     /// Which kinds of others the API server has.
     pub kinds: watch::Receiver<OptionalKinds>,
+    /// Whether the operator moves.
+    pub health: Arc<Health>,
     recorder: Recorder,
     /// What is remembered of clusters.
     pub memory: Memory,
@@ -43,6 +48,7 @@ impl Context {
         settings: OperatorSettings,
         supports: Supported,
         kinds: watch::Receiver<OptionalKinds>,
+        health: Arc<Health>,
     ) -> Arc<Self> {
         let reporter = Reporter {
             controller: "holdfast-operator".into(),
@@ -54,6 +60,7 @@ impl Context {
             settings,
             supports,
             kinds,
+            health,
             memory: Memory::default(),
         })
     }
@@ -109,24 +116,49 @@ impl Context {
         resource: &StorageCluster,
         about: &'static str,
         warning: bool,
-        reason: &str,
-        note: String,
+        reason: &'static str,
+        sentence: String,
     ) {
-        let line = format!("{reason}: {note}");
-        if !self.memory.is_new(resource, about, &line) {
-            return;
+        let note = Note {
+            about,
+            warning,
+            reason,
+            sentence,
+        };
+        self.say_all(resource, &[note]).await;
+    }
+
+    /// Says all that there is to say in a round, each thing once.
+    pub async fn say_all(&self, resource: &StorageCluster, notes: &[Note]) {
+        let line = |note: &Note| format!("{}: {}", note.reason, note.sentence);
+        let mut about: BTreeMap<&'static str, Vec<&Note>> = BTreeMap::new();
+        for note in notes {
+            about.entry(note.about).or_default().push(note);
         }
+        for (about, notes) in about {
+            let lines = notes.iter().map(|note| line(note)).collect();
+            let mut news = self.memory.news(resource, about, lines);
+            for note in notes {
+                if news.remove(&line(note)) {
+                    self.publish(resource, note).await;
+                }
+            }
+        }
+    }
+
+    async fn publish(&self, resource: &StorageCluster, note: &Note) {
         let name = resource.name_any();
         let namespace = resource.namespace();
-        tracing::info!(namespace, name, reason, note, "decided");
+        let (reason, sentence) = (note.reason, &note.sentence);
+        tracing::info!(namespace, name, reason, note = sentence, "decided");
         let event = Event {
-            type_: if warning {
+            type_: if note.warning {
                 EventType::Warning
             } else {
                 EventType::Normal
             },
             reason: reason.to_owned(),
-            note: Some(note.chars().take(MAX_NOTE_CHARACTERS).collect()),
+            note: Some(sentence.chars().take(MAX_NOTE_CHARACTERS).collect()),
             action: "Reconcile".into(),
             secondary: None,
         };

@@ -8,6 +8,7 @@
 //! in the Lease; who sees it unchanged for the lease's duration, by its own
 //! monotonic clock, takes it. Writes carry the resource version that was read.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_runtime::Shutdown;
@@ -20,6 +21,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::error::is_missing;
+use crate::health::Health;
 
 /// The Lease's name.
 const LEASE: &str = "holdfast-operator";
@@ -38,6 +40,7 @@ pub struct Election {
     leases: Api<Lease>,
     name: String,
     leads: watch::Sender<bool>,
+    health: Arc<Health>,
     /// The last record that was seen to change, and when.
     seen: Option<(String, Instant)>,
     renewed: Instant,
@@ -45,12 +48,18 @@ pub struct Election {
 
 impl Election {
     /// A candidate that does not lead yet, and where it is said whether it does.
-    pub fn new(client: Client, namespace: &str, name: String) -> (Self, watch::Receiver<bool>) {
+    pub fn new(
+        client: Client,
+        namespace: &str,
+        name: String,
+        health: Arc<Health>,
+    ) -> (Self, watch::Receiver<bool>) {
         let (leads, said) = watch::channel(false);
         let election = Self {
             leases: Api::namespaced(client, namespace),
             name,
             leads,
+            health,
             seen: None,
             renewed: Instant::now(),
         };
@@ -61,7 +70,10 @@ impl Election {
     pub async fn run(mut self, shutdown: Shutdown) {
         loop {
             let turn = tokio::time::timeout(ANSWER_LIMIT, self.turn()).await;
-            match turn.unwrap_or_else(|_| Err(no_answer())) {
+            let turn = turn.unwrap_or_else(|_| Err(no_answer()));
+            self.health
+                .note_turn(std::time::Instant::now(), turn.is_ok());
+            match turn {
                 Ok(leads) => {
                     if leads {
                         self.renewed = Instant::now();

@@ -18,7 +18,7 @@ mod volumes;
 use holdfast_model::{Epoch, NodeId, NodeState, Release};
 
 pub use scale::MARK;
-pub use situation::{ClaimSight, PodSight, Situation};
+pub use situation::{ClaimSight, PodSight, Situation, pod_sight};
 
 /// Why the permit is taken to restart a node.
 pub const RESTART: &str = "the operator restarts it";
@@ -228,4 +228,4 @@ fn keeps_awake(case: &Situation<'_>) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

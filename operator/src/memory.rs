@@ -1,7 +1,7 @@
 //! What is remembered of clusters from one round to the next. None of it is
 //! truth: it saves work, and keeps from saying things twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,12 @@ use kube::ResourceExt;
 /// it is gone. Those that are there are looked at each minute.
 const FORGET_AFTER: Duration = Duration::from_secs(600);
 
+/// Claims of others that are remembered: more than a cluster has objects. Beyond
+/// that they are taken back again.
+const MAX_CLAIMS: usize = 64;
+/// A claim that comes back sooner is left: its owner would claim it without end.
+const TAKE_BACK_AGAIN: Duration = Duration::from_secs(600);
+
 /// What is known of one cluster beside what is in the API server.
 struct Remembered {
     /// When it was last looked at.
@@ -21,7 +27,11 @@ struct Remembered {
     /// and of the authorities that are trusted.
     env: Option<([u8; 32], Env)>,
     /// What was last said about what, so that it is said once.
-    said: BTreeMap<&'static str, String>,
+    said: BTreeMap<&'static str, BTreeSet<String>>,
+    /// The template of each workload that has gone round last.
+    rolled: BTreeMap<String, [u8; 32]>,
+    /// What others have claimed of ours, and when it was taken back.
+    claims: BTreeMap<String, Instant>,
     /// The generation for which an object was written and read back.
     proved: Option<i64>,
     /// Since when a metadata group has had no leader.
@@ -50,6 +60,8 @@ impl Memory {
             looked: now,
             env: None,
             said: BTreeMap::new(),
+            rolled: BTreeMap::new(),
+            claims: BTreeMap::new(),
             proved: None,
             leaderless: None,
             failures: 0,
@@ -72,11 +84,56 @@ impl Memory {
         self.with(resource, |cluster| cluster.env = Some((credential, env)));
     }
 
-    /// Whether something is new about this: it is something else than before.
-    pub fn is_new(&self, resource: &StorageCluster, about: &'static str, line: &str) -> bool {
+    /// Which of these lines were not said the last time that something was said
+    /// about this. All that is to be said now is given at once: two things that
+    /// stay would else take turns.
+    pub fn news(
+        &self,
+        resource: &StorageCluster,
+        about: &'static str,
+        lines: BTreeSet<String>,
+    ) -> BTreeSet<String> {
         self.with(resource, |cluster| {
-            let before = cluster.said.insert(about, line.to_owned());
-            before.as_deref() != Some(line)
+            let before = cluster.said.insert(about, lines.clone());
+            let before = before.unwrap_or_default();
+            lines.difference(&before).cloned().collect()
+        })
+    }
+
+    /// Whether a claim to what is ours was taken back a short while ago.
+    pub fn was_taken_back(&self, resource: &StorageCluster, claim: &str) -> bool {
+        self.with(resource, |cluster| {
+            let last = cluster.claims.get(claim);
+            last.is_some_and(|at| at.elapsed() < TAKE_BACK_AGAIN)
+        })
+    }
+
+    /// A claim to what is ours was taken back.
+    pub fn note_taken_back(&self, resource: &StorageCluster, claim: String) {
+        self.with(resource, |cluster| {
+            if cluster.claims.len() >= MAX_CLAIMS {
+                cluster.claims.clear();
+            }
+            cluster.claims.insert(claim, Instant::now());
+        });
+    }
+
+    /// Notes that a workload's template has gone round.
+    pub fn note_rolled(&self, resource: &StorageCluster, workload: &str, template: [u8; 32]) {
+        self.with(resource, |cluster| {
+            cluster.rolled.insert(workload.to_owned(), template);
+        });
+    }
+
+    /// Whether this template of a workload was the last to go round.
+    pub fn has_rolled(
+        &self,
+        resource: &StorageCluster,
+        workload: &str,
+        template: [u8; 32],
+    ) -> bool {
+        self.with(resource, |cluster| {
+            cluster.rolled.get(workload) == Some(&template)
         })
     }
 
@@ -151,11 +208,37 @@ mod tests {
     fn the_same_is_said_once() {
         let memory = Memory::default();
         let demo = resource("first", 1);
-        assert!(memory.is_new(&demo, "scale", "draining"));
-        assert!(!memory.is_new(&demo, "scale", "draining"));
-        assert!(memory.is_new(&demo, "drift", "draining"));
-        assert!(memory.is_new(&demo, "scale", "removing"));
-        assert!(memory.is_new(&demo, "scale", "draining"));
+        let is_new =
+            |about, line: &str| !memory.news(&demo, about, [line.into()].into()).is_empty();
+        assert!(is_new("scale", "draining"));
+        assert!(!is_new("scale", "draining"));
+        assert!(is_new("drift", "draining"));
+        assert!(is_new("scale", "removing"));
+        assert!(is_new("scale", "draining"));
+    }
+
+    #[test]
+    fn two_things_about_one_matter_do_not_take_turns() {
+        let memory = Memory::default();
+        let demo = resource("first", 1);
+        let lines = |all: &[&str]| all.iter().map(|line| (*line).to_owned()).collect();
+        let first = memory.news(&demo, "lost", lines(&["a answers", "b is unknown"]));
+        assert_eq!(first.len(), 2);
+        let again = memory.news(&demo, "lost", lines(&["a answers", "b is unknown"]));
+        assert_eq!(again.len(), 0);
+        let third = memory.news(&demo, "lost", lines(&["a answers", "c is unknown"]));
+        assert_eq!(third, lines(&["c is unknown"]));
+    }
+
+    #[test]
+    fn the_template_that_went_round_is_remembered_and_no_earlier_one() {
+        let memory = Memory::default();
+        let demo = resource("first", 1);
+        memory.note_rolled(&demo, "demo-worker", [1; 32]);
+        assert!(memory.has_rolled(&demo, "demo-worker", [1; 32]));
+        assert!(!memory.has_rolled(&demo, "demo-gateway", [1; 32]));
+        memory.note_rolled(&demo, "demo-worker", [2; 32]);
+        assert!(!memory.has_rolled(&demo, "demo-worker", [1; 32]));
     }
 
     #[test]

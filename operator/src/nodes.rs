@@ -30,8 +30,6 @@ pub struct Sight {
     pub censuses: GroupCensuses,
     /// Who leads each group and has heard from a majority lately.
     pub leaders: BTreeMap<GroupId, DiskId>,
-    /// Objects, of all kinds, by the furthest member of each group.
-    pub objects: u64,
     /// Tasks that wait or run.
     pub tasks: u64,
     /// Chunks that repair and drain have still to copy.
@@ -81,6 +79,17 @@ impl Sight {
         let layout = &self.state.as_ref()?.layout;
         sum_up(&self.censuses, layout).complete()
     }
+
+    /// Objects whose bytes are in fragments, by the newest count of each group that
+    /// keeps objects.
+    pub fn counted_objects(&self) -> u64 {
+        let groups = self
+            .state
+            .iter()
+            .flat_map(|state| state.layout.data_groups());
+        let counted = groups.filter_map(|group| self.censuses.get(&group));
+        counted.map(|census| census.objects).sum()
+    }
 }
 
 /// Calls the nodes of one cluster.
@@ -127,7 +136,7 @@ impl Nodes {
             (*ordinal, status.ok(), census.ok())
         });
         let mut sight = Sight::default();
-        let mut furthest: BTreeMap<GroupId, (bool, u64, u64, u64)> = BTreeMap::new();
+        let mut furthest: BTreeMap<GroupId, (bool, u64, u64)> = BTreeMap::new();
         for (ordinal, status, census) in join_all(asked).await {
             if let Some(report) = census {
                 take_report(&mut sight.censuses, &report);
@@ -144,13 +153,12 @@ impl Nodes {
                 let tasks = totals.tasks_pending + totals.tasks_running;
                 let known = furthest.entry(group.group).or_default();
                 if (leads, group.applied) > (known.0, known.1) {
-                    *known = (leads, group.applied, totals.objects, tasks);
+                    *known = (leads, group.applied, tasks);
                 }
             }
             sight.nodes.insert(ordinal, status);
         }
-        sight.objects = furthest.values().map(|group| group.2).sum();
-        sight.tasks = furthest.values().map(|group| group.3).sum();
+        sight.tasks = furthest.values().map(|group| group.2).sum();
         sight
     }
 

@@ -1,6 +1,8 @@
 //! The first step: what is there, read from the API server and not from a
 //! cache, and asked of the cluster's own nodes.
 
+mod growth;
+
 use std::collections::BTreeMap;
 
 use futures_util::future::try_join_all;
@@ -10,7 +12,6 @@ use holdfast_plan::{ChildKind, OptionalKinds, names, tls};
 use holdfast_runtime::Address;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod, Secret};
-use k8s_openapi::api::storage::v1::StorageClass;
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams};
 use kube::{Api, ResourceExt};
 
@@ -18,6 +19,13 @@ use crate::certificates::settle;
 use crate::context::Context;
 use crate::error::{Attempt, OperatorError};
 use crate::nodes::{Nodes, Sight};
+
+pub use growth::is_smaller;
+use growth::{may_grow, refused_growth};
+
+/// Objects as the API server has them after a write, by kind and name; `None` of
+/// those that were deleted.
+pub type Written = BTreeMap<(ChildKind, String), Option<DynamicObject>>;
 
 /// Where a machine is.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -50,6 +58,8 @@ pub struct Observed {
     pub broker_claims: Vec<PersistentVolumeClaim>,
     /// Whether the claims' class lets them grow; `None` where it is not known.
     pub can_grow: Option<bool>,
+    /// Why a claim that asks for more room does not get it.
+    pub growth_refused: Option<String>,
     /// Machines that storage nodes run on, by name.
     pub machines: BTreeMap<String, Machine>,
     /// The Secret with what services know each other by.
@@ -69,6 +79,21 @@ pub struct Observed {
 }
 
 impl Observed {
+    /// Takes over what was written: what is judged after it is what is there now.
+    ///
+    /// # Errors
+    /// When the API server has answered with something else than it was given.
+    pub fn take(&mut self, written: Written) -> Result<(), OperatorError> {
+        for (key, object) in written {
+            match object {
+                Some(object) => self.children.insert(key, object),
+                None => self.children.remove(&key),
+            };
+        }
+        self.set = node_set(&self.children, &self.name)?;
+        Ok(())
+    }
+
     /// A storage node's pod.
     pub fn node_pod(&self, ordinal: u32) -> Option<&Pod> {
         let name = names::node_pod(&self.name, ordinal);
@@ -110,14 +135,40 @@ pub fn api_resource(kind: ChildKind) -> ApiResource {
     ApiResource::from_gvk_with_plural(&gvk, kind.plural())
 }
 
-/// Reads and asks.
+/// The resource as the API server has it now; `None` where it is gone, or
+/// another one has its name. What a watch has shown may be of before an outage.
+///
+/// # Errors
+/// When the API server does not answer.
+pub async fn read_resource(
+    context: &Context,
+    seen: &StorageCluster,
+) -> Result<Option<StorageCluster>, OperatorError> {
+    let (name, namespace) = (seen.name_any(), seen.namespace().unwrap_or_default());
+    let api: Api<StorageCluster> = Api::namespaced(context.client.clone(), &namespace);
+    let found = api
+        .get_opt(&name)
+        .await
+        .attempt(|| format!("reading StorageCluster {name}"))?;
+    Ok(found.filter(|found| is_meant(found, seen)))
+}
+
+/// Whether a resource is the very one that was seen, and stays.
+fn is_meant(found: &StorageCluster, seen: &StorageCluster) -> bool {
+    found.uid() == seen.uid() && found.metadata.deletion_timestamp.is_none()
+}
+
+/// Reads and asks; `None` where the resource is gone or going.
 ///
 /// # Errors
 /// When the API server does not answer: nothing is decided then.
 pub async fn observe(
     context: &Context,
-    resource: &StorageCluster,
-) -> Result<Observed, OperatorError> {
+    seen: &StorageCluster,
+) -> Result<Option<Observed>, OperatorError> {
+    let Some(resource) = read_resource(context, seen).await? else {
+        return Ok(None);
+    };
     let name = resource.name_any();
     let namespace = resource.namespace().unwrap_or_default();
     let kinds = *context.kinds.borrow();
@@ -130,18 +181,20 @@ pub async fn observe(
         read_secret(context, &namespace, names::ca_secret(&name)),
     )?;
     let set = node_set(&children, &name)?;
-    let (machines, can_grow) = tokio::try_join!(
-        read_machines(context, resource, &name, &pods),
-        may_grow(context, resource, &claims),
+    let (machines, can_grow, growth_refused) = tokio::try_join!(
+        read_machines(context, &resource, &name, &pods),
+        may_grow(context, &resource, &claims),
+        refused_growth(context, &resource, &claims),
     )?;
     let mut observed = Observed {
-        resource: resource.clone(),
+        resource,
         children,
         set,
         pods,
         claims,
         broker_claims,
         can_grow,
+        growth_refused,
         machines,
         credentials,
         admin,
@@ -154,7 +207,7 @@ pub async fn observe(
         namespace,
     };
     ask_nodes(context, &mut observed).await?;
-    Ok(observed)
+    Ok(Some(observed))
 }
 
 async fn ask_nodes(context: &Context, observed: &mut Observed) -> Result<(), OperatorError> {
@@ -204,12 +257,7 @@ async fn list_children(
     namespace: &str,
     kinds: OptionalKinds,
 ) -> Result<BTreeMap<(ChildKind, String), DynamicObject>, OperatorError> {
-    let there = ChildKind::ALL.into_iter().filter(|kind| match kind {
-        ChildKind::Certificate => kinds.certificate,
-        ChildKind::ServiceMonitor => kinds.service_monitor,
-        ChildKind::PrometheusRule => kinds.prometheus_rule,
-        _ => true,
-    });
+    let there = ChildKind::ALL.into_iter().filter(|kind| kinds.has(*kind));
     let params = ListParams::default().labels(&names::instance_selector(name));
     let lists = try_join_all(there.map(|kind| {
         let resource = api_resource(kind);
@@ -339,31 +387,25 @@ async fn read_machines(
     Ok(try_join_all(read).await?.into_iter().collect())
 }
 
-async fn may_grow(
-    context: &Context,
-    resource: &StorageCluster,
-    claims: &BTreeMap<u32, PersistentVolumeClaim>,
-) -> Result<Option<bool>, OperatorError> {
-    let wanted = &resource.spec.nodes.storage.size;
-    let smaller = claims.values().find(|claim| is_smaller(claim, wanted));
-    let class = smaller.and_then(|claim| claim.spec.as_ref()?.storage_class_name.clone());
-    let Some(class) = class else { return Ok(None) };
-    let api: Api<StorageClass> = Api::all(context.client.clone());
-    let found = api
-        .get_opt(&class)
-        .await
-        .attempt(|| format!("reading StorageClass {class}"))?;
-    Ok(found.map(|class| class.allow_volume_expansion.unwrap_or(false)))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Whether a claim asks for less than `wanted`.
-pub fn is_smaller(
-    claim: &PersistentVolumeClaim,
-    wanted: &k8s_openapi::apimachinery::pkg::api::resource::Quantity,
-) -> bool {
-    let asked = claim.spec.as_ref().and_then(|spec| {
-        let requests = spec.resources.as_ref()?.requests.as_ref()?;
-        holdfast_plan::quantity::bytes(requests.get("storage")?)
-    });
-    asked < holdfast_plan::quantity::bytes(wanted)
+    #[test]
+    fn one_that_is_going_or_has_taken_anothers_name_is_not_meant() {
+        let resource = |uid: &str, deleted: Option<&str>| -> StorageCluster {
+            serde_json::from_value(serde_json::json!({
+                "apiVersion": "holdfast.dev/v1alpha1",
+                "kind": "StorageCluster",
+                "metadata": {"name": "demo", "uid": uid, "deletionTimestamp": deleted},
+                "spec": {"nodes": {"storage": {"size": "100Gi"}}},
+            }))
+            .unwrap()
+        };
+        let seen = resource("first", None);
+        assert!(is_meant(&resource("first", None), &seen));
+        assert!(!is_meant(&resource("second", None), &seen));
+        let going = resource("first", Some("2026-01-01T00:00:00Z"));
+        assert!(!is_meant(&going, &seen));
+    }
 }

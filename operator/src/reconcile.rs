@@ -4,19 +4,23 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use holdfast_crd::{StorageCluster, StorageClusterStatus};
+use holdfast_plan::Cluster;
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::Action;
 
-use crate::apply::{apply_children, keep_claims, take_steps};
+use crate::apply::{Applied, apply_children, keep_budgets, keep_claims, take_steps};
 use crate::context::Context;
 use crate::error::OperatorError;
 use crate::lifecycle::{Busy, Situation, Verdict, decide, release};
 use crate::observe::{Observed, observe};
 use crate::report::{Outcome, build_status, gateways_available, write_failure, write_status};
 use crate::rotation::{Secrecy, advance};
-use crate::validate::{validate, wanted_tag};
-use crate::{probe, secrets};
+use crate::validate::{decisions, validate, wanted_tag};
+use crate::{parts, probe, secrets};
 
+/// When to look again at what was just written: so that two operators that differ
+/// about an object do not keep an API server busy.
+const AT_ONCE: Duration = Duration::from_millis(200);
 /// When to look again while something is under way.
 const SOON: Duration = Duration::from_secs(2);
 /// When to look again at a cluster that is well: its own census is not watched.
@@ -26,6 +30,8 @@ const LATER: Duration = Duration::from_secs(10);
 const ELECTION_PATIENCE: Duration = Duration::from_secs(10);
 /// When to look again at one that sleeps, or is left alone.
 const SELDOM: Duration = Duration::from_secs(60);
+/// The reason of a cluster that is of a newer release than the operator.
+const TOO_OLD: &str = "OperatorTooOld";
 
 /// Makes what is there a step more like what is asked for.
 ///
@@ -40,6 +46,7 @@ pub async fn reconcile(
         return Ok(Action::await_change());
     }
     let begun = Instant::now();
+    let _round = context.health.begin_round(begun);
     let result = reconcile_now(&resource, &context).await;
     match &result {
         Ok(_) => context.memory.succeeded(&resource),
@@ -58,19 +65,19 @@ pub async fn reconcile(
     result
 }
 
-async fn reconcile_now(
-    resource: &StorageCluster,
-    context: &Context,
-) -> Result<Action, OperatorError> {
-    let mut observed = observe(context, resource).await?;
-    let stuck = refused_release(context, &observed)
-        .or_else(|| secrets::missing_credentials(&observed).map(|why| ("CredentialsMissing", why)));
-    let idle = resource.spec.suspend || stuck.is_some();
-    if !idle && secrets::ensure(context, &observed).await? {
-        observed = observe(context, resource).await?;
-    }
+async fn reconcile_now(seen: &StorageCluster, context: &Context) -> Result<Action, OperatorError> {
+    let Some((mut observed, stuck)) = look(context, seen).await? else {
+        return Ok(Action::await_change());
+    };
+    let idle = observed.resource.spec.suspend || stuck.is_some();
     let now = Timestamp::now();
     let mut verdict = decide(&Situation::of(&observed, now.as_second()));
+    if let Some(why) = &observed.growth_refused {
+        let why = ("VolumesCannotGrow", why.clone());
+        verdict.stalled.get_or_insert(why);
+    }
+    let is_sure = !matches!(stuck, Some((TOO_OLD, _)));
+    guard(context, &mut observed, &verdict, is_sure).await?;
     if stuck.is_some() {
         verdict.steps.clear();
         verdict.stalled = stuck;
@@ -81,15 +88,18 @@ async fn reconcile_now(
     };
     crate::provisioning::tell(context, &observed, &mut verdict).await?;
     let validated = validate(&observed, &verdict, &context.settings.default_tag);
-    let mut refused = Vec::new();
+    let mut applied = Applied::default();
     if let (Ok(cluster), false) = (&validated, idle) {
-        refused = apply_children(context, &observed, holdfast_plan::desired(cluster)).await?;
-        keep_claims(context, &observed, cluster).await?;
-        say_notes(context, resource, &verdict).await;
-        take_steps(context, &observed, &verdict.steps).await?;
+        applied = act(context, &observed, &mut verdict, cluster).await?;
     }
+    let wrote = !applied.written.is_empty();
+    observed.take(std::mem::take(&mut applied.written))?;
+    let parts = parts::look(&observed, applied.held, &context.memory, now.as_second());
+
+    let resource = &observed.resource;
+    let in_place = !idle && !wrote && parts.rolling().is_none() && parts.away().is_none();
     let proved = context.memory.is_proved(resource) || was_ready(resource);
-    let probe = match may_probe(&observed, &verdict) && !proved {
+    let probe = match in_place && may_probe(&observed, &verdict) && !proved {
         true => probe::write_and_read(context, &observed).await.err(),
         false => None,
     };
@@ -99,20 +109,19 @@ async fn reconcile_now(
         observed: &observed,
         verdict: &verdict,
         cluster: validated.as_ref().map_err(Vec::as_slice),
-        refused: &refused,
+        refused: &applied.refused,
+        parts: &parts,
         probed: proved || context.memory.is_proved(resource),
         led: led || was_ready(resource) && leaderless < ELECTION_PATIENCE,
         probe,
         secrecy: &secrecy,
     };
     let status = build_status(&outcome, now);
-    let ready = says(&status, "Ready", "True");
-    let whole = says(&status, "Degraded", "False");
+    let well = is_well(&status, &verdict, &secrecy);
     write_status(context, resource, status).await?;
-    let settled = secrecy.rotation.is_none() && secrecy.missing.is_none();
-    let well = ready && whole && settled && verdict.busy == Busy::No;
     Ok(Action::requeue(
         match (idle, resource.spec.hibernate, well) {
+            _ if wrote => AT_ONCE,
             (true, ..) | (_, true, _) => SELDOM,
             (_, _, true) => LATER,
             _ => SOON,
@@ -120,25 +129,73 @@ async fn reconcile_now(
     ))
 }
 
-async fn say_notes(context: &Context, resource: &StorageCluster, verdict: &Verdict) {
-    for note in &verdict.notes {
-        context
-            .say(
-                resource,
-                note.about,
-                note.warning,
-                note.reason,
-                note.sentence.clone(),
-            )
-            .await;
+/// Why a cluster is left alone: a reason and a sentence.
+type Stuck = Option<(&'static str, String)>;
+
+/// What is there, with the Secrets that it needs, and why it is left alone; `None`
+/// where the resource is gone.
+async fn look(
+    context: &Context,
+    seen: &StorageCluster,
+) -> Result<Option<(Observed, Stuck)>, OperatorError> {
+    let Some(observed) = observe(context, seen).await? else {
+        return Ok(None);
+    };
+    let stuck = refused_release(context, &observed)
+        .or_else(|| secrets::missing_credentials(&observed).map(|why| ("CredentialsMissing", why)));
+    let idle = observed.resource.spec.suspend || stuck.is_some();
+    if idle || !secrets::ensure(context, &observed).await? {
+        return Ok(Some((observed, stuck)));
     }
+    let again = observe(context, seen).await?;
+    Ok(again.map(|observed| (observed, None)))
+}
+
+/// Whether there is nothing to wait for.
+fn is_well(status: &StorageClusterStatus, verdict: &Verdict, secrecy: &Secrecy) -> bool {
+    let settled = secrecy.rotation.is_none() && secrecy.missing.is_none();
+    let whole = says(status, "Ready", "True") && says(status, "Degraded", "False");
+    whole && settled && verdict.busy == Busy::No
+}
+
+/// Keeps the disruption budgets true, before all that may fail. Who suspends a
+/// cluster wants nothing touched; an operator that is too old may read the counts
+/// wrongly, and only takes away.
+async fn guard(
+    context: &Context,
+    observed: &mut Observed,
+    verdict: &Verdict,
+    is_sure: bool,
+) -> Result<(), OperatorError> {
+    if observed.resource.spec.suspend {
+        return Ok(());
+    }
+    let decisions = decisions(observed, verdict, &context.settings.default_tag);
+    let budgets = holdfast_plan::budgets(&observed.resource, decisions);
+    let written = keep_budgets(context, observed, budgets, !is_sure).await?;
+    observed.take(written)
+}
+
+/// Makes the objects what was planned, and does what was decided.
+async fn act(
+    context: &Context,
+    observed: &Observed,
+    verdict: &mut Verdict,
+    cluster: &Cluster,
+) -> Result<Applied, OperatorError> {
+    let applied = apply_children(context, observed, holdfast_plan::desired(cluster)).await?;
+    keep_claims(context, observed, cluster).await?;
+    context.say_all(&observed.resource, &verdict.notes).await;
+    if let Some(why) = take_steps(context, observed, &verdict.steps).await? {
+        verdict.stalled.get_or_insert(why);
+    }
+    Ok(applied)
 }
 
 /// Whether the cluster looks as if an object could be written and read.
 fn may_probe(observed: &Observed, verdict: &Verdict) -> bool {
     let spec = &observed.resource.spec;
     !spec.hibernate
-        && !spec.suspend
         && verdict.busy == Busy::No
         && observed.sight.all_led()
         && gateways_available(observed) > 0
@@ -164,7 +221,7 @@ fn refused_release(context: &Context, observed: &Observed) -> Option<(&'static s
     let written = release::written(resource, sight);
     let active = sight.state.as_ref().map(|state| state.active);
     if let Some(why) = release::refuse_operator(written, active, &observed.own) {
-        return Some(("OperatorTooOld", why));
+        return Some((TOO_OLD, why));
     }
     let tag = wanted_tag(resource, &context.settings.default_tag);
     release::refuse_image(&tag, written).map(|why| ("ImageRefused", why))

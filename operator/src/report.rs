@@ -2,6 +2,7 @@
 //! when only the time has changed.
 
 mod conditions;
+mod dangers;
 
 use std::collections::BTreeMap;
 
@@ -21,7 +22,8 @@ use crate::apply::Refused;
 use crate::context::Context;
 use crate::error::{Attempt, OperatorError};
 use crate::lifecycle::{Busy, Situation, Verdict, release};
-use crate::observe::Observed;
+use crate::observe::{Observed, read_resource};
+use crate::parts::Parts;
 use crate::rotation::Secrecy;
 
 /// What a reconcile came to.
@@ -34,6 +36,8 @@ pub struct Outcome<'a> {
     pub cluster: Result<&'a Cluster, &'a [Contradiction]>,
     /// What the API server refuses for good.
     pub refused: &'a [Refused],
+    /// How the gateways, workers, brokers and the cache are.
+    pub parts: &'a Parts,
     /// Whether an object was written and read back for this generation.
     pub probed: bool,
     /// Whether every metadata group has a leader, elections aside.
@@ -70,14 +74,19 @@ pub fn build_status(outcome: &Outcome<'_>, now: Timestamp) -> StorageClusterStat
         capacity: capacity_of(observed),
         images: images_of(outcome, &old),
     };
-    status.phase = Some(phase_of(outcome, &case));
+    status.phase = Some(phase_of(outcome, &case, &old));
     status.conditions = conditions::build(outcome, &case, &status, &old, now);
     status
 }
 
-fn phase_of(outcome: &Outcome<'_>, case: &Situation<'_>) -> ClusterPhase {
+fn phase_of(
+    outcome: &Outcome<'_>,
+    case: &Situation<'_>,
+    old: &StorageClusterStatus,
+) -> ClusterPhase {
     let spec = &outcome.observed.resource.spec;
-    let stuck = outcome.cluster.is_err() || outcome.verdict.stalled.is_some();
+    let stopped = !spec.suspend && outcome.parts.stopped().is_some();
+    let stuck = outcome.cluster.is_err() || outcome.verdict.stalled.is_some() || stopped;
     if stuck || !outcome.refused.is_empty() {
         return ClusterPhase::Failed;
     }
@@ -92,8 +101,15 @@ fn phase_of(outcome: &Outcome<'_>, case: &Situation<'_>) -> ClusterPhase {
         Busy::Scaling => ClusterPhase::Scaling,
         Busy::Rolling => ClusterPhase::Updating,
         Busy::No if !conditions::all_joined(case) => ClusterPhase::Creating,
-        Busy::No => ClusterPhase::Running,
+        Busy::No if outcome.parts.rolling().is_none() => ClusterPhase::Running,
+        Busy::No if is_new(old) => ClusterPhase::Creating,
+        Busy::No => ClusterPhase::Updating,
     }
+}
+
+/// Whether a cluster has not been up since it was made.
+fn is_new(old: &StorageClusterStatus) -> bool {
+    matches!(old.phase, None | Some(ClusterPhase::Creating))
 }
 
 fn nodes_of(case: &Situation<'_>, old: &StorageClusterStatus) -> NodesStatus {
@@ -173,7 +189,8 @@ fn objects_of(observed: &Observed, old: &StorageClusterStatus) -> Option<Objects
     let oldest = sight.censuses.values().map(|census| census.time).min()?;
     let as_of = Timestamp::from_millisecond(i64::try_from(oldest.0).ok()?).ok()?;
     Some(ObjectsStatus {
-        total: sight.objects,
+        // Not what groups hold at this moment: every upload would be a write.
+        total: sight.counted_objects(),
         degraded: counts.degraded,
         unavailable: counts.unavailable,
         lost: counts.lost,
@@ -264,6 +281,9 @@ pub async fn write_failure(
     resource: &StorageCluster,
     error: &OperatorError,
 ) -> Result<(), OperatorError> {
+    // What was seen may be older than what is there.
+    let current = read_resource(context, resource).await.ok().flatten();
+    let resource = current.as_ref().unwrap_or(resource);
     let old = resource.status.clone().unwrap_or_default();
     let failed = conditions::with_failure(&old, resource.metadata.generation, error);
     write_status(context, resource, failed).await
@@ -277,3 +297,6 @@ fn timeless(status: &StorageClusterStatus) -> StorageClusterStatus {
     }
     status
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! Wires it together: the election, the watches, the port of operations.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use futures_util::StreamExt;
@@ -15,7 +15,7 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret};
 use kube::api::{DynamicObject, PartialObjectMeta};
 use kube::runtime::controller::{Action, Config};
 use kube::runtime::reflector::ObjectRef;
-use kube::runtime::{Controller, watcher};
+use kube::runtime::{Controller, Predicate, WatchStreamExt, predicates, reflector, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
 use crate::error::OperatorError;
+use crate::health::Health;
 use crate::lease::Election;
 use crate::observe::api_resource;
 use crate::reconcile::reconcile;
@@ -46,17 +47,28 @@ pub async fn run(
     metrics: PrometheusHandle,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
-    let (election, leads) =
-        Election::new(client.clone(), &settings.namespace, settings.name.clone());
+    let health = Health::new(Instant::now());
+    let (election, leads) = Election::new(
+        client.clone(),
+        &settings.namespace,
+        settings.name.clone(),
+        health.clone(),
+    );
     let (found, kinds) = watch::channel(find_kinds(&client).await);
-    let context = Context::new(client.clone(), settings.clone(), supports, kinds);
+    let context = Context::new(
+        client.clone(),
+        settings.clone(),
+        supports,
+        kinds,
+        health.clone(),
+    );
+    let living = health.clone();
     serve_operations(
         settings.metrics_addr,
         OperationsParts {
             metrics: Some(metrics),
-            alive: None,
-            // A replica that waits is ready: it takes over at once.
-            ready: Arc::new(|| Ok(())),
+            alive: Some(Arc::new(move || living.alive(Instant::now()))),
+            ready: Arc::new(move || health.ready(Instant::now())),
             debug: Arc::new(move || serde_json::json!({ "version": supports.version() })),
             loaded: None,
         },
@@ -88,6 +100,8 @@ async fn work_while_leading(
             led = leads.wait_for(|leads| *leads) => if led.is_err() { return },
         }
         let term = CancellationToken::new();
+        let mut kinds = context.kinds.clone();
+        kinds.mark_unchanged();
         let namespaces = context.settings.namespaces().into_iter();
         let all = namespaces
             .map(|namespace| work(context.clone(), namespace, term.clone().cancelled_owned()));
@@ -96,6 +110,8 @@ async fn work_while_leading(
                 () = shutdown.begun() => {}
                 // An error: nobody says any more whether we lead.
                 _ = leads.wait_for(|leads| !*leads) => {}
+                // Others are to be watched.
+                Ok(()) = kinds.changed() => {}
             }
             term.cancel();
         };
@@ -129,30 +145,38 @@ async fn work(
         names::APPLICATION,
         names::INSTANCE_LABEL
     ));
-    let mut controller = Controller::new(
+    let (reader, writer) = reflector::store();
+    // Our own writes of the status are no reason to look again.
+    let asked = predicates::generation
+        .combine(predicates::annotations)
+        .combine(predicates::labels);
+    let clusters = watcher(
         api::<StorageCluster>(client, namespace),
         watcher::Config::default(),
     )
-    .with_config(Config::default().concurrency(CONCURRENCY))
-    .watches(
-        api::<PartialObjectMeta<Pod>>(client, namespace),
-        ours.clone(),
-        owner,
-    )
-    .watches(
-        api::<PartialObjectMeta<PersistentVolumeClaim>>(client, namespace),
-        ours.clone(),
-        owner,
-    )
-    .watches(
-        api::<PartialObjectMeta<Secret>>(client, namespace),
-        ours.clone(),
-        owner,
-    );
-    for kind in ChildKind::ALL
-        .into_iter()
-        .filter(|kind| !kind.is_optional())
-    {
+    .default_backoff()
+    .reflect(writer)
+    .applied_objects()
+    .predicate_filter(asked, Default::default());
+    let mut controller = Controller::for_stream(clusters, reader)
+        .with_config(Config::default().concurrency(CONCURRENCY))
+        .watches(
+            api::<PartialObjectMeta<Pod>>(client, namespace),
+            ours.clone(),
+            owner,
+        )
+        .watches(
+            api::<PartialObjectMeta<PersistentVolumeClaim>>(client, namespace),
+            ours.clone(),
+            owner,
+        )
+        .watches(
+            api::<PartialObjectMeta<Secret>>(client, namespace),
+            ours.clone(),
+            owner,
+        );
+    let kinds = *context.kinds.borrow();
+    for kind in ChildKind::ALL.into_iter().filter(|kind| kinds.has(*kind)) {
         let resource = api_resource(kind);
         let children: Api<PartialObjectMeta<DynamicObject>> = match namespace {
             Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),

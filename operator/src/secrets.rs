@@ -10,8 +10,9 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{Patch, PostParams};
 
+use crate::apply::by_us;
 use crate::context::Context;
 use crate::error::{Attempt, OperatorError, is_conflict};
 use crate::observe::Observed;
@@ -125,7 +126,7 @@ pub async fn keep_founding(
     let name = names::credentials_secret(&observed.name);
     let api: Api<Secret> = Api::namespaced(context.client.clone(), &observed.namespace);
     let patch = Patch::Merge(serde_json::json!({ "data": data }));
-    api.patch(&name, &PatchParams::default(), &patch)
+    api.patch(&name, &by_us(), &patch)
         .await
         .map(|_| ())
         .attempt(|| format!("keeping the first state in Secret {name}"))

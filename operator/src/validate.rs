@@ -2,7 +2,8 @@
 //! the sentences that say what to change.
 
 use holdfast_crd::StorageCluster;
-use holdfast_plan::{Cluster, Contradiction, Decisions};
+use holdfast_plan::names::{self, Component};
+use holdfast_plan::{ChildKind, Cluster, Contradiction, Decisions};
 
 use crate::lifecycle::Verdict;
 use crate::observe::Observed;
@@ -16,26 +17,42 @@ pub fn validate(
     verdict: &Verdict,
     default_tag: &str,
 ) -> Result<Cluster, Vec<Contradiction>> {
-    let spec = &observed.resource.spec;
+    holdfast_plan::validate(
+        &observed.resource,
+        decisions(observed, verdict, default_tag),
+    )
+}
+
+/// What was decided, as builders read it.
+pub fn decisions(observed: &Observed, verdict: &Verdict, default_tag: &str) -> Decisions {
     let cluster = observed.sight.cluster().map(|id| id.to_string());
     let status = observed.resource.status.as_ref();
     let known = status.and_then(|status| status.cluster_id.clone());
-    let decisions = Decisions {
+    Decisions {
         tag: recorded_tag(&observed.resource).unwrap_or_else(|| default_tag.to_owned()),
         cluster_id: cluster.or(known),
         storage_replicas: verdict.storage_replicas,
         storage_disruptions: verdict.storage_disruptions,
-        gateway_replicas: spec
-            .gateway
-            .autoscale
-            .is_none()
-            .then_some(spec.gateway.replicas),
+        gateway_replicas: gateways(observed),
         worker_replicas: workers(&observed.resource, observed.sight.tasks),
         hibernated: verdict.hibernated,
         encrypted: observed.running_encrypted(),
         kinds: observed.kinds,
+    }
+}
+
+/// Gateways; `None` where an autoscaler has the number. It takes its time to look
+/// at a Deployment that was just made, so that one begins with the least.
+fn gateways(observed: &Observed) -> Option<u32> {
+    let gateway = &observed.resource.spec.gateway;
+    let Some(scale) = gateway.autoscale else {
+        return Some(gateway.replicas);
     };
-    holdfast_plan::validate(&observed.resource, decisions)
+    let name = names::workload(&observed.name, Component::Gateway);
+    let there = observed
+        .children
+        .contains_key(&(ChildKind::Deployment, name));
+    (!there).then_some(scale.min)
 }
 
 /// The tag that is asked for.

@@ -5,7 +5,7 @@ does and nothing else: a test holds it against what was used.
 {{- define "holdfast.rules" -}}
 - apiGroups: [holdfast.dev]
   resources: [storageclusters]
-  verbs: [list, watch]
+  verbs: [get, list, watch]
 - apiGroups: [holdfast.dev]
   resources: [storageclusters/status]
   verbs: [patch]
@@ -42,6 +42,10 @@ does and nothing else: a test holds it against what was used.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
   verbs: [list, watch, patch, delete]
+# Of a volume that does not grow, why.
+- apiGroups: [""]
+  resources: [events]
+  verbs: [list]
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]

@@ -41,11 +41,13 @@ pub enum QueueType {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, PartialEq, Debug)]
 #[serde(rename_all = "camelCase")]
 pub struct ManagedQueue {
-    /// How many brokers: three go on when one is away.
+    /// How many brokers: three go on when one is away. Another number makes all of
+    /// them anew.
     #[serde(default = "one")]
     #[x_kube(validation = Rule::new("self == 1 || self == 3").message("there are 1 or 3 brokers"))]
     pub replicas: u32,
-    /// The volume of each.
+    /// The volume of each. Another size makes all of them anew; tasks wait
+    /// meanwhile, and none is lost.
     #[serde(default = "storage")]
     #[schemars(schema_with = "crate::schema::quantity")]
     pub storage: Quantity,

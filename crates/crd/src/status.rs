@@ -48,7 +48,8 @@ pub struct StorageClusterStatus {
     /// Room.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity: Option<Capacity>,
-    /// The images that run, by part.
+    /// The images that are to run, by part: of the tag that was asked for, or else of
+    /// the release that was recorded when the resource was first seen.
     #[serde(default)]
     #[schemars(extend("maxProperties" = 16, "additionalProperties" = {"type": "string", "maxLength": 512}))]
     pub images: BTreeMap<String, String>,
@@ -123,7 +124,8 @@ pub struct NodeStatus {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, PartialEq, Debug)]
 #[serde(rename_all = "camelCase")]
 pub struct ObjectsStatus {
-    /// All of them.
+    /// All whose bytes are in fragments. What is small enough lies in the metadata,
+    /// and is not among them.
     pub total: u64,
     /// Those that can be read, with fewer copies than asked for.
     pub degraded: u64,

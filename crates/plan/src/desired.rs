@@ -118,14 +118,6 @@ impl ChildKind {
             Self::PrometheusRule => "prometheusrules",
         }
     }
-
-    /// Whether an API server may lack it.
-    pub const fn is_optional(self) -> bool {
-        matches!(
-            self,
-            Self::Certificate | Self::ServiceMonitor | Self::PrometheusRule
-        )
-    }
 }
 
 /// The objects that `cluster` means.

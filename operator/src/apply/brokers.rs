@@ -1,10 +1,12 @@
-//! Brokers whose number changes are made anew, all of them.
+//! Brokers whose number changes, or the size of their volumes, are made anew, all
+//! of them.
 //!
 //! The queue has a majority of the brokers that it was declared with: taken away
-//! one by one they leave it without, and those that are added never carry it.
+//! one by one they leave it without, and those that are added never carry it. The
+//! template of their volumes is fixed with the StatefulSet, and volumes never shrink.
 //! Nothing on their volumes is needed: the outboxes give their hints again.
 
-use holdfast_plan::{Child, ChildKind, names};
+use holdfast_plan::{Child, ChildKind, names, quantity};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::ResourceExt;
 use kube::api::DynamicObject;
@@ -33,6 +35,7 @@ pub(super) fn decide(observed: &Observed, child: &Child, live: Option<&DynamicOb
     match live {
         Some(live) if live.metadata.deletion_timestamp.is_some() => Brokers::Wait,
         Some(live) if is_other_number(&child.object, &live.data, claims.len()) => Brokers::Delete,
+        Some(live) if is_other_size(&child.object, &live.data) => Brokers::Delete,
         Some(_) => Brokers::Apply,
         None if claims.iter().any(is_leaving) => Brokers::Wait,
         None => Brokers::Apply,
@@ -51,6 +54,21 @@ fn is_other_number(desired: &Value, live: &Value, claims: usize) -> bool {
     };
     let were = if there == 0 { claims } else { there };
     wanted != 0 && were != 0 && wanted != were
+}
+
+/// Whether new volumes would be of another size than those that are there were
+/// made with. Brokers that sleep are made anew when they are to wake.
+fn is_other_size(desired: &Value, live: &Value) -> bool {
+    let size = |object: &Value| {
+        let sizes =
+            object.pointer("/spec/volumeClaimTemplates/0/spec/resources/requests/storage")?;
+        sizes.as_str().map(str::to_owned)
+    };
+    let wakes = desired.pointer("/spec/replicas").and_then(Value::as_u64) != Some(0);
+    let (Some(wanted), Some(there)) = (size(desired), size(live)) else {
+        return false;
+    };
+    wakes && !quantity::same(&wanted, &there)
 }
 
 /// Whether a claim goes with a StatefulSet that is gone.
@@ -76,6 +94,23 @@ mod tests {
         // Hibernated, and awake again as before or with another number.
         assert!(!other(0, 3, 3) && !other(3, 0, 3) && !other(3, 0, 0));
         assert!(other(1, 0, 3));
+    }
+
+    #[test]
+    fn another_size_of_their_volumes_makes_them_anew_when_they_are_awake() {
+        let set = |replicas: u32, size: &str| {
+            json!({"spec": {"replicas": replicas, "volumeClaimTemplates": [
+                {"spec": {"resources": {"requests": {"storage": size}}}},
+            ]}})
+        };
+        assert!(is_other_size(&set(1, "2Gi"), &set(1, "1Gi")));
+        assert!(is_other_size(&set(1, "1Gi"), &set(1, "2Gi")));
+        assert!(!is_other_size(&set(1, "1Gi"), &set(1, "1024Mi")));
+        assert!(
+            !is_other_size(&set(0, "2Gi"), &set(1, "1Gi")),
+            "it goes to sleep"
+        );
+        assert!(is_other_size(&set(1, "2Gi"), &set(0, "1Gi")), "it wakes up");
     }
 
     #[test]

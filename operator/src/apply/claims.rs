@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 use holdfast_crd::RetentionPolicy;
 use holdfast_plan::{Cluster, names};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret};
-use kube::api::{Patch, PatchParams};
+use kube::api::Patch;
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
+use super::by_us;
 use crate::context::Context;
-use crate::error::{Attempt, OperatorError};
+use crate::error::{Attempt, OperatorError, is_missing};
 use crate::observe::Observed;
 
 /// Labels claims and Secrets with the cluster's identity, and has claims go with
@@ -40,13 +41,9 @@ pub async fn keep_claims(
         }
         let owners: Vec<&Value> = owner.iter().collect();
         let patch = json!({ "metadata": { "labels": labels, "ownerReferences": owners } });
-        api.patch(
-            &claim.name_any(),
-            &PatchParams::default(),
-            &Patch::Merge(patch),
-        )
-        .await
-        .attempt(|| format!("labelling volume claim {}", claim.name_any()))?;
+        api.patch(&claim.name_any(), &by_us(), &Patch::Merge(patch))
+            .await
+            .attempt(|| format!("labelling volume claim {}", claim.name_any()))?;
     }
     label_secrets(context, observed, cluster).await
 }
@@ -58,12 +55,29 @@ async fn label_secrets(
 ) -> Result<(), OperatorError> {
     let labels = names::lasting_labels(cluster, names::Component::Cluster);
     let api: Api<Secret> = Api::namespaced(context.client.clone(), &observed.namespace);
-    let secrets = observed.credentials.iter().chain(&observed.admin);
-    for secret in secrets.filter(|secret| !has_labels(secret.labels(), &labels)) {
-        let patch = Patch::Merge(json!({ "metadata": { "labels": labels } }));
-        api.patch(&secret.name_any(), &PatchParams::default(), &patch)
-            .await
-            .attempt(|| format!("labelling Secret {}", secret.name_any()))?;
+    let patch = json!({ "metadata": { "labels": labels } });
+    let lacks = |secret: &Secret| !has_labels(secret.labels(), &labels);
+    let mut unlabelled: Vec<String> = Vec::new();
+    // The key is read by those who make certificates alone: it is labelled before
+    // what it has signed, and then has its labels when that has.
+    if observed.trusted.as_ref().is_some_and(lacks) {
+        unlabelled.push(names::ca_key_secret(&observed.name));
+    }
+    let known = [&observed.credentials, &observed.admin, &observed.trusted];
+    let known = known.into_iter().flatten();
+    unlabelled.extend(
+        known
+            .filter(|secret| lacks(secret))
+            .map(ResourceExt::name_any),
+    );
+    for name in unlabelled {
+        match api.patch(&name, &by_us(), &Patch::Merge(&patch)).await {
+            // An issuer's authority has no key here.
+            Err(error) if is_missing(&error) => {}
+            labelled => {
+                labelled.attempt(|| format!("labelling Secret {name}"))?;
+            }
+        }
     }
     Ok(())
 }

@@ -9,8 +9,13 @@ use crate::lifecycle::Situation;
 use crate::observe::Observed;
 use crate::workloads::{CONTAINERS, images, is_rolled_out};
 
-/// Gives workloads whose turn has not come the images that they have.
-pub(super) fn hold_back(observed: &Observed, mut desired: DesiredState) -> DesiredState {
+/// Gives workloads whose turn has not come the images that they have, and notes
+/// those that are to have others.
+pub(super) fn hold_back(
+    observed: &Observed,
+    mut desired: DesiredState,
+    held: &mut Vec<String>,
+) -> DesiredState {
     let live = |kind: ChildKind, name: &str| {
         let object = observed.children.get(&(kind, name.to_owned()))?;
         serde_json::to_value(object).ok()
@@ -41,7 +46,11 @@ pub(super) fn hold_back(observed: &Observed, mut desired: DesiredState) -> Desir
         };
         for child in &mut desired.children {
             if child.kind == ChildKind::Deployment && child.name == *name {
+                let wanted = images(&child.object);
                 keep_images(&mut child.object, &live);
+                if images(&child.object) != wanted {
+                    held.push(name.clone());
+                }
             }
         }
     }

@@ -7,19 +7,19 @@ use holdfast_model::NodeId;
 use holdfast_plan::names;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
-use kube::api::{DeleteParams, Patch, PatchParams, Preconditions, PropagationPolicy};
+use kube::api::{DeleteParams, Patch, Preconditions, PropagationPolicy};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
-use super::founding;
+use super::{by_us, founding};
 use crate::context::Context;
-use crate::error::{Attempt, OperatorError, is_conflict, is_missing};
+use crate::error::{Attempt, OperatorError, is_conflict, is_missing, refusal};
 use crate::lifecycle::release::ABOUT;
 use crate::lifecycle::{REMOVE, RESTART, Step};
 use crate::nodes::Nodes;
 use crate::observe::Observed;
 
-/// Takes the steps.
+/// Takes the steps. Answers what only a person can change: a reason and a sentence.
 ///
 /// # Errors
 /// When the API server does not answer. What the cluster refuses is said as an
@@ -28,19 +28,27 @@ pub async fn take_steps(
     context: &Context,
     observed: &Observed,
     steps: &[Step],
-) -> Result<(), OperatorError> {
+) -> Result<Option<(&'static str, String)>, OperatorError> {
+    let mut stays = None;
     for step in steps {
         let Some(nodes) = &observed.nodes else {
-            return Ok(());
+            break;
         };
         let taken = take(context, observed, nodes, step).await?;
         if let Err(why) = taken {
             let resource = &observed.resource;
-            context.say(resource, "step", true, reason(step), why).await;
-            return Ok(());
+            let reason = reason(step);
+            context
+                .say(resource, "step", true, reason, why.clone())
+                .await;
+            // Nothing else waits for room that is refused.
+            if !matches!(step, Step::Grow { .. }) {
+                break;
+            }
+            stays = Some(("VolumesCannotGrow", why));
         }
     }
-    Ok(())
+    Ok(stays)
 }
 
 /// The reason of the event that tells why a step was not taken.
@@ -151,7 +159,7 @@ async fn take(
             }
             Err(why) => Err(format!("release {to} is not finalised: {why}")),
         },
-        Step::Grow { ordinals } => return grow(context, observed, ordinals).await.map(Ok),
+        Step::Grow { ordinals } => return grow(context, observed, ordinals).await,
         Step::RecreateSet => return recreate(context, observed).await.map(Ok),
     })
 }
@@ -170,7 +178,7 @@ async fn mark(
     let value = node.map(|id| id.to_string());
     let annotations = json!({ crate::lifecycle::MARK: value });
     let patch = Patch::Merge(json!({ "metadata": { "annotations": annotations } }));
-    api.patch(&name, &PatchParams::default(), &patch)
+    api.patch(&name, &by_us(), &patch)
         .await
         .map(|_| ())
         .attempt(|| format!("marking StatefulSet {name}"))
@@ -187,7 +195,7 @@ async fn note_removed(
         Api::namespaced(context.client.clone(), &observed.namespace);
     let annotations = json!({ names::REMOVED_NODE: node.map(|id| id.to_string()) });
     let patch = Patch::Merge(json!({ "metadata": { "annotations": annotations } }));
-    api.patch(&name, &PatchParams::default(), &patch)
+    api.patch(&name, &by_us(), &patch)
         .await
         .map(|_| ())
         .attempt(|| format!("noting on volume claim {name} what is removed from it"))
@@ -265,18 +273,25 @@ async fn grow(
     context: &Context,
     observed: &Observed,
     ordinals: &[u32],
-) -> Result<(), OperatorError> {
+) -> Result<Taken, OperatorError> {
     let size = &observed.resource.spec.nodes.storage.size;
     let api: Api<PersistentVolumeClaim> =
         Api::namespaced(context.client.clone(), &observed.namespace);
     for ordinal in ordinals {
         let name = names::node_claim(&observed.name, *ordinal);
         let patch = json!({ "spec": { "resources": { "requests": { "storage": size } } } });
-        api.patch(&name, &PatchParams::default(), &Patch::Merge(patch))
+        let grown = api
+            .patch(&name, &by_us(), &Patch::Merge(patch))
             .await
-            .attempt(|| format!("growing volume claim {name}"))?;
+            .attempt(|| format!("growing volume claim {name}"));
+        if let Err(error) = grown {
+            return match refusal(&error) {
+                Some((_, why)) => Ok(Err(format!("volume {name} does not grow: {why}"))),
+                None => Err(error),
+            };
+        }
     }
-    Ok(())
+    Ok(Ok(()))
 }
 
 /// Deletes the StatefulSet and leaves its pods; the next reconcile makes it

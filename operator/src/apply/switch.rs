@@ -26,9 +26,14 @@ const USERS: [Component; 2] = [Component::Gateway, Component::Worker];
 type Children = BTreeMap<(ChildKind, String), DynamicObject>;
 
 /// Leaves gateways and workers with the address that they have until what they
-/// are to change over to is ready. Answers the parts of which nothing may be
-/// pruned yet, since somebody still has their address.
-pub(super) fn hold_back(name: &str, live: &Children, desired: &mut DesiredState) -> Vec<Component> {
+/// are to change over to is ready, and notes who waits for that. Answers the parts
+/// of which nothing may be pruned yet, since somebody still has their address.
+pub(super) fn hold_back(
+    name: &str,
+    live: &Children,
+    desired: &mut DesiredState,
+    held: &mut Vec<String>,
+) -> Vec<Component> {
     let mut kept = Vec::new();
     for (part, kind, variable) in PARTS {
         let key = (kind, names::workload(name, part));
@@ -38,7 +43,9 @@ pub(super) fn hold_back(name: &str, live: &Children, desired: &mut DesiredState)
             Some(false) if there.is_some_and(is_ready) => {}
             Some(false) => {
                 for user in USERS {
-                    keep_variable(name, user, variable, live, desired);
+                    if keep_variable(name, user, variable, live, desired) {
+                        held.push(names::workload(name, user));
+                    }
                 }
             }
             None if there.is_none() => {}
@@ -112,21 +119,23 @@ fn entry<'w>(workload: &'w Value, variable: &str) -> Option<&'w Value> {
     entries.find(|entry| entry.get("name").and_then(Value::as_str) == Some(variable))
 }
 
+/// Leaves a user with the address that it has. Says whether it is to have another.
 fn keep_variable(
     name: &str,
     user: Component,
     variable: &str,
     live: &Children,
     desired: &mut DesiredState,
-) {
+) -> bool {
     let (kind, workload) = user_key(name, user);
     let Some(there) = live.get(&(kind, workload.clone())) else {
-        return;
+        return false;
     };
     let there = whole(there);
     let Some(kept) = entry(&there, variable) else {
-        return;
+        return false;
     };
+    let mut differs = false;
     let mut children = desired.children.iter_mut();
     let child = children.find(|child| child.kind == kind && child.name == workload);
     let containers = child.and_then(|child| child.object.pointer_mut(CONTAINERS));
@@ -138,9 +147,11 @@ fn keep_variable(
         .flatten();
     for entry in entries {
         if entry.get("name") == kept.get("name") {
+            differs |= entry != kept;
             *entry = kept.clone();
         }
     }
+    differs
 }
 
 #[cfg(test)]
@@ -214,6 +225,12 @@ mod tests {
         }
     }
 
+    fn hold(live: &Children, desired: &mut DesiredState) -> (Vec<Component>, usize) {
+        let mut held = Vec::new();
+        let kept = hold_back("demo", live, desired, &mut held);
+        (kept, held.len())
+    }
+
     fn addresses(desired: &DesiredState) -> Vec<Value> {
         let all = desired.children.iter();
         all.filter_map(|child| entry(&child.object, "RABBITMQ_URL").cloned())
@@ -239,15 +256,15 @@ mod tests {
         };
         for not_yet in [None, Some(0)] {
             let mut desired = wanted();
-            assert_eq!(hold_back("demo", &there(not_yet), &mut desired), []);
+            assert_eq!(hold(&there(not_yet), &mut desired), (vec![], 2));
             assert_eq!(addresses(&desired), [theirs(), theirs()]);
         }
         let mut ready = wanted();
-        hold_back("demo", &there(Some(1)), &mut ready);
+        assert_eq!(hold(&there(Some(1)), &mut ready), (vec![], 0));
         assert_eq!(addresses(&ready), [ours(), ours()]);
         // A cluster that is made has nothing to keep.
         let mut new = wanted();
-        hold_back("demo", &live(&[]), &mut new);
+        assert_eq!(hold(&live(&[]), &mut new), (vec![], 0));
         assert_eq!(addresses(&new), [ours(), ours()]);
     }
 
@@ -261,17 +278,14 @@ mod tests {
         on_its_way["status"]["updatedReplicas"] = json!(1);
         for worker in [user(Component::Worker, &ours()), on_its_way] {
             let there = live(&[user(Component::Gateway, &theirs()), worker, brokers(1)]);
-            assert_eq!(
-                hold_back("demo", &there, &mut wanted),
-                [Component::Rabbitmq]
-            );
+            assert_eq!(hold(&there, &mut wanted), (vec![Component::Rabbitmq], 0));
         }
         let there = live(&[
             user(Component::Gateway, &theirs()),
             user(Component::Worker, &theirs()),
             brokers(1),
         ]);
-        assert_eq!(hold_back("demo", &there, &mut wanted), []);
+        assert_eq!(hold(&there, &mut wanted), (vec![], 0));
         assert_eq!(addresses(&wanted), [theirs(), theirs()]);
     }
 

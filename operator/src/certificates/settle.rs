@@ -17,6 +17,7 @@ use serde_json::json;
 use super::decide::{Issued, Own, Part, Sight, Verdict, Write, decide};
 use super::making::{Chance, MakingError, SERIAL_BYTES, make_authority, make_leaf};
 use super::reading::{Certificate, Leaf, to_pem};
+use crate::apply::by_us;
 use crate::context::Context;
 use crate::error::{Attempt, OperatorError, is_conflict};
 use crate::loaded::{Reports, ask_pods};
@@ -296,7 +297,7 @@ async fn write_own(
     if version.is_some() {
         // Nulls take away.
         return api
-            .patch(&name, &PatchParams::default(), &Patch::Merge(body))
+            .patch(&name, &by_us(), &Patch::Merge(body))
             .await
             .map(|_| ())
             .attempt(|| format!("changing Secret {name}"));

@@ -7,12 +7,13 @@ use holdfast_crd::{CacheType, QueueType, RotationStatus, StorageClusterSpec};
 use holdfast_plan::names::{self, Component};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Patch, PatchParams};
+use kube::api::Patch;
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use super::broker::{Broker, BrokerError};
 use super::{Login, Slots, Verdict, Which, Write, after, cache, decide};
+use crate::apply::by_us;
 use crate::certificates::settle::{BEGUN_FOR, ask, authorities, trusting};
 use crate::context::Context;
 use crate::error::{Attempt, OperatorError};
@@ -265,7 +266,7 @@ async fn keep(
         },
         "data": change.data,
     }));
-    api.patch(&name, &PatchParams::default(), &patch)
+    api.patch(&name, &by_us(), &patch)
         .await
         .map(|_| ())
         .attempt(|| format!("changing Secret {name}"))

@@ -216,7 +216,8 @@ fn removed_from(claim: &PersistentVolumeClaim) -> Option<NodeId> {
     claim.annotations().get(names::REMOVED_NODE)?.parse().ok()
 }
 
-fn pod_sight(pod: &k8s_openapi::api::core::v1::Pod, now_seconds: i64) -> PodSight {
+/// What is to be seen of a pod, of any part, at a time in seconds since 1970.
+pub fn pod_sight(pod: &k8s_openapi::api::core::v1::Pod, now_seconds: i64) -> PodSight {
     let status = pod.status.as_ref();
     let conditions = status.and_then(|status| status.conditions.as_ref());
     let ready = conditions.and_then(|all| all.iter().find(|one| one.type_ == "Ready"));
@@ -246,13 +247,41 @@ fn pod_sight(pod: &k8s_openapi::api::core::v1::Pod, now_seconds: i64) -> PodSigh
 /// The longest that is told of what a process said, in characters.
 const MAX_FAILURE_CHARACTERS: usize = 400;
 
-/// What a pod's process said last before it ended with an error.
+/// Why a container is not even started, where the kubelet has given up for a
+/// while or cannot begin.
+const NOT_STARTED: [&str; 4] = [
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+];
+
+/// What a pod's process said last before it ended with an error, or why it was
+/// never started.
 fn failure_of(pod: &k8s_openapi::api::core::v1::Pod) -> Option<String> {
-    let containers = pod.status.as_ref()?.container_statuses.iter().flatten();
-    let ends = containers.flat_map(|container| [&container.state, &container.last_state]);
+    let containers = || {
+        pod.status
+            .iter()
+            .flat_map(|s| s.container_statuses.iter().flatten())
+    };
+    let mut waiting = containers().filter_map(|one| one.state.as_ref()?.waiting.as_ref());
+    let not_started = waiting.find_map(|waiting| {
+        let reason = waiting.reason.as_deref()?;
+        let message = waiting.message.as_deref().unwrap_or_default();
+        NOT_STARTED.contains(&reason).then(|| {
+            let told = format!("{reason}: {message}");
+            told.chars().take(MAX_FAILURE_CHARACTERS).collect()
+        })
+    });
+    if not_started.is_some() {
+        return not_started;
+    }
+    let ends = containers().flat_map(|container| [&container.state, &container.last_state]);
     let mut ends = ends.filter_map(|state| state.as_ref()?.terminated.as_ref());
     let end = ends.find(|end| end.exit_code != 0)?;
-    said_last(end.message.as_deref()?)
+    let said = end.message.as_deref().and_then(said_last);
+    // Images of others leave no words.
+    Some(said.unwrap_or_else(|| format!("its process ends with code {}", end.exit_code)))
 }
 
 /// The sentence of the last line of a log: what ended the process.
@@ -304,5 +333,31 @@ mod tests {
             Some("too old")
         );
         assert_eq!(pod_sight(&pod("True"), 0).failure, None);
+    }
+
+    #[test]
+    fn a_pod_that_is_not_even_started_tells_why() {
+        let pod = |state: serde_json::Value, last: serde_json::Value| {
+            serde_json::from_value(serde_json::json!({
+                "metadata": {"name": "demo-gateway-x"},
+                "status": {"containerStatuses": [{
+                    "name": "gateway", "image": "i", "imageID": "i", "ready": false,
+                    "restartCount": 0, "state": state, "lastState": last,
+                }]},
+            }))
+            .unwrap()
+        };
+        let json = |text: &str| serde_json::from_str(text).unwrap();
+        let failure = |state: &str, last: &str| pod_sight(&pod(json(state), json(last)), 0).failure;
+        let image = r#"{"waiting": {"reason": "ImagePullBackOff", "message": "no such tag"}}"#;
+        assert_eq!(
+            failure(image, "{}").as_deref(),
+            Some("ImagePullBackOff: no such tag")
+        );
+        let pulling = r#"{"waiting": {"reason": "ErrImagePull", "message": "later"}}"#;
+        assert_eq!(failure(pulling, "{}"), None);
+        // Without a word, the code.
+        let ended = r#"{"terminated": {"exitCode": 137}}"#;
+        assert!(failure(pulling, ended).unwrap().contains("137"));
     }
 }

@@ -1,13 +1,12 @@
 //! The conditions: each always there, from the first status on.
 
-use std::collections::BTreeSet;
-
 use holdfast_crd::StorageClusterStatus;
 use holdfast_model::NodeState;
 use holdfast_plan::names;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 
+use super::dangers::{at_risk, degraded, zone_spread};
 use super::{Outcome, gateways_available};
 use crate::certificates::decide::WAITING;
 use crate::error::OperatorError;
@@ -16,7 +15,7 @@ use crate::lifecycle::{Busy, Situation};
 use crate::rotation::told;
 
 /// What a condition says.
-enum Said {
+pub(super) enum Said {
     Yes(&'static str, String),
     No(&'static str, String),
     Unknown(&'static str, String),
@@ -34,8 +33,8 @@ pub(super) fn build(
         ready(outcome, case),
         reconciling(outcome, case),
         stalled(outcome),
-        degraded(case),
-        at_risk(case, status),
+        degraded(outcome, case, old),
+        at_risk(case),
         zone_spread(case),
     ];
     KINDS
@@ -131,7 +130,10 @@ fn ready(outcome: &Outcome<'_>, case: &Situation<'_>) -> Said {
         };
     }
     if let Some(refused) = outcome.refused.first() {
-        return no("Refused", format!("{}: {}", refused.object, refused.why));
+        return no(
+            refused.reason,
+            format!("{}: {}", refused.object, refused.why),
+        );
     }
     if let (Some((reason, sentence)), false) = (&outcome.secrecy.missing, outcome.probed) {
         return no(reason, sentence.clone());
@@ -162,12 +164,19 @@ fn ready(outcome: &Outcome<'_>, case: &Situation<'_>) -> Said {
     if case.pods.values().any(|pod| case.is_outdated(pod)) {
         return no("RollingOut", "pods of an older revision run".into());
     }
+    if let Some(sentence) = outcome.parts.rolling() {
+        return no("RollingOut", sentence);
+    }
     if gateways_available(outcome.observed) == 0 {
         return no("NoGateway", "no gateway is available".into());
     }
     if !outcome.probed {
         if let Some((reason, sentence)) = &outcome.verdict.stalled {
             return no(reason, sentence.clone());
+        }
+        // Once it was proved, one that is away is told by Degraded.
+        if let Some(sentence) = outcome.parts.away() {
+            return no("PodsMissing", sentence);
         }
         let why = outcome.probe.clone();
         return no(
@@ -198,6 +207,9 @@ fn reconciling(outcome: &Outcome<'_>, case: &Situation<'_>) -> Said {
         Busy::No if !outcome.observed.resource.spec.hibernate && !all_joined(case) => {
             Said::Yes("WaitingForNodes", note())
         }
+        Busy::No if outcome.cluster.is_ok() && outcome.parts.rolling().is_some() => {
+            Said::Yes("RollingOut", outcome.parts.rolling().unwrap_or_default())
+        }
         Busy::No => match (&outcome.secrecy.missing, &outcome.secrecy.rotation) {
             (Some((reason, sentence)), _) => Said::Yes(reason, sentence.clone()),
             (None, Some(rotation)) => Said::Yes("Rotating", told(rotation)),
@@ -219,129 +231,23 @@ fn stalled(outcome: &Outcome<'_>) -> Said {
         return Said::Yes(reason, sentences.join("; "));
     }
     if let Some(refused) = outcome.refused.first() {
-        return Said::Yes("Refused", format!("{}: {}", refused.object, refused.why));
+        return Said::Yes(
+            refused.reason,
+            format!("{}: {}", refused.object, refused.why),
+        );
     }
-    match (&outcome.verdict.stalled, &outcome.secrecy.missing) {
-        (Some((reason, sentence)), _) => Said::Yes(reason, sentence.clone()),
+    if let Some((reason, sentence)) = &outcome.verdict.stalled {
+        return Said::Yes(reason, sentence.clone());
+    }
+    let left_alone = outcome.observed.resource.spec.suspend;
+    if let (false, Some(sentence)) = (left_alone, outcome.parts.stopped()) {
+        return Said::Yes("RolloutStopped", sentence);
+    }
+    match &outcome.secrecy.missing {
         // The issuer may need its time.
-        (None, Some((reason, sentence))) if *reason != WAITING => {
-            Said::Yes(reason, sentence.clone())
-        }
+        Some((reason, sentence)) if *reason != WAITING => Said::Yes(reason, sentence.clone()),
         _ => Said::No("Moving", String::new()),
     }
-}
-
-fn degraded(case: &Situation<'_>) -> Said {
-    if case.resource.spec.hibernate {
-        return Said::Unknown("Hibernated", "no node runs".into());
-    }
-    let silent: Vec<String> = (0..case.wanted())
-        .filter(|ordinal| case.node(*ordinal).is_some() && !case.sight.nodes.contains_key(ordinal))
-        .map(|ordinal| names::node_pod(case.name, ordinal))
-        .collect();
-    if !silent.is_empty() {
-        return Said::Yes(
-            "NodesSilent",
-            format!("{} do not answer", silent.join(", ")),
-        );
-    }
-    if let Some(replaced) = replaced(case) {
-        return replaced;
-    }
-    match case.sight.counts() {
-        None => Said::Unknown(
-            "NotCounted",
-            "the objects have not been counted since the last change of the layout".into(),
-        ),
-        Some(counts) if counts.clean() => {
-            Said::No("Whole", "every object has all its copies".into())
-        }
-        Some(counts) => Said::Yes(
-            "ObjectsDegraded",
-            format!(
-                "{} objects are below their redundancy, {} unavailable, {} lost; {} fragments are missing",
-                counts.degraded, counts.unavailable, counts.lost, counts.missing
-            ),
-        ),
-    }
-}
-
-/// A node whose place another has taken: its volume was deleted, and nothing
-/// else says by which name it can be given up.
-fn replaced(case: &Situation<'_>) -> Option<Said> {
-    let layout = &case.sight.state.as_ref()?.layout;
-    let mut silent = layout.nodes.values().filter(|node| {
-        let counts = !matches!(node.state, NodeState::Lost | NodeState::Drained);
-        counts && !case.sight.answers(node.id)
-    });
-    let (node, ordinal) = silent.find_map(|node| {
-        let ordinal = case.ordinal_of(node)?;
-        let there = case.sight.nodes.get(&ordinal)?;
-        (there.node != node.id).then_some((node, ordinal))
-    })?;
-    Some(Said::Yes(
-        "NodeReplaced",
-        format!(
-            "node {} does not answer, and {} is another one by now: if its volume will not come back, name it in spec.removedNodes",
-            node.id,
-            names::node_pod(case.name, ordinal)
-        ),
-    ))
-}
-
-fn at_risk(case: &Situation<'_>, status: &StorageClusterStatus) -> Said {
-    if case.resource.spec.redundancy.copies < 2 {
-        return Said::Yes(
-            "NoRedundancy",
-            "there is one copy of everything: the loss of a disk loses data".into(),
-        );
-    }
-    match (&status.objects, case.sight.counts()) {
-        (_, Some(counts)) if counts.lost + counts.unavailable > 0 => Said::Yes(
-            "ObjectsUnavailable",
-            format!(
-                "{} objects cannot be read now, {} any more",
-                counts.unavailable, counts.lost
-            ),
-        ),
-        (_, Some(_)) => Said::No("Redundant", String::new()),
-        _ => Said::Unknown("NotCounted", "the objects have not been counted yet".into()),
-    }
-}
-
-/// What the loss of a zone would cost.
-fn zone_spread(case: &Situation<'_>) -> Said {
-    let Some(state) = &case.sight.state else {
-        return Said::Unknown("NotBorn", "the cluster is not there yet".into());
-    };
-    let nodes = state.layout.nodes.values();
-    let active = nodes.filter(|node| node.takes_data());
-    let zones: BTreeSet<&String> = active.filter_map(|node| node.zone.as_ref()).collect();
-    let redundancy = &case.resource.spec.redundancy;
-    let needed = redundancy.copies.max(redundancy.metadata_replicas) as usize;
-    let count = zones.len();
-    let labelled = case.machines.values().all(|machine| machine.labelled);
-    if count >= needed && labelled {
-        return Said::Yes(
-            "Spread",
-            format!("nodes are in {count} zones: the loss of one costs no data and no service"),
-        );
-    }
-    if count >= needed {
-        return Said::No(
-            "NoZoneLabels",
-            format!(
-                "machines have no label {}: each counts as a zone of its own",
-                case.resource.spec.nodes.placement.zone_key
-            ),
-        );
-    }
-    Said::No(
-        "FewZones",
-        format!(
-            "nodes are in {count} zones, and {needed} are needed to lose one without loss of service"
-        ),
-    )
 }
 
 #[cfg(test)]
