@@ -10,6 +10,7 @@ mod losses;
 mod mistakes;
 mod operators;
 mod optional;
+mod owners;
 mod places;
 mod queues;
 mod refusals;
@@ -206,6 +207,16 @@ pub fn all() -> Vec<Case> {
             Full,
             Others,
             drains::a_drain_asked_for_during_an_upgrade_ends_as_it_does_and_is_kept
+        ),
+        case!(
+            Full,
+            Others,
+            owners::an_autoscaler_takes_over_the_gateways_that_are_there
+        ),
+        case!(
+            Full,
+            Others,
+            owners::what_another_manager_claims_of_ours_is_taken_back
         ),
         case!(Full, Nobody, losses::a_crashed_machine_comes_back),
         case!(
