@@ -42,17 +42,13 @@ does and nothing else: a test holds it against what was used.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
   verbs: [list, watch, patch, delete]
-# Of a volume that does not grow, why.
+# Why a volume does not grow, or is not made.
 - apiGroups: [""]
   resources: [events]
   verbs: [list]
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]
-# What a provisioner says of a claim that gets no volume is an event.
-- apiGroups: [""]
-  resources: [events]
-  verbs: [list]
 # Where these kinds exist.
 - apiGroups: [monitoring.coreos.com]
   resources: [servicemonitors, prometheusrules]
