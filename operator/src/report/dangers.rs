@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use holdfast_client::census::Counts;
 use holdfast_crd::StorageClusterStatus;
 use holdfast_model::NodeState;
 use holdfast_plan::names;
@@ -10,7 +11,6 @@ use holdfast_plan::names;
 use super::conditions::Said;
 use super::{Outcome, is_new};
 use crate::lifecycle::Situation;
-use crate::nodes::Counts;
 
 /// Whether something is away, or has fewer copies than it should.
 pub(super) fn degraded(

@@ -84,8 +84,7 @@ fn a_group_without_a_majority_does_not_fill_the_disks_of_the_others() {
                 .unwrap()
                 .layout
                 .data_groups()
-                .iter()
-                .next()
+                .first()
                 .unwrap();
             if let Some(point) = cut {
                 world.points.arm(point, 6);

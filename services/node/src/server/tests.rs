@@ -3,6 +3,7 @@
 //! meanwhile, and all is served again once there is room.
 #![allow(
     clippy::disallowed_methods,
+    clippy::disallowed_types,
     reason = "a node on a host, and its clients"
 )]
 

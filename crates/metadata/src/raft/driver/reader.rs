@@ -162,7 +162,7 @@ mod tests {
         let (answer, answered) = oneshot::channel();
         let reading = Reading {
             query: Query::Totals,
-            answer,
+            answer: answer.into(),
             since: 0,
         };
         reader.answer(A, vec![reading], Timestamp(1));
