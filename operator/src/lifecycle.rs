@@ -2,7 +2,7 @@
 //! time.
 //!
 //! Everything is decided of what is there. The maintenance permit is the thread
-//! through it: who finds it held for one of the two reasons of ours knows what
+//! through it: who finds it held for one of the reasons of ours knows what
 //! was being done, and goes on with it or ends it. While it is held nothing
 //! else begins.
 
@@ -13,6 +13,8 @@ pub mod release;
 mod rollout;
 mod scale;
 mod situation;
+mod sleep;
+mod spare;
 mod volumes;
 
 use holdfast_model::{Epoch, NodeId, NodeState, Release};
@@ -60,8 +62,13 @@ pub enum Step {
         node: NodeId,
         /// Its number.
         ordinal: u32,
-        /// Whether a refusal of the permit stops it.
+        /// Whether it goes on although objects lack copies, or are not counted.
         anyway: bool,
+    },
+    /// Take the permit to stop all nodes together.
+    Sleep {
+        /// The node by which it is taken.
+        node: NodeId,
     },
     /// Take the permit to remove a node; what follows is decided when it is held.
     PermitRemoval {
@@ -186,17 +193,8 @@ pub fn decide(case: &Situation<'_>) -> Verdict {
     if case.resource.spec.suspend {
         return verdict;
     }
-    if case.resource.spec.hibernate {
-        match keeps_awake(case) {
-            None => {
-                verdict.hibernated = true;
-                return verdict;
-            }
-            Some(why) => {
-                let sentence = format!("the cluster does not sleep yet: {why}");
-                verdict.warn("hibernate", "HibernateWaits", sentence);
-            }
-        }
+    if case.resource.spec.hibernate && sleep::fall_asleep(case, &mut verdict) {
+        return verdict;
     }
     volumes::decide(case, &mut verdict);
     places::tell_missing_machines(case, &mut verdict);
@@ -205,6 +203,7 @@ pub fn decide(case: &Situation<'_>) -> Verdict {
         birth::decide(case, &mut verdict);
         return verdict;
     }
+    sleep::wake_up(case, &mut verdict);
     places::decide(case, &mut verdict);
     lost::decide(case, &mut verdict);
     let rolling = rollout::decide(case, &mut verdict);
@@ -213,18 +212,6 @@ pub fn decide(case: &Situation<'_>) -> Verdict {
     }
     release::decide(case, &mut verdict);
     verdict
-}
-
-/// What is under way and must end before the cluster sleeps: a node that is
-/// being emptied or restarted would wake up in the middle of it.
-fn keeps_awake(case: &Situation<'_>) -> Option<String> {
-    if let Some(permit) = case.sight.permit() {
-        return Some(format!("the maintenance permit is held: {}", permit.reason));
-    }
-    let state = case.sight.state.as_ref()?;
-    let mut nodes = state.layout.nodes.values();
-    let draining = nodes.find(|node| node.state == NodeState::Draining)?;
-    Some(format!("node {} is being emptied", draining.id))
 }
 
 #[cfg(test)]

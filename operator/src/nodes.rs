@@ -202,9 +202,33 @@ impl Nodes {
         node: NodeId,
         reason: &str,
     ) -> Result<Permit, CallError> {
+        self.ask_for_permit(sight, node, reason, false).await
+    }
+
+    /// The same although objects lack copies, or are not counted.
+    ///
+    /// # Errors
+    /// Why it is not granted all the same.
+    pub async fn take_permit_degraded(
+        &self,
+        sight: &Sight,
+        node: NodeId,
+        reason: &str,
+    ) -> Result<Permit, CallError> {
+        self.ask_for_permit(sight, node, reason, true).await
+    }
+
+    async fn ask_for_permit(
+        &self,
+        sight: &Sight,
+        node: NodeId,
+        reason: &str,
+        degraded: bool,
+    ) -> Result<Permit, CallError> {
         let request = PermitRequest {
             node,
             reason: reason.to_owned(),
+            degraded,
         };
         self.any(sight, Some(node))?.take_permit(&request).await
     }

@@ -71,7 +71,12 @@ async fn reconcile_now(seen: &StorageCluster, context: &Context) -> Result<Actio
     };
     let idle = observed.resource.spec.suspend || stuck.is_some();
     let now = Timestamp::now();
-    let mut verdict = decide(&Situation::of(&observed, now.as_second()));
+    let led = observed.sight.all_led();
+    let leaderless = context.memory.leaderless_for(&observed.resource, led);
+    let mut verdict = decide(&Situation {
+        leaderless,
+        ..Situation::of(&observed, now.as_second())
+    });
     if let Some(why) = &observed.growth_refused {
         let why = ("VolumesCannotGrow", why.clone());
         verdict.stalled.get_or_insert(why);
@@ -103,8 +108,6 @@ async fn reconcile_now(seen: &StorageCluster, context: &Context) -> Result<Actio
         true => probe::write_and_read(context, &observed).await.err(),
         false => None,
     };
-    let led = observed.sight.all_led();
-    let leaderless = context.memory.leaderless_for(resource, led);
     let outcome = Outcome {
         observed: &observed,
         verdict: &verdict,
@@ -119,14 +122,12 @@ async fn reconcile_now(seen: &StorageCluster, context: &Context) -> Result<Actio
     let status = build_status(&outcome, now);
     let well = is_well(&status, &verdict, &secrecy);
     write_status(context, resource, status).await?;
-    Ok(Action::requeue(
-        match (idle, resource.spec.hibernate, well) {
-            _ if wrote => AT_ONCE,
-            (true, ..) | (_, true, _) => SELDOM,
-            (_, _, true) => LATER,
-            _ => SOON,
-        },
-    ))
+    Ok(Action::requeue(match (idle, verdict.hibernated, well) {
+        _ if wrote => AT_ONCE,
+        (true, ..) | (_, true, _) => SELDOM,
+        (_, _, true) => LATER,
+        _ => SOON,
+    }))
 }
 
 /// Why a cluster is left alone: a reason and a sentence.

@@ -118,6 +118,9 @@ impl ClusterWork {
                 .iter()
                 .map(|view| (view.node.id, view.health == Health::Up)),
         );
+        if self.shared.excuses_silence(&state) {
+            self.sights.excuse(now);
+        }
         let up = nodes.iter().filter(|view| view.health == Health::Up);
         let answering = up.clone().map(|view| view.node.disk).collect();
         let welcoming = up

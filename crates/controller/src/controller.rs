@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 
 use holdfast_client::Cluster;
 use holdfast_metadata::command::{ClusterCommand, Command, Outcome};
-use holdfast_model::{DiskId, Epoch, GroupId, NodeId, Permit};
+use holdfast_model::{DiskId, Epoch, GroupId, HIBERNATE, NodeId, Permit};
 use holdfast_runtime::{Env, Shutdown};
 use tokio::sync::Notify;
 
@@ -161,19 +161,29 @@ impl Controller {
     }
 
     /// Takes the cluster's maintenance permit for a node, if the cluster is
-    /// whole. Groups whose last census is not at hand are counted now.
+    /// whole; with `degraded` also where only the census stands in the way.
+    /// Groups whose last census is not at hand are counted now.
     ///
     /// # Errors
     /// Why it is not granted.
-    pub async fn take_permit(&self, node: NodeId, reason: &str) -> Result<Permit, PermitError> {
+    pub async fn take_permit(
+        &self,
+        node: NodeId,
+        reason: &str,
+        degraded: bool,
+    ) -> Result<Permit, PermitError> {
         let state = self.shared.state()?;
-        let censuses = self.fresh_censuses(&state.layout).await?;
+        let censuses = match degraded || reason == HIBERNATE {
+            true => BTreeMap::new(),
+            false => self.fresh_censuses(&state.layout).await?,
+        };
         // Counting takes a while: judged by what is known after it.
         let state = self.shared.state()?;
         may_take_permit(&PermitCase {
             state: &state,
             node,
             reason,
+            degraded,
             answering: &self.shared.answering(),
             groups: &self.shared.cluster.leaders(),
             censuses: &censuses,

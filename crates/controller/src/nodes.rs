@@ -53,6 +53,13 @@ impl Sights {
             .collect();
     }
 
+    /// Excuses the silence of all that are silent: it is counted from now on.
+    pub fn excuse(&mut self, now: Duration) {
+        for sight in self.nodes.values_mut().filter(|sight| !sight.answers) {
+            sight.since = now;
+        }
+    }
+
     /// For how long a node has been silent.
     pub fn silent_for(&self, now: Duration, node: NodeId) -> Option<Duration> {
         let sight = self.nodes.get(&node).filter(|sight| !sight.answers)?;
@@ -173,6 +180,30 @@ mod tests {
         assert_eq!(states, []);
         let states = follow("1 a active\n2 b lost", [true; 100]);
         assert_eq!(states, []);
+    }
+
+    #[test]
+    fn is_a_silence_that_is_excused_not_counted_and_one_after_it_from_its_end() {
+        let mut layout = Scenario::read("1 a active\n2 b active\n3 c down").layout;
+        let mut sights = Sights::default();
+        let mut seen = Vec::new();
+        for second in 0..400 {
+            let now = Duration::from_secs(1_000 + second);
+            // Node 3 is the first to be there again, node 2 never is.
+            let answers = [(node(1), true), (node(2), false), (node(3), second >= 100)];
+            sights.look(now, answers);
+            if second < 300 {
+                sights.excuse(now);
+            }
+            if let Some((next, _)) = plan_node_states(&layout, &sights, now, &settings()) {
+                layout = next;
+                let state = |n| layout.nodes[&node(n)].state;
+                seen.push((second, state(2), state(3)));
+            }
+        }
+        let back = (105, NodeState::Active, NodeState::Active);
+        let away = (359, NodeState::Down, NodeState::Active);
+        assert_eq!(seen, [back, away]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use holdfast_client::GroupView;
-use holdfast_model::{ClusterState, DiskId, GroupId, NodeId, NodeState, Timestamp};
+use holdfast_model::{ClusterState, DiskId, GroupId, HIBERNATE, NodeId, NodeState, Timestamp};
 
 use crate::census::Census;
 use crate::error::WorkError;
@@ -17,6 +17,9 @@ pub struct PermitCase<'a> {
     pub node: NodeId,
     /// For which reason.
     pub reason: &'a str,
+    /// Whether a person takes it upon themselves that objects lack copies, or
+    /// have not been counted.
+    pub degraded: bool,
     /// Disks whose nodes answer.
     pub answering: &'a BTreeSet<DiskId>,
     /// The groups, as their leaders see them.
@@ -96,7 +99,9 @@ pub enum PermitError {
 /// all its members and every object all its fragments, counted lately.
 ///
 /// Who asks again for a permit it has may have it, whatever has become of the
-/// cluster since: its own node is away by now.
+/// cluster since: its own node is away by now. Who asks although objects lack
+/// copies is spared the census and nothing else. To stop all nodes together
+/// ([`HIBERNATE`]) it is enough that nobody has it.
 ///
 /// # Errors
 /// The first reason why not.
@@ -112,6 +117,10 @@ pub fn may_take_permit(case: &PermitCase<'_>) -> Result<(), PermitRefusal> {
         let (node, reason) = (permit.node, permit.reason.clone());
         return Err(PermitRefusal::Held { node, reason });
     }
+    if case.reason == HIBERNATE {
+        // All nodes stop together: what is on their disks is not less for it.
+        return Ok(());
+    }
     // A node that is away already may be worked on; no other may be away.
     let gone = |state| matches!(state, NodeState::Lost | NodeState::Drained);
     let others = layout
@@ -126,6 +135,9 @@ pub fn may_take_permit(case: &PermitCase<'_>) -> Result<(), PermitRefusal> {
     }
     for (group, members) in &layout.groups {
         check_members(case, *group, members)?;
+    }
+    if case.degraded {
+        return Ok(());
     }
     layout
         .data_groups()

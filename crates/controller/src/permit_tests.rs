@@ -78,10 +78,15 @@ fn world(text: &str) -> World {
 }
 
 fn ask(world: &World) -> String {
+    ask_for("a new kernel", false, world)
+}
+
+fn ask_for(reason: &str, degraded: bool, world: &World) -> String {
     let answer = may_take_permit(&PermitCase {
         state: &world.state,
         node: node(2),
-        reason: "a new kernel",
+        reason,
+        degraded,
         answering: &world.answering,
         groups: &world.groups,
         censuses: &world.censuses,
@@ -156,4 +161,44 @@ fn is_it_refused_without_a_fresh_and_clean_census_of_every_group() {
     let mut none = world(WHOLE);
     none.censuses.remove(&group);
     assert_eq!(ask(&none), "CensusOld(GroupId(1))");
+}
+
+#[test]
+fn is_a_census_that_is_not_clean_passed_over_where_a_person_says_so_and_nothing_else() {
+    let anyway = |world: &World| ask_for("a new kernel", true, world);
+    let mut worse = world(WHOLE);
+    worse.censuses.get_mut(&GroupId(1)).unwrap().degraded = 1;
+    assert_eq!(anyway(&worse), "yes");
+    worse.censuses.clear();
+    assert_eq!(anyway(&worse), "yes");
+    worse.state.permit = Some(Permit {
+        epoch: Epoch(1),
+        node: node(1),
+        disk: disk(1),
+        reason: "a person works on it".into(),
+        granted: NOW,
+    });
+    assert!(anyway(&worse).starts_with("Held"));
+    let away = world(&WHOLE.replace("3 c active", "3 c active silent"));
+    assert!(anyway(&away).starts_with("NodeAway"));
+    let leaderless = world(&WHOLE.replace("1: 2* 1 3", "1: 2 1 3"));
+    assert!(anyway(&leaderless).starts_with("NoLeader"));
+    let text = format!("{WHOLE}\n4 d active").replace("1: 2* 1 3", "1: 2* 1 3 +4");
+    assert!(anyway(&world(&text)).starts_with("MemberLacks"));
+}
+
+#[test]
+fn may_a_cluster_be_put_to_sleep_whatever_it_lacks_unless_somebody_has_the_permit() {
+    let asleep = |world: &World| ask_for(HIBERNATE, false, world);
+    let mut worse = world(&WHOLE.replace("3 c active", "3 c down silent"));
+    worse.censuses.clear();
+    assert_eq!(asleep(&worse), "yes");
+    worse.state.permit = Some(Permit {
+        epoch: Epoch(1),
+        node: node(1),
+        disk: disk(1),
+        reason: "a person works on it".into(),
+        granted: NOW,
+    });
+    assert!(asleep(&worse).starts_with("Held"));
 }

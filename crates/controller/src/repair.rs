@@ -76,6 +76,10 @@ impl RepairWorker {
     async fn work(&mut self) -> Result<Round, WorkError> {
         let shared = self.shared.clone();
         let state = shared.state()?;
+        if shared.excuses_silence(&state) {
+            let note = "the cluster falls asleep or wakes up: nothing is missed yet";
+            return Ok(Round::Idle(note.into()));
+        }
         let led = shared.led_groups(&state);
         self.turns.begin(&led, shared.now());
         let mut working = Working {

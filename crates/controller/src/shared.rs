@@ -59,6 +59,8 @@ pub(crate) struct Shared {
     pub kick_repair: Arc<Notify>,
     /// The last census of each group led. Held for lookups only.
     censuses: Arc<Mutex<BTreeMap<GroupId, Census>>>,
+    /// When this controller began.
+    began: Duration,
 }
 
 impl Shared {
@@ -86,8 +88,17 @@ impl Shared {
             kick_census: Arc::default(),
             kick_repair: Arc::default(),
             censuses: Arc::default(),
+            began: env.clock.monotonic(),
             env,
         }
+    }
+
+    /// Whether nodes that are silent are not to be missed: the cluster is being
+    /// put to sleep, or wakes up.
+    pub fn excuses_silence(&self, state: &ClusterState) -> bool {
+        let running = self.now().saturating_sub(self.began);
+        let permit = state.permit.as_ref();
+        permit.is_some_and(|permit| permit.excuses(self.env.clock.wall(), running))
     }
 
     pub fn now(&self) -> Duration {

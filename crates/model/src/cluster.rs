@@ -1,5 +1,7 @@
 //! The cluster's own state, which group 0 keeps and everybody else caches.
 
+use std::time::Duration;
+
 use minicbor::{Decode, Encode};
 
 use crate::bucket::Bucket;
@@ -95,7 +97,16 @@ pub struct AccessKey {
     pub created: Timestamp,
 }
 
-/// The right to take one node away for a while. There is one in a cluster.
+/// Why the permit is taken before all nodes are stopped together. Who has it for
+/// this reason takes nobody's redundancy away: it is granted whatever the census.
+pub const HIBERNATE: &str = "the operator puts the cluster to sleep";
+
+/// For how long nobody is missed while a cluster falls asleep, and again while it
+/// wakes up: as long as a node may take to start and to replay its logs.
+pub const WAKE_LIMIT: Duration = Duration::from_secs(30 * 60);
+
+/// The right to take one node away for a while, or all of them together
+/// ([`HIBERNATE`]). There is one in a cluster.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
 pub struct Permit {
     /// Its number; who holds an older one holds none.
@@ -113,4 +124,50 @@ pub struct Permit {
     /// Since when.
     #[n(4)]
     pub granted: Timestamp,
+}
+
+impl Permit {
+    /// Whether all nodes are stopped under it.
+    pub fn is_for_sleep(&self) -> bool {
+        self.reason == HIBERNATE
+    }
+
+    /// Whether nodes that are silent are excused, as seen by one that has been
+    /// running for so long: the cluster falls asleep, or has not been awake for
+    /// longer than its nodes may take to come. Whoever gives the permit back ends
+    /// it sooner; one that nobody gives back excuses nobody for ever.
+    pub fn excuses(&self, now: Timestamp, running: Duration) -> bool {
+        let granted = Duration::from_millis(now.since(self.granted));
+        self.is_for_sleep() && granted.min(running) < WAKE_LIMIT
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_is_excused_while_a_cluster_falls_asleep_and_for_a_while_when_it_wakes() {
+        let granted = Timestamp(1_000_000);
+        let permit = |reason: &str| Permit {
+            epoch: Epoch(1),
+            node: NodeId::from_bytes([1; 16]),
+            disk: DiskId::from_bytes([2; 16]),
+            reason: reason.into(),
+            granted,
+        };
+        let asleep = permit(HIBERNATE);
+        let minutes = |n: u64| Duration::from_secs(60 * n);
+        let after = |n: u64| granted.plus(n * 60_000);
+        // It falls asleep: its nodes have been running for long.
+        assert!(asleep.excuses(after(1), minutes(5_000)));
+        // It wakes up after a month.
+        assert!(asleep.excuses(after(43_200), minutes(29)));
+        assert!(!asleep.excuses(after(43_200), minutes(30)));
+        // It never fell asleep, and nobody gave the permit back.
+        assert!(!asleep.excuses(after(30), minutes(5_000)));
+        // A clock that is behind the one that granted it.
+        assert!(asleep.excuses(Timestamp(0), minutes(5_000)));
+        assert!(!permit("a person works on it").excuses(after(1), minutes(1)));
+    }
 }

@@ -23,7 +23,7 @@ pub mod times;
 
 pub use attributes::{ContentHeaders, PartSums, VersionKind};
 pub use bucket::{Bucket, BucketDeletion, BucketFacts, DeletionPhase, Versioning};
-pub use cluster::{AccessKey, ClusterState, Permit, Role};
+pub use cluster::{AccessKey, ClusterState, HIBERNATE, Permit, Role, WAKE_LIMIT};
 pub use fragment::{FragmentHeader, FragmentId};
 pub use ids::{
     AccessKeyId, BucketId, ClusterId, DiskId, Epoch, Generation, GroupId, NodeId, RequestId, Slot,

@@ -3,7 +3,7 @@
 
 use holdfast_client::error::CallError;
 use holdfast_metadata::command::ClusterCommand;
-use holdfast_model::NodeId;
+use holdfast_model::{HIBERNATE, NodeId};
 use holdfast_plan::names;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
@@ -57,7 +57,10 @@ fn reason(step: &Step) -> &'static str {
         Step::Found { .. } => "NotFounded",
         Step::Place { .. } => "NotPlaced",
         Step::SetState { .. } | Step::Mark { .. } | Step::NoteRemoved { .. } => "NotOrdered",
-        Step::Restart { .. } | Step::PermitRemoval { .. } | Step::Release { .. } => "PermitRefused",
+        Step::Restart { .. }
+        | Step::Sleep { .. }
+        | Step::PermitRemoval { .. }
+        | Step::Release { .. } => "PermitRefused",
         Step::DeletePod { .. } | Step::DeleteClaim { .. } => "NotDeleted",
         Step::Grow { .. } | Step::RecreateSet => "VolumesNotGrown",
         Step::Finalize { .. } => "NotFinalized",
@@ -108,33 +111,8 @@ async fn take(
             node,
             ordinal,
             anyway,
-        } => {
-            // Read before the permit is taken, deleted under it: a pod that has
-            // changed meanwhile is another one.
-            let pod = read_pod(context, observed, *ordinal).await?;
-            let permit = nodes.take_permit(sight, *node, RESTART).await;
-            match (permit, anyway) {
-                (Ok(_), _) => {}
-                (Err(why), true) => {
-                    let note = format!("going on although the permit is refused: {why}");
-                    context
-                        .say(resource, "rollout", true, "ProceedingWhileDegraded", note)
-                        .await;
-                }
-                (Err(why), false) => {
-                    let pod = names::node_pod(&observed.name, *ordinal);
-                    return Ok(Err(format!("{pod} is not restarted yet: {why}")));
-                }
-            }
-            let note = format!(
-                "{} is restarted with the new revision",
-                names::node_pod(&observed.name, *ordinal)
-            );
-            context
-                .say(resource, "rollout", false, "Restarting", note)
-                .await;
-            return delete_pod(context, observed, pod).await.map(Ok);
-        }
+        } => return restart(context, observed, nodes, (*node, *ordinal), *anyway).await,
+        Step::Sleep { node } => done(nodes.take_permit(sight, *node, HIBERNATE).await.map(|_| ())),
         Step::PermitRemoval { node } => {
             done(nodes.take_permit(sight, *node, REMOVE).await.map(|_| ()))
         }
@@ -145,6 +123,8 @@ async fn take(
         }
         Step::DeletePod { ordinal } => {
             let pod = read_pod(context, observed, *ordinal).await?;
+            // It may have come up since it was looked at.
+            let pod = pod.filter(|pod| !is_ready(pod));
             return delete_pod(context, observed, pod).await.map(Ok);
         }
         Step::Release { node, epoch } => done(nodes.release_permit(sight, *node, *epoch).await),
@@ -162,6 +142,40 @@ async fn take(
         Step::Grow { ordinals } => return grow(context, observed, ordinals).await,
         Step::RecreateSet => return recreate(context, observed).await.map(Ok),
     })
+}
+
+/// Takes the permit for a node and deletes its pod under it.
+async fn restart(
+    context: &Context,
+    observed: &Observed,
+    nodes: &Nodes,
+    (node, ordinal): (NodeId, u32),
+    anyway: bool,
+) -> Result<Taken, OperatorError> {
+    let (resource, sight) = (&observed.resource, &observed.sight);
+    let name = names::node_pod(&observed.name, ordinal);
+    // Read before the permit is taken, deleted under it: a pod that has changed
+    // meanwhile is another one.
+    let pod = read_pod(context, observed, ordinal).await?;
+    let refused = nodes.take_permit(sight, node, RESTART).await.err();
+    if let Some(why) = refused {
+        let passed_over = match anyway {
+            true => nodes.take_permit_degraded(sight, node, RESTART).await,
+            false => Err(why.clone()),
+        };
+        if let Err(why) = passed_over {
+            return Ok(Err(format!("{name} is not restarted yet: {why}")));
+        }
+        let note = format!("going on as a person has said, although {why}");
+        context
+            .say(resource, "rollout", true, "ProceedingWhileDegraded", note)
+            .await;
+    }
+    let note = format!("{name} is restarted with the new revision");
+    context
+        .say(resource, "rollout", false, "Restarting", note)
+        .await;
+    delete_pod(context, observed, pod).await.map(Ok)
 }
 
 fn done(result: Result<(), CallError>) -> Taken {
@@ -240,6 +254,15 @@ async fn delete_pod(
     }
 }
 
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.as_ref());
+    let mut conditions = conditions.into_iter().flatten();
+    conditions.any(|one| one.type_ == "Ready" && one.status == "True")
+}
+
 async fn delete_claim(
     context: &Context,
     observed: &Observed,
@@ -264,8 +287,9 @@ async fn delete_claim(
                 .attempt(|| format!("deleting volume claim {name}"))?;
         }
     }
-    // A claim in use goes with its pod.
+    // A claim in use goes with its pod, once that serves nothing.
     let pod = read_pod(context, observed, ordinal).await?;
+    let pod = pod.filter(|pod| !is_ready(pod));
     delete_pod(context, observed, pod).await
 }
 
@@ -274,6 +298,17 @@ async fn grow(
     observed: &Observed,
     ordinals: &[u32],
 ) -> Result<Taken, OperatorError> {
+    // What has just been applied may have changed it: pods are replaced first.
+    let set: Api<StatefulSet> = Api::namespaced(context.client.clone(), &observed.namespace);
+    let name = names::node_set(&observed.name);
+    let now = set
+        .get_opt(&name)
+        .await
+        .attempt(|| format!("reading StatefulSet {name}"))?;
+    let generation = |set: Option<&StatefulSet>| set.and_then(|set| set.metadata.generation);
+    if generation(now.as_ref()) != generation(observed.set.as_ref()) {
+        return Ok(Ok(()));
+    }
     let size = &observed.resource.spec.nodes.storage.size;
     let api: Api<PersistentVolumeClaim> =
         Api::namespaced(context.client.clone(), &observed.namespace);
@@ -302,7 +337,11 @@ async fn recreate(context: &Context, observed: &Observed) -> Result<(), Operator
     let params = DeleteParams {
         preconditions: Some(Preconditions {
             uid: observed.set.as_ref().and_then(ResourceExt::uid),
-            resource_version: None,
+            // Nobody has changed it since, not even what has just been applied.
+            resource_version: observed
+                .set
+                .as_ref()
+                .and_then(ResourceExt::resource_version),
         }),
         propagation_policy: Some(PropagationPolicy::Orphan),
         ..DeleteParams::default()

@@ -76,7 +76,9 @@ fn clear(case: &Situation<'_>, verdict: &mut Verdict, id: NodeId) {
         .nodes
         .get(&ordinal)
         .is_some_and(|status| status.node != id);
-    if there.is_some_and(|claim| claim.uid == uid) && !another_answers {
+    // Its process ends by itself when it hears what it is.
+    let serves = case.pods.get(&ordinal).is_some_and(|pod| pod.ready);
+    if there.is_some_and(|claim| claim.uid == uid) && !another_answers && !serves {
         verdict.steps.push(Step::DeleteClaim { ordinal, uid });
     }
 }

@@ -22,8 +22,13 @@ const MISSED_AFTER_SECONDS: i64 = 120;
 
 /// Goes on with the round. Says whether there is one.
 pub(super) fn decide(case: &Situation<'_>, verdict: &mut Verdict) -> bool {
-    let outdated = find_outdated(case);
+    let outdated: Vec<(u32, &PodSight)> = case.outdated().collect();
     if let Some(permit) = case.sight.permit() {
+        // A cluster that wakes up with a setting that stops some of its pods.
+        if permit.is_for_sleep() && replace_idle(case, verdict) {
+            verdict.busy = Busy::Rolling;
+            return true;
+        }
         if permit.reason != RESTART {
             if !outdated.is_empty() {
                 let sentence = format!(
@@ -53,15 +58,10 @@ pub(super) fn decide(case: &Situation<'_>, verdict: &mut Verdict) -> bool {
     true
 }
 
-fn find_outdated<'c>(case: &'c Situation<'_>) -> Vec<(u32, &'c PodSight)> {
-    let pods = case.pods.iter().filter(|(_, pod)| case.is_outdated(pod));
-    pods.map(|(ordinal, pod)| (*ordinal, pod)).collect()
-}
-
 /// Replaces an outdated pod that serves nothing, the lowest first. Says whether
 /// there is one.
 pub(super) fn replace_idle(case: &Situation<'_>, verdict: &mut Verdict) -> bool {
-    let outdated = find_outdated(case);
+    let outdated: Vec<(u32, &PodSight)> = case.outdated().collect();
     let serves = |ordinal: u32| case.sight.nodes.contains_key(&ordinal);
     let mut idle = outdated
         .iter()
@@ -157,21 +157,31 @@ fn wait_for(case: &Situation<'_>, verdict: &mut Verdict, ordinal: u32, permit: &
     verdict.stalled = Some(("RolloutStopped", sentence));
 }
 
-/// Picks the next pod.
+/// Picks the next pod, from the highest ordinal down, as a StatefulSet would. One
+/// whose node is not known, by those who answer, is left alone while it serves:
+/// nobody can grant a permit for it, and they may not have heard of it yet.
 fn begin(case: &Situation<'_>, verdict: &mut Verdict, outdated: &[(u32, &PodSight)]) {
-    // From the highest ordinal down, as a StatefulSet would.
-    let Some((ordinal, _)) = outdated.last() else {
-        return;
-    };
-    let Some(node) = case.node(*ordinal) else {
-        verdict.steps.push(Step::DeletePod { ordinal: *ordinal });
-        return;
-    };
-    verdict.steps.push(Step::Restart {
-        node: node.id,
-        ordinal: *ordinal,
-        anyway: proceeds_while_degraded(case),
+    let mut known = outdated.iter().rev().filter_map(|(ordinal, _)| {
+        let node = case.node(*ordinal)?;
+        Some((*ordinal, node.id))
     });
+    if let Some((ordinal, node)) = known.next() {
+        verdict.steps.push(Step::Restart {
+            node,
+            ordinal,
+            anyway: proceeds_while_degraded(case) && others_are_there(case, ordinal),
+        });
+        return;
+    }
+    let pods = outdated.iter();
+    let pods: Vec<String> = pods
+        .map(|(ordinal, _)| names::node_pod(case.name, *ordinal))
+        .collect();
+    let sentence = format!(
+        "waiting for {} to join before it is replaced",
+        pods.join(", ")
+    );
+    verdict.note("rollout", "NotJoined", sentence);
 }
 
 /// Whether a person has said that this generation goes on in any case.
@@ -180,4 +190,15 @@ fn proceeds_while_degraded(case: &Situation<'_>) -> bool {
     let said = annotations.and_then(|all| all.get(names::PROCEED_WHILE_DEGRADED));
     let generation = case.resource.metadata.generation;
     said.and_then(|text| text.parse().ok()) == generation && generation.is_some()
+}
+
+/// Whether every other pod that is to run is ready and its node answers: what a
+/// person takes upon themselves is a lack of copies, not a second node away.
+fn others_are_there(case: &Situation<'_>, ordinal: u32) -> bool {
+    let mut others = (0..case.replicas_now()).filter(|at| *at != ordinal);
+    others.all(|at| {
+        let pod = case.pods.get(&at);
+        let ready = pod.is_some_and(|pod| pod.ready && !pod.deleting);
+        ready && case.sight.nodes.contains_key(&at)
+    })
 }

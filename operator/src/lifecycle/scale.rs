@@ -9,15 +9,12 @@
 use holdfast_model::{LayoutNode, NodeId, NodeState};
 use holdfast_plan::names;
 
+use super::spare::{Hindrance, can_spare};
 use super::{Busy, REMOVE, Situation, Step, Verdict};
-use crate::nodes::Sight;
 
 /// The annotation of the StatefulSet with the node that we drain: what an
 /// administrator drains is left alone.
 pub const MARK: &str = "holdfast.dev/draining-node";
-/// Of the room that the others have, what a drain may take: room for uploads
-/// must stay.
-const FILL_PERCENT: u64 = 90;
 
 /// Goes on with growing or shrinking.
 pub(super) fn decide(case: &Situation<'_>, verdict: &mut Verdict) {
@@ -37,9 +34,7 @@ pub(super) fn decide(case: &Situation<'_>, verdict: &mut Verdict) {
         return;
     }
     let Some(node) = case.node(last) else {
-        // It never joined, or was given up: nothing is on it.
-        verdict.storage_replicas = last;
-        return;
+        return remove_unknown(case, verdict, last);
     };
     match node.state {
         NodeState::Drained => remove(case, verdict, node, last),
@@ -60,6 +55,18 @@ pub(super) fn decide(case: &Situation<'_>, verdict: &mut Verdict) {
     }
 }
 
+/// Removes a node that never joined, or was given up: nothing is on it. One that
+/// serves is about to join, and is then drained as any other.
+fn remove_unknown(case: &Situation<'_>, verdict: &mut Verdict, ordinal: u32) {
+    let ready = case.pods.get(&ordinal).is_some_and(|pod| pod.ready);
+    if ready || case.sight.nodes.contains_key(&ordinal) {
+        let pod = names::node_pod(case.name, ordinal);
+        let sentence = format!("waiting for {pod} to join before it is removed");
+        return verdict.note("scale", "NotJoined", sentence);
+    }
+    verdict.storage_replicas = ordinal;
+}
+
 /// Raises the number, and takes back what was begun to shrink it.
 fn grow(case: &Situation<'_>, verdict: &mut Verdict, wanted: u32, now: u32) {
     verdict.storage_replicas = wanted;
@@ -69,7 +76,7 @@ fn grow(case: &Situation<'_>, verdict: &mut Verdict, wanted: u32, now: u32) {
         verdict.note("scale", "ScalingUp", sentence);
     }
     let marked = case.marked();
-    let mut theirs = Vec::new();
+    let (mut theirs, mut returns) = (Vec::new(), None);
     for ordinal in 0..wanted {
         let Some(node) = case.node(ordinal) else {
             verdict.busy = Busy::Scaling;
@@ -79,10 +86,7 @@ fn grow(case: &Situation<'_>, verdict: &mut Verdict, wanted: u32, now: u32) {
         let removed = removed_from(case, ordinal);
         if !leaves {
             if removed.is_some() {
-                verdict.steps.push(Step::NoteRemoved {
-                    ordinal,
-                    node: None,
-                });
+                verdict.steps.push(forget_removal(ordinal));
             }
             continue;
         }
@@ -91,10 +95,18 @@ fn grow(case: &Situation<'_>, verdict: &mut Verdict, wanted: u32, now: u32) {
         let back = node.state == NodeState::Drained
             && removed == Some(node.id)
             && case.sight.answers(node.id);
+        if back && marked.is_none() && returns.is_none() {
+            returns = Some(node.id);
+        }
         if !ours && removed != Some(node.id) {
             theirs.push((names::node_pod(case.name, ordinal), node.id));
         }
-        if (ours || back) && node.zone.is_some() {
+        if ours && node.zone.is_some() {
+            // A volume with the note counts as empty: it goes before the first
+            // byte may come. The mark tells meanwhile that the drain was ours.
+            if removed.is_some() {
+                verdict.steps.push(forget_removal(ordinal));
+            }
             verdict.steps.push(Step::SetState {
                 node: node.id,
                 state: NodeState::Active,
@@ -106,7 +118,15 @@ fn grow(case: &Situation<'_>, verdict: &mut Verdict, wanted: u32, now: u32) {
     if marked.is_some() {
         verdict.steps.push(Step::Mark { node: None });
     }
+    if let Some(node) = returns {
+        verdict.steps.push(Step::Mark { node: Some(node) });
+    }
     tell_theirs(verdict, &theirs);
+}
+
+fn forget_removal(ordinal: u32) -> Step {
+    let node = None;
+    Step::NoteRemoved { ordinal, node }
 }
 
 fn removed_from(case: &Situation<'_>, ordinal: u32) -> Option<NodeId> {
@@ -136,14 +156,17 @@ fn drain(case: &Situation<'_>, verdict: &mut Verdict, node: &LayoutNode, ordinal
         verdict.note("scale", "PermitHeld", sentence);
         return;
     }
-    if let Err(why) = can_do_without(case, node) {
-        verdict.stalled = Some(("CannotScaleDown", format!("{pod} is not drained: {why}")));
-        verdict.warn(
-            "scale",
-            "CannotScaleDown",
-            format!("{pod} is not drained: {why}"),
-        );
-        return;
+    match can_spare(case, node) {
+        Ok(()) => {}
+        Err(Hindrance::Unknown(why)) => {
+            let sentence = format!("{pod} waits to be drained: {why}");
+            return verdict.note("scale", "DrainWaits", sentence);
+        }
+        Err(Hindrance::Needed(why)) => {
+            let sentence = format!("{pod} is not drained: {why}");
+            verdict.stalled = Some(("CannotScaleDown", sentence.clone()));
+            return verdict.warn("scale", "CannotScaleDown", sentence);
+        }
     }
     // The mark first: a drain without it would be taken for an administrator's.
     verdict.steps.push(Step::Mark {
@@ -154,56 +177,6 @@ fn drain(case: &Situation<'_>, verdict: &mut Verdict, node: &LayoutNode, ordinal
         state: NodeState::Draining,
     });
     verdict.note("scale", "Draining", format!("{pod} is being emptied"));
-}
-
-/// Whether the others can hold what a node has.
-fn can_do_without(case: &Situation<'_>, node: &LayoutNode) -> Result<(), String> {
-    let Some(state) = &case.sight.state else {
-        return Err("the cluster does not answer".into());
-    };
-    let layout = &state.layout;
-    let others: Vec<&LayoutNode> = layout
-        .nodes
-        .values()
-        .filter(|other| other.id != node.id && other.takes_data())
-        .collect();
-    let redundancy = &case.resource.spec.redundancy;
-    let needed = redundancy.copies.max(redundancy.metadata_replicas) as usize;
-    if others.len() < needed {
-        return Err(format!(
-            "{} other nodes take data, and {needed} are needed",
-            others.len()
-        ));
-    }
-    let away: Vec<String> = others
-        .iter()
-        .filter(|other| !case.sight.answers(other.id))
-        .map(|other| other.id.to_string())
-        .collect();
-    if !away.is_empty() {
-        return Err(format!("node {} does not answer", away.join(", ")));
-    }
-    let used = space(case.sight, node).0;
-    let free: u64 = others
-        .iter()
-        .map(|other| space(case.sight, other).1 / 100 * FILL_PERCENT)
-        .sum();
-    if used > free {
-        return Err(format!(
-            "it holds {} MiB, and the others have room for {} MiB",
-            used >> 20,
-            free >> 20
-        ));
-    }
-    Ok(())
-}
-
-/// Bytes that a node holds, and that it has free.
-fn space(sight: &Sight, node: &LayoutNode) -> (u64, u64) {
-    let status = sight.nodes.values().find(|status| status.node == node.id);
-    status.map_or((0, 0), |status| {
-        (status.space.fragment_bytes, status.space.free)
-    })
 }
 
 fn remove(case: &Situation<'_>, verdict: &mut Verdict, node: &LayoutNode, ordinal: u32) {
@@ -261,10 +234,9 @@ fn delete_retired(case: &Situation<'_>, verdict: &mut Verdict, now: u32) {
         return;
     }
     for (ordinal, claim) in case.claims.range(now.max(case.wanted())..) {
-        let empty = case
-            .sight
-            .node_at(&case.address(*ordinal))
-            .is_some_and(|node| node.state == NodeState::Drained);
+        // By identity: others may have been called as it is.
+        let removed = claim.removed.and_then(|id| case.sight.node(id));
+        let empty = removed.is_some_and(|node| node.state == NodeState::Drained);
         if empty && !case.pods.contains_key(ordinal) {
             verdict.steps.push(Step::DeleteClaim {
                 ordinal: *ordinal,

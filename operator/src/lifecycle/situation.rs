@@ -1,6 +1,7 @@
 //! What decisions are made of: plain values, so that a test can make them.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use holdfast_crd::StorageCluster;
 use holdfast_model::{LayoutNode, NodeId, NodeState, Supported};
@@ -67,6 +68,9 @@ pub struct Situation<'a> {
     pub machines: &'a BTreeMap<String, Machine>,
     /// What the nodes say.
     pub sight: &'a Sight,
+    /// For how long they have not had a leader for every group, as far as this
+    /// operator has looked.
+    pub leaderless: Duration,
     /// What this operator can speak.
     pub own: Supported,
     /// The tag that all parts run with, gateways and workers rolled out.
@@ -74,7 +78,8 @@ pub struct Situation<'a> {
 }
 
 impl<'a> Situation<'a> {
-    /// What was observed, at a time in seconds since 1970.
+    /// What was observed, at a time in seconds since 1970, of a cluster that has
+    /// its leaders.
     pub fn of(observed: &'a Observed, now_seconds: i64) -> Self {
         let pods = observed
             .pods
@@ -114,6 +119,7 @@ impl<'a> Situation<'a> {
             can_grow: observed.can_grow,
             machines: &observed.machines,
             sight: &observed.sight,
+            leaderless: Duration::ZERO,
             own: observed.own,
             common_tag: common_tag(&observed.children, &observed.name),
         }
@@ -133,10 +139,24 @@ impl<'a> Situation<'a> {
             // A cluster that wakes up has none, and as many volumes as nodes.
             Some(count) if count > 0 => count,
             _ => {
-                let kept = self.claims.keys().last().map_or(0, |last| last + 1);
+                let kept = self.claims.keys().filter(|at| !self.is_retired(**at));
+                let kept = kept.last().map_or(0, |last| last + 1);
                 kept.max(self.wanted())
             }
         }
+    }
+
+    /// Whether a volume is kept of a node that was found empty and removed: it
+    /// asks for no node.
+    fn is_retired(&self, ordinal: u32) -> bool {
+        let claim = self.claims.get(&ordinal);
+        let removed = claim.and_then(|claim| claim.removed);
+        // Where the cluster is heard, it has the last word.
+        let empty = |id| {
+            let node = self.sight.node(id);
+            node.is_none_or(|node| matches!(node.state, NodeState::Drained | NodeState::Lost))
+        };
+        ordinal >= self.wanted() && removed.is_some_and(empty)
     }
 
     /// How many storage nodes others may take away: one while every object has
@@ -193,6 +213,13 @@ impl<'a> Situation<'a> {
     pub fn is_outdated(&self, pod: &PodSight) -> bool {
         self.newest_revision()
             .is_some_and(|revision| pod.revision != revision)
+    }
+
+    /// Pods of an older revision, by ordinal.
+    pub fn outdated(&self) -> impl DoubleEndedIterator<Item = (u32, &PodSight)> {
+        let all = self.pods.iter();
+        let pods = all.filter(move |(_, pod)| self.is_outdated(pod));
+        pods.map(|(ordinal, pod)| (*ordinal, pod))
     }
 
     /// Whether the controller of StatefulSets has seen the newest one.

@@ -5,9 +5,12 @@ mod losses;
 mod release;
 mod rollout;
 mod scale;
+mod sleep;
+mod volumes;
 mod whole;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use holdfast_crd::StorageCluster;
 use holdfast_metadata::protocol::{DiskStatus, GroupCensus, Status};
@@ -45,6 +48,7 @@ struct World {
     sight: Sight,
     own: holdfast_model::Supported,
     common_tag: Option<String>,
+    leaderless: Duration,
 }
 
 impl World {
@@ -73,24 +77,30 @@ impl World {
             sight,
             own: Default::default(),
             common_tag: Some("tag".into()),
+            leaderless: Duration::ZERO,
         }
     }
 
     fn decide(&self) -> Verdict {
-        super::decide(&Situation {
+        super::decide(&self.situation(Some(&self.set)))
+    }
+
+    fn situation<'a>(&'a self, set: Option<&'a StatefulSet>) -> Situation<'a> {
+        Situation {
             now_seconds: self.now_seconds,
             resource: &self.resource,
             name: "demo",
             namespace: "files",
-            set: Some(&self.set),
+            set,
             pods: self.pods.clone(),
             claims: self.claims.clone(),
             can_grow: self.can_grow,
             machines: &self.machines,
             sight: &self.sight,
+            leaderless: self.leaderless,
             own: self.own,
             common_tag: self.common_tag.clone(),
-        })
+        }
     }
 
     fn state(&mut self) -> &mut ClusterState {
@@ -119,6 +129,35 @@ impl World {
         for ordinal in ordinals {
             self.pods.get_mut(ordinal).unwrap().revision = "old".into();
         }
+    }
+
+    /// Its pod is there and not ready, for so long, and its node does not answer.
+    fn stop(&mut self, ordinal: u32, seconds: i64) {
+        self.silence(ordinal);
+        let down = self.pods.get_mut(&ordinal).unwrap();
+        (down.ready, down.not_ready_seconds) = (false, seconds);
+    }
+
+    /// The note of the operator that it drains a node to remove it.
+    fn mark(&mut self, ordinal: u32) {
+        let mark = BTreeMap::from([(MARK.to_owned(), id(ordinal).to_string())]);
+        self.set.metadata.annotations = Some(mark);
+    }
+
+    /// So many pods are to run.
+    fn set_replicas(&mut self, replicas: i32) {
+        self.set.spec.as_mut().unwrap().replicas = Some(replicas);
+    }
+
+    /// Nobody runs, and so nobody says anything.
+    fn all_gone(&mut self) {
+        self.pods.clear();
+        self.sight = Sight::default();
+        self.set_replicas(0);
+    }
+
+    fn census(&mut self) -> &mut GroupCensus {
+        self.sight.censuses.get_mut(&GroupId(1)).unwrap()
     }
 
     fn want(&mut self, nodes: u32) {

@@ -72,6 +72,13 @@ pub struct PermitRequest {
     /// Why: it tells one maintenance from another.
     #[n(1)]
     pub reason: String,
+    /// Whether it is to be granted although objects lack copies, or have not been
+    /// counted lately: a person takes that upon themselves. All else that stands
+    /// in the way stands there all the same. A node of before this field does not
+    /// read it, and refuses.
+    #[n(2)]
+    #[cbor(default)]
+    pub degraded: bool,
 }
 
 /// Gives the permit back.
@@ -92,4 +99,41 @@ pub struct FinalizeRequest {
     /// The same on every retry.
     #[n(1)]
     pub id: RequestId,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What nodes and operators of before say to each other.
+    #[derive(Encode, Decode)]
+    struct Before {
+        #[n(0)]
+        node: NodeId,
+        #[n(1)]
+        reason: String,
+    }
+
+    #[test]
+    fn a_permit_is_asked_for_by_these_bytes_and_by_those_of_before() {
+        let node = NodeId::from_bytes([7; 16]);
+        let request = PermitRequest {
+            node,
+            reason: "a kernel".into(),
+            degraded: true,
+        };
+        let bytes = minicbor::to_vec(&request).unwrap();
+        let mut golden = vec![0x83, 0x50];
+        golden.extend([7; 16]);
+        golden.push(0x68);
+        golden.extend(b"a kernel");
+        golden.push(0xf5);
+        assert_eq!(bytes, golden);
+        let read: Before = minicbor::decode(&bytes).unwrap();
+        assert_eq!(read.reason, request.reason);
+        let reason = request.reason.clone();
+        let before = minicbor::to_vec(Before { node, reason }).unwrap();
+        let read: PermitRequest = minicbor::decode(&before).unwrap();
+        assert_eq!((read.node, read.degraded), (node, false));
+    }
 }

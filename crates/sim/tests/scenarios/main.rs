@@ -16,6 +16,7 @@ mod first_light;
 mod losses;
 mod named;
 mod objects;
+mod permits;
 mod promises;
 mod releases;
 mod still;

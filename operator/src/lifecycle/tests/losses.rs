@@ -1,4 +1,4 @@
-//! Nodes that are lost, and volumes that grow.
+//! Nodes that are lost.
 
 use super::*;
 
@@ -48,29 +48,15 @@ fn a_lost_nodes_volume_goes_by_the_identity_that_was_recorded() {
     world.resource.status = Some(recorded("another"));
     assert_eq!(world.decide().steps, []);
     world.resource.status = Some(recorded("claim-1"));
+    assert_eq!(
+        world.decide().steps,
+        [],
+        "its pod is ready: it has not heard yet"
+    );
+    world.stop(1, 5);
     let delete = Step::DeleteClaim {
         ordinal: 1,
         uid: "claim-1".into(),
     };
     assert_eq!(world.decide().steps, [delete]);
-}
-
-#[test]
-fn volumes_grow_where_their_class_lets_them_and_the_set_is_made_again() {
-    let mut world = World::of(3);
-    world.claims.get_mut(&1).unwrap().smaller = true;
-    world.can_grow = Some(true);
-    let ordinals = vec![1];
-    assert_eq!(world.decide().steps, [Step::Grow { ordinals }]);
-    world.can_grow = Some(false);
-    let verdict = world.decide();
-    assert_eq!(verdict.steps, []);
-    assert_eq!(verdict.stalled.unwrap().0, "VolumesCannotGrow");
-    // All have their room; the template is still the old one.
-    world.claims.get_mut(&1).unwrap().smaller = false;
-    world.resource.spec.nodes.storage.size =
-        k8s_openapi::apimachinery::pkg::api::resource::Quantity("200Gi".into());
-    assert_eq!(world.decide().steps, [Step::RecreateSet]);
-    world.hold_permit(0, "a person works on it");
-    assert_eq!(world.decide().steps, []);
 }

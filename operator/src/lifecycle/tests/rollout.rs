@@ -85,6 +85,75 @@ fn a_person_may_say_that_one_generation_goes_on_while_degraded() {
     assert!(!anyway(&world));
     world.resource.metadata.annotations = Some(says("4"));
     assert!(anyway(&world));
+    // It is a lack of copies that is passed over, not another node that is away.
+    let less = |change: fn(&mut World)| {
+        let mut world = World::of(3);
+        world.outdate(&[2]);
+        world.resource.metadata.annotations = Some(says("4"));
+        change(&mut world);
+        world
+    };
+    assert!(!anyway(&less(|world| world.silence(0))));
+    assert!(!anyway(&less(|world| {
+        world.pods.get_mut(&0).unwrap().ready = false;
+    })));
+    assert!(!anyway(&less(|world| {
+        world.pods.get_mut(&0).unwrap().deleting = true;
+    })));
+    assert!(!anyway(&less(|world| drop(world.pods.remove(&1)))));
+}
+
+#[test]
+fn one_node_at_a_time_is_replaced_also_where_a_person_passes_over_the_census() {
+    let mut world = World::of(3);
+    world.outdate(&[0, 1, 2]);
+    let key = holdfast_plan::names::PROCEED_WHILE_DEGRADED;
+    let says = BTreeMap::from([(key.to_owned(), "4".to_owned())]);
+    world.resource.metadata.annotations = Some(says);
+    world.census().degraded = 5;
+    let restart = |ordinal| Step::Restart {
+        node: id(ordinal),
+        ordinal,
+        anyway: true,
+    };
+    assert_eq!(world.decide().steps, [restart(2)]);
+    // It was granted, and the pod was deleted: until it is back nobody else goes.
+    world.hold_permit(2, RESTART);
+    world.silence(2);
+    world.pods.get_mut(&2).unwrap().deleting = true;
+    assert_eq!(world.decide().steps, []);
+    world.pods.remove(&2);
+    assert_eq!(world.decide().steps, []);
+    world.pods.insert(2, pod(2));
+    assert_eq!(world.decide().steps, [], "it is ready and does not answer");
+    world.sight.nodes.insert(2, status(2));
+    let verdict = world.decide();
+    assert!(matches!(verdict.steps[..], [Step::Release { .. }]));
+    world.state().permit = None;
+    assert_eq!(world.decide().steps, [restart(1)]);
+}
+
+#[test]
+fn a_ready_pod_whose_node_is_not_known_waits_for_it_to_join_and_others_do_not() {
+    let mut world = World::of(4);
+    world.outdate(&[2, 3]);
+    // Those who answer may not have heard of it.
+    world.state().layout.nodes.remove(&id(3));
+    let restart = Step::Restart {
+        node: id(2),
+        ordinal: 2,
+        anyway: false,
+    };
+    assert_eq!(world.decide().steps, [restart]);
+    world.pods.insert(2, pod(2));
+    let verdict = world.decide();
+    assert_eq!((verdict.steps, verdict.busy), (vec![], Busy::Rolling));
+    assert_eq!(verdict.notes.first().unwrap().reason, "NotJoined");
+    world.sight.leaders.clear();
+    assert_eq!(world.decide().steps, []);
+    // It serves nothing: nobody need be asked.
+    world.stop(3, 70);
+    assert_eq!(world.decide().steps, [Step::DeletePod { ordinal: 3 }]);
 }
 
 #[test]

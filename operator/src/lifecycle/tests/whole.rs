@@ -1,4 +1,4 @@
-//! The cluster as a whole: well, born, placed, asleep.
+//! The cluster as a whole: well, born, placed.
 
 use super::*;
 
@@ -56,33 +56,14 @@ fn a_node_whose_pod_has_moved_is_placed_anew() {
 }
 
 #[test]
-fn nothing_is_decided_while_the_resource_is_suspended_or_sleeps() {
+fn nothing_is_decided_while_the_resource_is_suspended() {
     let mut world = World::of(4);
     world.want(3);
     world.outdate(&[0]);
+    world.resource.spec.hibernate = true;
     world.resource.spec.suspend = true;
-    assert_eq!(world.decide().steps, []);
-    world.resource.spec.suspend = false;
-    world.resource.spec.hibernate = true;
     let verdict = world.decide();
-    assert_eq!((verdict.steps, verdict.hibernated), (vec![], true));
-}
-
-#[test]
-fn a_cluster_does_not_fall_asleep_over_a_drain_or_a_restart() {
-    let mut world = World::of(4);
-    world.resource.spec.hibernate = true;
-    world.hold_permit(2, RESTART);
-    let verdict = world.decide();
-    assert!(!verdict.hibernated);
-    assert_eq!(verdict.notes.first().unwrap().reason, "HibernateWaits");
-    let mut world = World::of(4);
-    world.resource.spec.hibernate = true;
-    world.node(3).state = NodeState::Draining;
-    assert!(!world.decide().hibernated);
-    // Asleep, nobody answers: it stays so.
-    world.sight = Sight::default();
-    assert!(world.decide().hibernated);
+    assert_eq!((verdict.steps, verdict.hibernated), (vec![], false));
 }
 
 #[test]

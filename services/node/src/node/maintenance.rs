@@ -37,7 +37,7 @@ impl Node {
             )));
         }
         let controller = self.running_controller()?;
-        let permit = controller.take_permit(request.node, &request.reason);
+        let permit = controller.take_permit(request.node, &request.reason, request.degraded);
         permit.await.map_err(|error| not_permitted(&error))
     }
 

@@ -25,6 +25,7 @@ fn asked(reason: String) -> PermitRequest {
     PermitRequest {
         node: NodeId::from_bytes([7; 16]),
         reason,
+        degraded: false,
     }
 }
 
