@@ -140,7 +140,7 @@ impl<'a> Situation<'a> {
             Some(count) if count > 0 => count,
             _ => {
                 let kept = self.claims.keys().filter(|at| !self.is_retired(**at));
-                let kept = kept.last().map_or(0, |last| last + 1);
+                let kept = kept.max().map_or(0, |last| last + 1);
                 kept.max(self.wanted())
             }
         }

@@ -77,7 +77,7 @@ fn tick() -> Bytes {
         time: Timestamp(1),
         commands: Vec::new(),
     };
-    crate::protocol::encode(&batch).into()
+    crate::protocol::encode(&batch)
 }
 
 /// Every member applies the same entries: an error that follows from them would
