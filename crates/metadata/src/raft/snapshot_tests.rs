@@ -145,7 +145,8 @@ async fn staged_on(harm: impl FnOnce(&MemoryDisk)) -> (Result<(), NodeError>, Op
     let memory = MemoryDisk::new(1 << 30, 1);
     let disk: Arc<dyn Disk> = Arc::new(memory.clone());
     let store = Arc::new(Store::open(&disk, "state").unwrap());
-    let rows = open_rows(&self::store(), GROUP).unwrap().rows;
+    let source = self::store();
+    let rows = open_rows(&source, GROUP).unwrap().rows;
     harm(&memory);
     let ended = Arc::new(std::sync::Mutex::new(None));
     let end = ended.clone();
