@@ -33,6 +33,9 @@ async fn born_on(harm: impl FnOnce(&MemoryDisk)) -> (Result<(), NodeError>, Vec<
         ..peer
     };
     state.layout.nodes = [(own.node, named)].into();
+    for group in state.layout.data_groups() {
+        state.layout.groups.entry(group).or_default();
+    }
     for disks in state.layout.groups.values_mut() {
         *disks = vec![own.disk];
     }

@@ -24,7 +24,7 @@ pub(super) const IDENTITY: Identity = Identity {
     incarnation: 1,
 };
 /// Small files, so that a few rounds fill one.
-const LOG: LogSettings = LogSettings {
+pub(super) const LOG: LogSettings = LogSettings {
     file_bytes: 16 << 10,
 };
 
