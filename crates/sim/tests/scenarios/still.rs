@@ -16,6 +16,9 @@ use crate::objects::{get, key, put_sized};
 const SETTLED: Duration = Duration::from_secs(60);
 /// Bytes of an object: its command carries them.
 const BYTES: usize = 12 << 10;
+/// Between two objects: what is applied becomes durable every few seconds, and
+/// until then keeps files by itself.
+const PACE: Duration = Duration::from_millis(100);
 /// Files of the log beside those in use: a spare one, and one that is begun.
 const BESIDE: usize = 2;
 
@@ -55,6 +58,7 @@ async fn fill(world: &World, cluster: &Cluster, still: GroupId) -> (Vec<u32>, us
     let mut done = Vec::new();
     let mut most = 0;
     for n in (1_000..).filter(|n| group_of(cluster, *n) != still) {
+        cluster.env().clock.sleep(PACE).await;
         // A leader that loses its power takes the answer with it.
         if put_sized(cluster, n, BYTES).await.is_ok() {
             done.push(n);
