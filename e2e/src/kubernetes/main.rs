@@ -26,8 +26,7 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use futures_util::{StreamExt, stream};
 use holdfast_e2e::kubernetes::{
-    chart, children, issuer, kinds, machines, outages, roll, room, spec, state, told, traffic,
-    trust,
+    chart, children, machines, outages, roll, room, spec, state, traffic, trust,
 };
 use holdfast_e2e::level::Level;
 
