@@ -301,13 +301,15 @@ impl Room {
         let address = made.spec.and_then(|spec| spec.cluster_ip);
         let address = address.context("the Service has no address")?;
         let url = format!("http://{address}:{GATEWAY_PORT}");
-        let gateway = Gateway::with_limit(url, self.first_key(name).await?, REQUEST_LIMIT)?;
-        // Machines hear of a Service a moment after it is made.
+        let key = self.first_key(name).await?;
+        // Machines hear of a Service a moment after it is made. Until then its
+        // address may lead elsewhere, so each try has a connection of its own.
         until("the Service leads to a gateway", KNOWN, async || {
-            gateway.json("/api/nodes").await
+            let gateway = Gateway::with_limit(url.clone(), key.clone(), REQUEST_LIMIT)?;
+            gateway.json("/api/nodes").await?;
+            Ok(gateway)
         })
-        .await?;
-        Ok(gateway)
+        .await
     }
 
     async fn gateway_address(&self, name: &str) -> Result<String> {
