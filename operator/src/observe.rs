@@ -1,6 +1,7 @@
 //! The first step: what is there, read from the API server and not from a
 //! cache, and asked of the cluster's own nodes.
 
+pub mod events;
 mod growth;
 
 use std::collections::BTreeMap;

@@ -5,23 +5,18 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim};
-use k8s_openapi::jiff::Timestamp;
-use kube::api::ListParams;
-use kube::{Api, ResourceExt};
+use kube::ResourceExt;
 
 use crate::context::Context;
-use crate::error::{Attempt, OperatorError};
+use crate::error::OperatorError;
 use crate::lifecycle::{Note, Verdict};
 use crate::observe::Observed;
+use crate::observe::events::{self, said_at, shortened};
 
 /// As provisioners call it: see `ProvisioningFailed` in Kubernetes' volume events.
 const REASON: &str = "ProvisioningFailed";
 /// What a missing volume looks like from the pod's side, and is not the reason.
 const CONSEQUENCE: &str = "NoMachine";
-/// Events that are read at once: more of one namespace say nothing new.
-const MOST_EVENTS: u32 = 500;
-/// The longest that is told of what a provisioner said, in characters.
-const MAX_TOLD_CHARACTERS: usize = 400;
 
 /// Says of a storage node's claim that it gets no volume, and what its
 /// provisioner says. Nothing is asked while every claim has one.
@@ -39,12 +34,8 @@ pub async fn tell(
     if told || idle || !observed.claims.values().any(is_pending) {
         return Ok(());
     }
-    let api: Api<Event> = Api::namespaced(context.client.clone(), &observed.namespace);
-    let about = format!("involvedObject.kind=PersistentVolumeClaim,reason={REASON}");
-    let params = ListParams::default().fields(&about).limit(MOST_EVENTS);
-    let events = api.list(&params).await;
-    let events = events.attempt(|| "listing events of volume claims".into())?;
-    if let Some(sentence) = find_failure(&observed.claims, &events.items) {
+    let events = events::of_claims(context, &observed.namespace, None, REASON).await?;
+    if let Some(sentence) = find_failure(&observed.claims, &events) {
         verdict.notes.push(Note {
             about: "volumes",
             warning: true,
@@ -80,18 +71,13 @@ fn find_failure(claims: &BTreeMap<u32, PersistentVolumeClaim>, events: &[Event])
         })
 }
 
-fn said_at(event: &Event) -> Option<Timestamp> {
-    let time = event.last_timestamp.as_ref().map(|time| time.0);
-    time.or(event.event_time.as_ref().map(|time| time.0))
-}
-
 fn sentence(claim: &PersistentVolumeClaim, why: &str) -> String {
     let requests = claim.spec.as_ref().and_then(|spec| {
         let resources = spec.resources.as_ref()?;
         resources.requests.as_ref()?.get("storage")
     });
     let size = requests.map_or("an unknown size", |size| size.0.as_str());
-    let why: String = why.chars().take(MAX_TOLD_CHARACTERS).collect();
+    let why = shortened(why);
     format!(
         "volume claim {} asks for {size} and gets no volume: {why}; mend what makes volumes and it goes on by itself, or ask for less: a size cannot be taken back, so delete the StorageCluster and the claims that have no volume, and make it again",
         claim.name_any()

@@ -90,6 +90,28 @@ impl Clock for NoClock {
     }
 }
 
+/// Tokio's own time, from now on: for tests that start with it paused, in which
+/// it passes when all wait. On the wall it is always the beginning.
+pub fn paused_clock() -> Arc<dyn Clock> {
+    Arc::new(Paused(tokio::time::Instant::now()))
+}
+
+struct Paused(tokio::time::Instant);
+
+impl Clock for Paused {
+    fn wall(&self) -> Timestamp {
+        Timestamp(0)
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.0.elapsed()
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        tokio::time::sleep(duration).boxed()
+    }
+}
+
 struct NoTransport;
 
 impl Transport for NoTransport {

@@ -15,7 +15,7 @@ use super::{by_us, founding};
 use crate::context::Context;
 use crate::error::{Attempt, OperatorError, is_conflict, is_missing, refusal};
 use crate::lifecycle::release::ABOUT;
-use crate::lifecycle::{REMOVE, RESTART, Step};
+use crate::lifecycle::{REMOVE, RESTART, Step, pod_sight};
 use crate::nodes::Nodes;
 use crate::observe::Observed;
 
@@ -124,7 +124,7 @@ async fn take(
         Step::DeletePod { ordinal } => {
             let pod = read_pod(context, observed, *ordinal).await?;
             // It may have come up since it was looked at.
-            let pod = pod.filter(|pod| !is_ready(pod));
+            let pod = pod.filter(|pod| !pod_sight(pod, 0).ready);
             return delete_pod(context, observed, pod).await.map(Ok);
         }
         Step::Release { node, epoch } => done(nodes.release_permit(sight, *node, *epoch).await),
@@ -254,15 +254,6 @@ async fn delete_pod(
     }
 }
 
-fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod
-        .status
-        .as_ref()
-        .and_then(|status| status.conditions.as_ref());
-    let mut conditions = conditions.into_iter().flatten();
-    conditions.any(|one| one.type_ == "Ready" && one.status == "True")
-}
-
 async fn delete_claim(
     context: &Context,
     observed: &Observed,
@@ -289,7 +280,7 @@ async fn delete_claim(
     }
     // A claim in use goes with its pod, once that serves nothing.
     let pod = read_pod(context, observed, ordinal).await?;
-    let pod = pod.filter(|pod| !is_ready(pod));
+    let pod = pod.filter(|pod| !pod_sight(pod, 0).ready);
     delete_pod(context, observed, pod).await
 }
 

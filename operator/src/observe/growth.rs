@@ -11,9 +11,9 @@ use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 
+use super::events::{self, said_at, shortened};
 use crate::context::Context;
 use crate::error::{Attempt, OperatorError};
 
@@ -65,18 +65,11 @@ pub(super) async fn refused_growth(
         return Ok(Some(said));
     }
     let namespace = resource.namespace().unwrap_or_default();
-    let api: Api<Event> = Api::namespaced(context.client.clone(), &namespace);
     for claim in growing.into_iter().take(MAX_ASKED) {
         let name = claim.name_any();
-        let about = format!(
-            "involvedObject.kind=PersistentVolumeClaim,involvedObject.name={name},reason={FAILED}"
-        );
-        let events = api
-            .list(&ListParams::default().fields(&about))
-            .await
-            .attempt(|| format!("listing events of volume claim {name}"))?;
+        let events = events::of_claims(context, &namespace, Some(&name), FAILED).await?;
         let now = Timestamp::now().as_second();
-        if let Some(said) = refused_by_events(&name, &events.items, now) {
+        if let Some(said) = refused_by_events(&name, &events, now) {
             return Ok(Some(said));
         }
     }
@@ -111,22 +104,13 @@ fn refused_by_status(claim: &PersistentVolumeClaim) -> Option<String> {
 }
 
 fn refused_by_events(claim: &str, events: &[Event], now_seconds: i64) -> Option<String> {
-    let at = |event: &Event| {
-        let last = event.last_timestamp.as_ref().map(|time| time.0.as_second());
-        let once = event.event_time.as_ref().map(|time| time.0.as_second());
-        last.max(once).unwrap_or_default()
-    };
-    let newest = events.iter().max_by_key(|event| at(event))?;
-    let recent = now_seconds - at(newest) <= RECENT_SECONDS;
+    let newest = events.iter().max_by_key(|event| said_at(event))?;
+    let recent = now_seconds - said_at(newest) <= RECENT_SECONDS;
     recent.then(|| tell(claim, newest.message.as_deref().unwrap_or(FAILED)))
 }
 
-/// The most characters that are told of what a driver says.
-const MAX_CHARACTERS: usize = 400;
-
 fn tell(claim: &str, why: &str) -> String {
-    let why: String = why.chars().take(MAX_CHARACTERS).collect();
-    format!("volume {claim} does not grow: {why}")
+    format!("volume {claim} does not grow: {}", shortened(why))
 }
 
 /// Whether a claim asks for less than `wanted`.

@@ -33,23 +33,6 @@ impl Clock for Hand {
     }
 }
 
-/// Tokio's own time, which passes when all wait.
-struct Paused(tokio::time::Instant);
-
-impl Clock for Paused {
-    fn wall(&self) -> Timestamp {
-        Timestamp(0)
-    }
-
-    fn monotonic(&self) -> Duration {
-        self.0.elapsed()
-    }
-
-    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
-        tokio::time::sleep(duration).boxed()
-    }
-}
-
 /// A disk that counts the syncs of its top, and has them wait where it is told.
 struct Top {
     disk: MemoryDisk,
@@ -138,7 +121,7 @@ async fn a_disk_that_hangs_and_a_loop_that_stands_are_told_after_thirty_seconds(
 #[tokio::test(start_paused = true)]
 async fn a_node_that_has_nothing_to_do_is_alive() {
     let mut env = still::env(1);
-    env.clock = Arc::new(Paused(tokio::time::Instant::now()));
+    env.clock = still::paused_clock();
     let memory: Arc<dyn Disk> = Arc::new(MemoryDisk::new(1 << 30, 1));
     adopt(memory.as_ref(), &env);
     let watched = WatchedDisk::new(memory, env.clock.clone());
@@ -160,7 +143,7 @@ async fn a_node_that_has_nothing_to_do_is_alive() {
 #[allow(clippy::disallowed_methods, reason = "a task beside the test")]
 async fn a_disk_is_asked_every_five_seconds_until_the_end() {
     let mut env = still::env(1);
-    env.clock = Arc::new(Paused(tokio::time::Instant::now()));
+    env.clock = still::paused_clock();
     let (top, shutdown) = (Top::new(), Shutdown::default());
     let syncs = top.syncs.clone();
     let asking = tokio::spawn(keep_asking(env, Arc::new(top), shutdown.clone()));

@@ -3,9 +3,9 @@
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use holdfast_model::{ClusterId, DiskId, Timestamp};
+use holdfast_model::{ClusterId, DiskId};
 use holdfast_runtime::memory_disk::MemoryDisk;
-use holdfast_runtime::{Address, Clock, Disk, Reply, Transport, still};
+use holdfast_runtime::{Address, Disk, Reply, Transport, still};
 use raft::eraftpb::MessageType;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -19,23 +19,6 @@ const OWN: DiskId = DiskId::from_bytes([4; 16]);
 const PEER: DiskId = DiskId::from_bytes([3; 16]);
 /// Rows of the group: each makes a piece of its own.
 const ROWS: u8 = 4;
-
-/// Tokio's own time, which passes when all wait.
-struct Paused(Instant);
-
-impl Clock for Paused {
-    fn wall(&self) -> Timestamp {
-        Timestamp(0)
-    }
-
-    fn monotonic(&self) -> Duration {
-        self.0.elapsed()
-    }
-
-    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
-        tokio::time::sleep(duration).boxed()
-    }
-}
 
 /// A receiver that takes so many pieces, each after a while, and answers when
 /// it has seen the end.
@@ -84,7 +67,7 @@ fn store() -> Arc<Store> {
 async fn sent_to(receiver: Receiver) -> (bool, Duration) {
     let begun = Instant::now();
     let mut env = still::env(1);
-    env.clock = Arc::new(Paused(begun));
+    env.clock = still::paused_clock();
     env.transport = Arc::new(receiver);
     let (inbox, mut events) = mpsc::channel(8);
     let book = Arc::new(AddressBook::default());
@@ -152,7 +135,7 @@ async fn staged_on(harm: impl FnOnce(&MemoryDisk)) -> (Result<(), NodeError>, Op
     let end = ended.clone();
     let on_fatal: OnFatal = Arc::new(move |fatal| *end.lock().unwrap() = Some(fatal));
     let mut env = still::env(1);
-    env.clock = Arc::new(Paused(Instant::now()));
+    env.clock = still::paused_clock();
     let body = Body::stream(row_pieces(env.clone(), rows));
     let place = Stage {
         env: &env,

@@ -7,12 +7,12 @@ use holdfast_controller::ControllerSettings;
 use holdfast_metadata::log::LogSettings;
 use holdfast_metadata::protocol::{self, encode_result};
 use holdfast_model::{
-    ClusterId, DiskId, Epoch, Layout, LayoutNode, NodeId, Redundancy, Supported, Timestamp,
+    ClusterId, DiskId, Epoch, Layout, LayoutNode, NodeId, Redundancy, Supported,
     layout::initial_slots,
 };
 use holdfast_runtime::memory_disk::MemoryDisk;
 use holdfast_runtime::{
-    Body, Call, Clock, Disk, Env, OnFatal, Reply, Shutdown, Transport, TransportError, still,
+    Body, Call, Disk, Env, OnFatal, Reply, Shutdown, Transport, TransportError, still,
 };
 
 use super::*;
@@ -21,28 +21,11 @@ use crate::node::NodeParts;
 pub(crate) const CLUSTER: ClusterId = ClusterId::from_bytes([9; 16]);
 pub(crate) const PEER: DiskId = DiskId::from_bytes([3; 16]);
 
-/// Tokio's own time, which passes when all wait.
-struct Paused(tokio::time::Instant);
-
-impl Clock for Paused {
-    fn wall(&self) -> Timestamp {
-        Timestamp(0)
-    }
-
-    fn monotonic(&self) -> Duration {
-        self.0.elapsed()
-    }
-
-    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
-        tokio::time::sleep(duration).boxed()
-    }
-}
-
 /// A world in which nobody answers, and time passes: for tests that start with
 /// it paused.
 pub(crate) fn paused() -> Env {
     Env {
-        clock: Arc::new(Paused(tokio::time::Instant::now())),
+        clock: still::paused_clock(),
         ..still::env(1)
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
 use holdfast_model::Timestamp;
-use holdfast_runtime::{Body, Clock, TransportError};
+use holdfast_runtime::{Body, Clock, TransportError, still};
 use raft::eraftpb::{Message, MessageType};
 
 use super::tests::{A, B, IDENTITY, NEW, born, parts};
@@ -127,23 +127,6 @@ async fn a_round_that_is_not_written_is_told_though_the_loop_comes_round() {
     assert_eq!(pulse.still().unwrap().part, "the Raft loop");
 }
 
-/// Tokio's own time, which passes when all wait.
-struct Paused(tokio::time::Instant);
-
-impl Clock for Paused {
-    fn wall(&self) -> Timestamp {
-        Timestamp(0)
-    }
-
-    fn monotonic(&self) -> Duration {
-        self.0.elapsed()
-    }
-
-    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
-        tokio::time::sleep(duration).boxed()
-    }
-}
-
 /// The head of a snapshot of group [`A`], of all up to that index.
 fn head(index: u64) -> Bytes {
     let mut snapshot = message(MessageType::MsgSnapshot);
@@ -167,7 +150,7 @@ fn head(index: u64) -> Bytes {
 #[allow(clippy::disallowed_methods, reason = "a call beside the test")]
 async fn a_member_that_receives_a_snapshot_is_far_behind_and_stays_so_when_it_breaks_off() {
     let mut parts = parts(&born());
-    parts.env.clock = Arc::new(Paused(tokio::time::Instant::now()));
+    parts.env.clock = still::paused_clock();
     let groups = Groups::start(parts).unwrap();
     let ticks = || tokio::time::sleep(Duration::from_secs(1));
     ticks().await;
