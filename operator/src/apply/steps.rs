@@ -7,7 +7,7 @@ use holdfast_model::{HIBERNATE, NodeId};
 use holdfast_plan::names;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
-use kube::api::{DeleteParams, Patch, Preconditions, PropagationPolicy};
+use kube::api::{DeleteParams, ListParams, Patch, Preconditions, PropagationPolicy};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
@@ -292,12 +292,13 @@ async fn grow(
     // What has just been applied may have changed it: pods are replaced first.
     let set: Api<StatefulSet> = Api::namespaced(context.client.clone(), &observed.namespace);
     let name = names::node_set(&observed.name);
+    // Sets are listed everywhere else: reading one by name would take a right more.
     let now = set
-        .get_opt(&name)
+        .list(&ListParams::default().fields(&format!("metadata.name={name}")))
         .await
         .attempt(|| format!("reading StatefulSet {name}"))?;
     let generation = |set: Option<&StatefulSet>| set.and_then(|set| set.metadata.generation);
-    if generation(now.as_ref()) != generation(observed.set.as_ref()) {
+    if generation(now.items.first()) != generation(observed.set.as_ref()) {
         return Ok(Ok(()));
     }
     let size = &observed.resource.spec.nodes.storage.size;
