@@ -5,7 +5,7 @@
 //! made of something else, so that an idle cluster costs reads alone. What is no
 //! longer desired is pruned from the same list.
 
-mod brokers;
+pub mod brokers;
 mod claims;
 mod digest;
 mod founding;
@@ -21,10 +21,10 @@ use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::context::Context;
+use crate::credentials::settle::login_is_exchanged;
 use crate::drift;
 use crate::error::{Attempt, OperatorError, is_late, is_missing, refusal};
 use crate::observe::{Observed, Written, api_resource};
-use brokers::Brokers;
 
 pub use claims::keep_claims;
 pub use steps::take_steps;
@@ -76,29 +76,29 @@ pub async fn apply_children(
         &mut desired,
         &mut applied.held,
     );
+    let exchanged = login_is_exchanged(observed);
+    let handover = brokers::hold_back(&observed.name, &observed.children, &mut desired, exchanged);
+    if let Some(set) = &handover.begins {
+        say_brokers_begin(context, observed, set).await;
+    }
     for child in &desired.children {
         let key = (child.kind, child.name.clone());
         let live = observed.children.get(&key);
-        match brokers::decide(observed, child, live) {
-            Brokers::Apply => {}
-            Brokers::Delete => {
-                replace_brokers(context, observed, child, live).await?;
-                applied.written.insert(key, None);
-                continue;
-            }
-            Brokers::Wait => continue,
+        if brokers::must_wait(observed, child, live) {
+            continue;
         }
         match apply_child(context, observed, &desired, child, live).await {
             Ok(None) => {}
             Ok(Some(object)) => {
-                applied.written.insert(key, Some(object));
+                applied.written.insert(key, object);
             }
             Err(error) => applied.refused.push(refused(child, error)?),
         }
     }
     for ((kind, name), live) in &observed.children {
         let wanted = |child: &Child| child.kind == *kind && child.name == *name;
-        let goes = !desired.children.iter().any(wanted) && !switch::is_of(live, &kept);
+        let stays = switch::is_of(live, &kept) || handover.keeps(*kind, name);
+        let goes = !stays && !desired.children.iter().any(wanted);
         if goes && is_ours(observed, live) {
             prune(context, observed, *kind, name, live).await?;
         }
@@ -131,7 +131,7 @@ pub async fn keep_budgets(
             continue;
         }
         if let Some(object) = apply_child(context, observed, &desired, child, live).await? {
-            written.insert(key, Some(object));
+            written.insert(key, object);
         }
     }
     Ok(written)
@@ -305,27 +305,14 @@ fn is_ours(observed: &Observed, live: &DynamicObject) -> bool {
     own.is_some() && owners.any(|owner| Some(&owner.uid) == own)
 }
 
-async fn replace_brokers(
-    context: &Context,
-    observed: &Observed,
-    child: &Child,
-    live: Option<&DynamicObject>,
-) -> Result<(), OperatorError> {
-    let Some(live) = live else { return Ok(()) };
+async fn say_brokers_begin(context: &Context, observed: &Observed, set: &str) {
     let sentence = format!(
-        "StatefulSet {} is made anew, since the number of brokers or the size of their volumes changes; tasks wait meanwhile and none is lost",
-        child.name
+        "the brokers of StatefulSet {set} start, and take over when all of them are ready: their number or the size of their volumes changes"
     );
+    let resource = &observed.resource;
     context
-        .say(
-            &observed.resource,
-            "brokers",
-            false,
-            "BrokersReplaced",
-            sentence,
-        )
+        .say(resource, "brokers", false, "BrokersReplaced", sentence)
         .await;
-    prune(context, observed, child.kind, &child.name, live).await
 }
 
 async fn prune(

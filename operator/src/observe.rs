@@ -24,9 +24,8 @@ use crate::nodes::{Nodes, Sight};
 pub use growth::is_smaller;
 use growth::{may_grow, refused_growth};
 
-/// Objects as the API server has them after a write, by kind and name; `None` of
-/// those that were deleted.
-pub type Written = BTreeMap<(ChildKind, String), Option<DynamicObject>>;
+/// Objects as the API server has them after a write, by kind and name.
+pub type Written = BTreeMap<(ChildKind, String), DynamicObject>;
 
 /// Where a machine is.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -55,7 +54,7 @@ pub struct Observed {
     pub pods: Vec<Pod>,
     /// Volume claims of storage nodes, by ordinal.
     pub claims: BTreeMap<u32, PersistentVolumeClaim>,
-    /// Volume claims of brokers.
+    /// Volume claims that may be of brokers, by their names.
     pub broker_claims: Vec<PersistentVolumeClaim>,
     /// Whether the claims' class lets them grow; `None` where it is not known.
     pub can_grow: Option<bool>,
@@ -85,12 +84,7 @@ impl Observed {
     /// # Errors
     /// When the API server has answered with something else than it was given.
     pub fn take(&mut self, written: Written) -> Result<(), OperatorError> {
-        for (key, object) in written {
-            match object {
-                Some(object) => self.children.insert(key, object),
-                None => self.children.remove(&key),
-            };
-        }
+        self.children.extend(written);
         self.set = node_set(&self.children, &self.name)?;
         Ok(())
     }
@@ -322,7 +316,11 @@ async fn list_claims(
         .await
         .attempt(|| "listing volume claims".into())?;
     let prefix = format!("{}-", names::NODE_CLAIM);
-    let brokers = names::broker_claim_prefix(name);
+    let brokers = format!(
+        "{}-{}-",
+        names::RABBITMQ_CLAIM,
+        names::workload(name, names::Component::Rabbitmq)
+    );
     let mut nodes = BTreeMap::new();
     let mut of_brokers = Vec::new();
     for claim in list.items {

@@ -5,13 +5,14 @@
 //! and is told by Degraded.
 
 use holdfast_crd::{CacheType, QueueType, StorageClusterSpec};
-use holdfast_plan::ChildKind;
 use holdfast_plan::names::{self, Component};
+use holdfast_plan::{ChildKind, brokers};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::DynamicObject;
 use serde_json::Value;
 
+use crate::apply::brokers::serving;
 use crate::lifecycle::pod_sight;
 use crate::memory::Memory;
 use crate::observe::Observed;
@@ -115,7 +116,7 @@ impl Parts {
 pub fn look(observed: &Observed, held: Vec<String>, memory: &Memory, now_seconds: i64) -> Parts {
     let (spec, name) = (&observed.resource.spec, &observed.name);
     let parts = asked(spec).into_iter().map(|(component, kind, least)| {
-        let workload = names::workload(name, component);
+        let workload = workload(spec, name, component);
         let live = observed.children.get(&(kind, workload.clone()));
         let live = live.map(whole);
         let known = live.as_ref().map(|live| {
@@ -130,7 +131,10 @@ pub fn look(observed: &Observed, held: Vec<String>, memory: &Memory, now_seconds
         });
         let failure = failure(pods, now_seconds);
         let rolled = known.is_some_and(|(_, rolled)| rolled);
-        let part = judge(kind, workload, live.as_ref(), least, rolled, failure);
+        let mut part = judge(kind, workload, live.as_ref(), least, rolled, failure);
+        if component == Component::Rabbitmq {
+            look_at_others(observed, &mut part);
+        }
         if let (false, Some((digest, _))) = (part.rolling, known) {
             memory.note_rolled(&observed.resource, &part.workload, digest);
         }
@@ -145,6 +149,28 @@ pub fn look(observed: &Observed, held: Vec<String>, memory: &Memory, now_seconds
         all,
         held,
         nodes_unseen: nodes_unseen(observed, memory),
+    }
+}
+
+/// What the pods of a part are made by.
+fn workload(spec: &StorageClusterSpec, name: &str, component: Component) -> String {
+    match brokers::managed(spec) {
+        Some(queue) if component == Component::Rabbitmq => brokers::set(name, &queue),
+        _ => names::workload(name, component),
+    }
+}
+
+/// While brokers of another shape serve, these are on their way, and nothing is
+/// missing that the others do not lack.
+fn look_at_others(observed: &Observed, part: &mut Part) {
+    let children = &observed.children;
+    let serving = serving(&observed.name, children).filter(|set| *set != part.workload);
+    let serving = serving.and_then(|set| children.get(&(ChildKind::StatefulSet, set)));
+    if let Some(serving) = serving.map(whole) {
+        part.rolling = true;
+        if workloads::available(&serving) >= workloads::wanted(&serving) {
+            part.available = part.available.max(part.least);
+        }
     }
 }
 

@@ -41,13 +41,13 @@ pub enum QueueType {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, PartialEq, Debug)]
 #[serde(rename_all = "camelCase")]
 pub struct ManagedQueue {
-    /// How many brokers: three go on when one is away. Another number makes all of
-    /// them anew.
+    /// How many brokers: three go on when one is away. Another number makes others
+    /// of them, which take over when all are ready.
     #[serde(default = "one")]
     #[x_kube(validation = Rule::new("self == 1 || self == 3").message("there are 1 or 3 brokers"))]
     pub replicas: u32,
-    /// The volume of each. Another size makes all of them anew; tasks wait
-    /// meanwhile, and none is lost.
+    /// The volume of each. Another size makes other brokers, which take over when
+    /// all of them are ready; no task is lost.
     #[serde(default = "storage")]
     #[schemars(schema_with = "crate::schema::quantity")]
     pub storage: Quantity,

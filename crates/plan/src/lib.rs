@@ -13,6 +13,7 @@
 //! level `restricted`; credentials are in no object.
 
 mod account;
+pub mod brokers;
 mod budget;
 mod cache;
 mod cluster;

@@ -2,7 +2,8 @@
 //! things by the same functions that named them.
 //!
 //! Selectors and the names of StatefulSets, Services and claim templates can
-//! never change: Kubernetes refuses it, or volumes would be lost from sight.
+//! never change: Kubernetes refuses it, or volumes would be lost from sight. Those
+//! of brokers hold nothing that is needed: [`brokers`](crate::brokers).
 
 use std::collections::BTreeMap;
 
@@ -237,17 +238,6 @@ pub fn rabbitmq_management_address(cluster: &str, namespace: &str, encrypted: bo
 /// The headless Service by which brokers find each other.
 pub fn rabbitmq_nodes_service(cluster: &str) -> String {
     format!("{cluster}-rabbitmq-nodes")
-}
-
-/// The pod of a broker.
-pub fn rabbitmq_pod(cluster: &str, ordinal: u32) -> String {
-    format!("{}-{ordinal}", workload(cluster, Component::Rabbitmq))
-}
-
-/// What the names of the brokers' volume claims begin with.
-pub fn broker_claim_prefix(cluster: &str) -> String {
-    let set = workload(cluster, Component::Rabbitmq);
-    format!("{RABBITMQ_CLAIM}-{set}-")
 }
 
 /// The Service of the cache.

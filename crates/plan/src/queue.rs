@@ -3,6 +3,7 @@
 use holdfast_crd::{ManagedQueue, QueueType};
 use serde_json::{Value, json};
 
+use crate::brokers;
 use crate::cluster::Cluster;
 use crate::desired::{Child, ChildKind};
 use crate::names::{self, Component};
@@ -24,12 +25,6 @@ const GRACE_SECONDS: u32 = 60;
 const DISK_FREE_LIMIT_BYTES: u64 = 200 << 20;
 /// Brokers that wait for each other may take 10 minutes: failures of 2 s.
 const STARTUP_FAILURES: u32 = 300;
-
-/// The managed queue, where there is one.
-fn managed(cluster: &Cluster) -> Option<ManagedQueue> {
-    let queue = &cluster.spec.queue;
-    (queue.kind == QueueType::Managed).then(|| queue.managed.clone().unwrap_or_default())
-}
 
 /// How gateways and workers find the queue.
 pub(crate) fn address(cluster: &Cluster) -> Value {
@@ -56,26 +51,27 @@ pub(crate) fn external_url(variable: &str, secret: &str) -> Value {
 }
 
 pub(crate) fn build(cluster: &Cluster) -> Vec<Child> {
-    let Some(queue) = managed(cluster) else {
+    let Some(queue) = brokers::managed(&cluster.spec) else {
         return Vec::new();
     };
-    let configuration = configuration(cluster, &queue);
+    let set = brokers::set(&cluster.name, &queue);
+    let configuration = configuration(cluster, &queue, &set);
     let hash = config_hash(&configuration);
     vec![
         child(
             cluster,
             ChildKind::ConfigMap,
             Component::Rabbitmq,
-            names::workload(&cluster.name, Component::Rabbitmq),
+            set.clone(),
             json!({"data": configuration}),
         ),
-        build_service(cluster),
+        build_service(cluster, &set),
         build_nodes_service(cluster),
-        build_set(cluster, &queue, hash),
+        build_set(cluster, &queue, &set, hash),
     ]
 }
 
-fn configuration(cluster: &Cluster, queue: &ManagedQueue) -> Value {
+fn configuration(cluster: &Cluster, queue: &ManagedQueue, set: &str) -> Value {
     let fifth = quantity::bytes(&queue.storage).map_or(DISK_FREE_LIMIT_BYTES, |bytes| bytes / 5);
     let disk_free_limit = fifth.min(DISK_FREE_LIMIT_BYTES);
     let mut text = format!(
@@ -94,7 +90,7 @@ fn configuration(cluster: &Cluster, queue: &ManagedQueue) -> Value {
         text += &encryption();
     }
     for ordinal in 0..queue.replicas {
-        let pod = names::rabbitmq_pod(&cluster.name, ordinal);
+        let pod = brokers::pod(set, ordinal);
         text += &format!(
             "cluster_formation.classic_config.nodes.{} = rabbit@{pod}.@DOMAIN@\n",
             ordinal + 1
@@ -131,7 +127,7 @@ fn encryption() -> String {
     )
 }
 
-fn build_service(cluster: &Cluster) -> Child {
+fn build_service(cluster: &Cluster, set: &str) -> Child {
     let encrypted = tls::is_on(&cluster.spec);
     child(
         cluster,
@@ -139,7 +135,7 @@ fn build_service(cluster: &Cluster) -> Child {
         Component::Rabbitmq,
         names::rabbitmq_service(&cluster.name),
         json!({"spec": {
-            "selector": names::selector(&cluster.name, Component::Rabbitmq),
+            "selector": brokers::selector(&cluster.name, set),
             "ports": [
                 port("amqp", names::amqp_port(encrypted)),
                 port("management", names::rabbitmq_management_port(encrypted)),
@@ -171,13 +167,12 @@ fn port(name: &str, number: u16) -> Value {
     json!({"name": name, "port": number, "targetPort": name, "protocol": "TCP"})
 }
 
-fn build_set(cluster: &Cluster, queue: &ManagedQueue, hash: String) -> Child {
-    let selector = names::selector(&cluster.name, Component::Rabbitmq);
+fn build_set(cluster: &Cluster, queue: &ManagedQueue, set: &str, hash: String) -> Child {
     child(
         cluster,
         ChildKind::StatefulSet,
         Component::Rabbitmq,
-        names::workload(&cluster.name, Component::Rabbitmq),
+        set.to_owned(),
         json!({"spec": {
             "serviceName": names::rabbitmq_nodes_service(&cluster.name),
             "replicas": cluster.decisions.awake(queue.replicas),
@@ -189,8 +184,8 @@ fn build_set(cluster: &Cluster, queue: &ManagedQueue, hash: String) -> Child {
                 "whenDeleted": "Delete",
                 "whenScaled": "Delete",
             },
-            "selector": {"matchLabels": selector},
-            "template": build_template(cluster, hash),
+            "selector": {"matchLabels": brokers::selector(&cluster.name, set)},
+            "template": build_template(cluster, set, hash),
             "volumeClaimTemplates": [{
                 "apiVersion": "v1",
                 "kind": "PersistentVolumeClaim",
@@ -245,21 +240,20 @@ fn build_container(cluster: &Cluster) -> Value {
     })
 }
 
-fn build_template(cluster: &Cluster, hash: String) -> Value {
-    let config_map = names::workload(&cluster.name, Component::Rabbitmq);
+fn build_template(cluster: &Cluster, set: &str, hash: String) -> Value {
     let keys = [names::RABBITMQ_PASSWORD_KEY, names::ERLANG_COOKIE_KEY].map(|key| (key, key));
     let credentials = names::credentials_secret(&cluster.name);
     let mut secrets = pods::secrets_volume(&[(&credentials, &keys)]);
     let user = names::RABBITMQ_USER_KEY;
     pods::add_optional(&mut secrets, &credentials, &[(user, user)]);
-    pods::pod_template(
+    let mut template = pods::pod_template(
         cluster,
         Pod {
             component: Component::Rabbitmq,
             user: pods::THEIR_USER,
             container: build_container(cluster),
             volumes: [
-                json!({"name": pods::CONFIG_VOLUME, "configMap": {"name": config_map}}),
+                json!({"name": pods::CONFIG_VOLUME, "configMap": {"name": set}}),
                 secrets,
                 pods::memory_tmp_volume(),
             ]
@@ -272,5 +266,9 @@ fn build_template(cluster: &Cluster, hash: String) -> Value {
             grace: GRACE_SECONDS,
             template: None,
         },
-    )
+    );
+    if let Some(labels) = template.pointer_mut("/metadata/labels") {
+        labels[brokers::LABEL] = set.into();
+    }
+    template
 }

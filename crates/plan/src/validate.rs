@@ -15,8 +15,8 @@ use crate::{budget, cache, gateway, nodes, quantity, queue, template, tls, worke
 
 /// The longest name of a resource. What is made of it must fit the 63 characters
 /// of a label: the longest is the revision of RabbitMQ's StatefulSet,
-/// `NAME-rabbitmq-0123456789`, and a Service, `NAME-rabbitmq-nodes`.
-pub const MAX_NAME_CHARACTERS: usize = 43;
+/// `NAME-rabbitmq-abcde-0123456789`.
+pub const MAX_NAME_CHARACTERS: usize = 37;
 /// Below this Redis evicts what it has just taken.
 const MIN_CACHE_BYTES: u64 = 16 << 20;
 

@@ -1,74 +1,156 @@
-//! Brokers whose number changes, or the size of their volumes, are made anew, all
-//! of them.
+//! How brokers of another number, or on volumes of another size, take the place
+//! of those that are there: they start beside them, the Service goes over when all
+//! of them are ready, then the old ones go, with their volumes. What waited in the
+//! old ones is given again by the outboxes of the groups.
 //!
 //! The queue has a majority of the brokers that it was declared with: taken away
-//! one by one they leave it without, and those that are added never carry it. The
-//! template of their volumes is fixed with the StatefulSet, and volumes never shrink.
-//! Nothing on their volumes is needed: the outboxes give their hints again.
+//! one by one they leave it without, and those that are added never carry it. So
+//! each shape of brokers has a StatefulSet of its own.
+//!
+//! Read off the objects that are there, so that any operator goes on with it.
 
-use holdfast_plan::{Child, ChildKind, names, quantity};
+use std::collections::BTreeMap;
+
+use holdfast_plan::brokers::{LABEL, is_claim_of};
+use holdfast_plan::{Child, ChildKind, DesiredState, names};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::ResourceExt;
 use kube::api::DynamicObject;
+use names::Component;
 use serde_json::Value;
 
 use crate::observe::Observed;
+use crate::workloads::{Round, round};
 
-/// What is to be done with the brokers' StatefulSet.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Brokers {
-    /// Applied as any other object.
-    Apply,
-    /// Deleted, with its pods and volumes.
-    Delete,
-    /// Not made before what was deleted is gone.
-    Wait,
+type Children = BTreeMap<(ChildKind, String), DynamicObject>;
+
+/// The objects of a set of brokers, which have its name.
+const OF_A_SET: [ChildKind; 2] = [ChildKind::StatefulSet, ChildKind::ConfigMap];
+/// What the Service selects by.
+const SELECTOR: &str = "/spec/selector";
+
+/// What is to be done about brokers.
+#[derive(Default, PartialEq, Eq, Debug)]
+pub(super) struct Handover {
+    /// The set that serves, and is not the one that is wanted.
+    pub(super) stays: Option<String>,
+    /// The set that is made in this round.
+    pub(super) begins: Option<String>,
 }
 
-/// Decides, for any child.
-pub(super) fn decide(observed: &Observed, child: &Child, live: Option<&DynamicObject>) -> Brokers {
-    let set = names::workload(&observed.name, names::Component::Rabbitmq);
-    if child.kind != ChildKind::StatefulSet || child.name != set {
-        return Brokers::Apply;
-    }
-    let claims = &observed.broker_claims;
-    match live {
-        Some(live) if live.metadata.deletion_timestamp.is_some() => Brokers::Wait,
-        Some(live) if is_other_number(&child.object, &live.data, claims.len()) => Brokers::Delete,
-        Some(live) if is_other_size(&child.object, &live.data) => Brokers::Delete,
-        Some(_) => Brokers::Apply,
-        None if claims.iter().any(is_leaving) => Brokers::Wait,
-        None => Brokers::Apply,
+impl Handover {
+    /// Whether an object is of the set that still serves.
+    pub(super) fn keeps(&self, kind: ChildKind, name: &str) -> bool {
+        OF_A_SET.contains(&kind) && self.stays.as_deref() == Some(name)
     }
 }
 
-/// Whether there are others than there shall be. While all are asleep their
-/// volumes tell how many there were.
-fn is_other_number(desired: &Value, live: &Value, claims: usize) -> bool {
-    let number = |object: &Value| {
-        let replicas = object.pointer("/spec/replicas")?.as_u64()?;
-        usize::try_from(replicas).ok()
+/// Leaves the Service with the brokers that it has until the others are ready.
+/// `exchanged` is whether their login is being exchanged: brokers that start then
+/// would know one of two.
+pub(super) fn hold_back(
+    cluster: &str,
+    live: &Children,
+    desired: &mut DesiredState,
+    exchanged: bool,
+) -> Handover {
+    let Some(wanted) = desired.children.iter().find(|child| is_set(child)).cloned() else {
+        return Handover::default();
     };
-    let (Some(wanted), Some(there)) = (number(desired), number(live)) else {
-        return false;
+    let Some(stays) = serving(cluster, live).filter(|set| *set != wanted.name) else {
+        return Handover::default();
     };
-    let were = if there == 0 { claims } else { there };
-    wanted != 0 && were != 0 && wanted != were
+    if is_asleep(&wanted.object) {
+        return Handover::default();
+    }
+    let there = live.get(&(ChildKind::StatefulSet, wanted.name.clone()));
+    if !there.is_some_and(|there| is_ready(there, &wanted.object)) {
+        keep_selector(cluster, live, desired);
+    }
+    let mut handover = Handover::default();
+    match there {
+        Some(_) => {}
+        None if exchanged => desired
+            .children
+            .retain(|child| !(OF_A_SET.contains(&child.kind) && child.name == wanted.name)),
+        None => handover.begins = Some(wanted.name),
+    }
+    handover.stays = Some(stays);
+    handover
 }
 
-/// Whether new volumes would be of another size than those that are there were
-/// made with. Brokers that sleep are made anew when they are to wake.
-fn is_other_size(desired: &Value, live: &Value) -> bool {
-    let size = |object: &Value| {
-        let sizes =
-            object.pointer("/spec/volumeClaimTemplates/0/spec/resources/requests/storage")?;
-        sizes.as_str().map(str::to_owned)
-    };
-    let wakes = desired.pointer("/spec/replicas").and_then(Value::as_u64) != Some(0);
-    let (Some(wanted), Some(there)) = (size(desired), size(live)) else {
-        return false;
-    };
-    wakes && !quantity::same(&wanted, &there)
+/// The set that the Service names, if it is there.
+pub fn serving(cluster: &str, live: &Children) -> Option<String> {
+    let service = live.get(&service_key(cluster))?;
+    let selector = service.data.pointer(SELECTOR)?;
+    let set = selector.get(LABEL)?.as_str()?.to_owned();
+    let there = live.get(&(ChildKind::StatefulSet, set.clone()))?;
+    there.metadata.deletion_timestamp.is_none().then_some(set)
+}
+
+/// Whether more than one set of brokers is there.
+pub fn are_changing(live: &Children) -> bool {
+    let sets = live.iter().filter(|((kind, _), object)| {
+        let component = object.labels().get(names::COMPONENT_LABEL);
+        *kind == ChildKind::StatefulSet
+            && component.is_some_and(|part| part == Component::Rabbitmq.as_str())
+    });
+    sets.count() > 1
+}
+
+/// Whether a set must not be made before the volumes of one with its name, which
+/// is going, are gone.
+pub(super) fn must_wait(observed: &Observed, child: &Child, live: Option<&DynamicObject>) -> bool {
+    is_set(child)
+        && live.map_or_else(
+            || {
+                let of_it =
+                    |claim: &&PersistentVolumeClaim| is_claim_of(&child.name, &claim.name_any());
+                let mut claims = observed.broker_claims.iter().filter(of_it);
+                claims.any(is_leaving)
+            },
+            |live| live.metadata.deletion_timestamp.is_some(),
+        )
+}
+
+fn service_key(cluster: &str) -> (ChildKind, String) {
+    (ChildKind::Service, names::rabbitmq_service(cluster))
+}
+
+fn is_set(child: &Child) -> bool {
+    let label = child.object.pointer("/metadata/labels");
+    let part = label.and_then(|labels| labels.get(names::COMPONENT_LABEL)?.as_str());
+    child.kind == ChildKind::StatefulSet && part == Some(Component::Rabbitmq.as_str())
+}
+
+fn is_asleep(set: &Value) -> bool {
+    set.pointer("/spec/replicas").and_then(Value::as_u64) == Some(0)
+}
+
+/// Whether all brokers of a set are there, as it is to be.
+fn is_ready(live: &DynamicObject, wanted: &Value) -> bool {
+    let wanted = wanted.pointer("/spec/replicas").and_then(Value::as_i64);
+    let stays = live.metadata.deletion_timestamp.is_none();
+    serde_json::to_value(live).is_ok_and(|live| {
+        let ready = live
+            .pointer("/status/readyReplicas")
+            .and_then(Value::as_i64);
+        let done = round(ChildKind::StatefulSet, &live) == Round::Done;
+        stays && done && ready.is_some() && ready >= wanted
+    })
+}
+
+fn keep_selector(cluster: &str, live: &Children, desired: &mut DesiredState) {
+    let key = service_key(cluster);
+    let kept = live
+        .get(&key)
+        .and_then(|service| service.data.pointer(SELECTOR));
+    let mut children = desired.children.iter_mut();
+    let service = children.find(|child| (child.kind, &child.name) == (key.0, &key.1));
+    let selector = service.and_then(|service| service.object.pointer_mut(SELECTOR));
+    if let (Some(selector), Some(kept)) = (selector, kept) {
+        *selector = kept.clone();
+    }
 }
 
 /// Whether a claim goes with a StatefulSet that is gone.
@@ -77,53 +159,5 @@ fn is_leaving(claim: &PersistentVolumeClaim) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn set(replicas: u32) -> Value {
-        json!({"spec": {"replicas": replicas}})
-    }
-
-    #[test]
-    fn only_another_number_of_brokers_makes_them_anew() {
-        let other = |wanted, there, claims| is_other_number(&set(wanted), &set(there), claims);
-        assert!(other(3, 1, 1) && other(1, 3, 3));
-        assert!(!other(3, 3, 2), "a volume is on its way");
-        // Hibernated, and awake again as before or with another number.
-        assert!(!other(0, 3, 3) && !other(3, 0, 3) && !other(3, 0, 0));
-        assert!(other(1, 0, 3));
-    }
-
-    #[test]
-    fn another_size_of_their_volumes_makes_them_anew_when_they_are_awake() {
-        let set = |replicas: u32, size: &str| {
-            json!({"spec": {"replicas": replicas, "volumeClaimTemplates": [
-                {"spec": {"resources": {"requests": {"storage": size}}}},
-            ]}})
-        };
-        assert!(is_other_size(&set(1, "2Gi"), &set(1, "1Gi")));
-        assert!(is_other_size(&set(1, "1Gi"), &set(1, "2Gi")));
-        assert!(!is_other_size(&set(1, "1Gi"), &set(1, "1024Mi")));
-        assert!(
-            !is_other_size(&set(0, "2Gi"), &set(1, "1Gi")),
-            "it goes to sleep"
-        );
-        assert!(is_other_size(&set(1, "2Gi"), &set(0, "1Gi")), "it wakes up");
-    }
-
-    #[test]
-    fn a_claim_of_a_set_that_is_gone_is_waited_for() {
-        let claim = |metadata: Value| -> PersistentVolumeClaim {
-            serde_json::from_value(json!({"metadata": metadata})).unwrap()
-        };
-        let owner =
-            json!([{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "x", "uid": "u"}]);
-        assert!(is_leaving(&claim(json!({"ownerReferences": owner}))));
-        assert!(is_leaving(&claim(
-            json!({"deletionTimestamp": "2026-01-01T00:00:00Z"})
-        )));
-        assert!(!is_leaving(&claim(json!({}))));
-    }
-}
+#[path = "brokers_tests.rs"]
+mod tests;

@@ -36,9 +36,16 @@ pub(super) fn hold_back(
 ) -> Vec<Component> {
     let mut kept = Vec::new();
     for (part, kind, variable) in PARTS {
-        let key = (kind, names::workload(name, part));
-        let there = live.get(&key);
-        match find(desired, &key).map(|wanted| is_asleep(&wanted.object)) {
+        let wanted = find(desired, part, kind);
+        // Brokers of another shape have another name.
+        let there = match wanted {
+            Some(wanted) => live.get(&(kind, wanted.name.clone())),
+            None => {
+                let mut all = live.iter().filter(|((one, _), _)| *one == kind);
+                all.find_map(|(_, object)| is_of(object, &[part]).then_some(object))
+            }
+        };
+        match wanted.map(|wanted| is_asleep(&wanted.object)) {
             Some(true) => {}
             Some(false) if there.is_some_and(is_ready) => {}
             Some(false) => {
@@ -66,9 +73,14 @@ pub(super) fn is_of(object: &DynamicObject, parts: &[Component]) -> bool {
     component.is_some_and(|component| parts.iter().any(|part| part.as_str() == component))
 }
 
-fn find<'d>(desired: &'d DesiredState, key: &(ChildKind, String)) -> Option<&'d Child> {
+/// The workload of a part.
+fn find(desired: &DesiredState, part: Component, kind: ChildKind) -> Option<&Child> {
     let mut children = desired.children.iter();
-    children.find(|child| child.kind == key.0 && child.name == key.1)
+    children.find(|child| {
+        let labels = child.object.pointer("/metadata/labels");
+        let label = labels.and_then(|labels| labels.get(names::COMPONENT_LABEL)?.as_str());
+        child.kind == kind && label == Some(part.as_str())
+    })
 }
 
 fn number(object: &Value, path: &str) -> Option<i64> {
@@ -101,7 +113,7 @@ fn has_changed_over(
         return true;
     };
     let there = whole(there);
-    let wanted = find(desired, &key).map(|child| &child.object);
+    let wanted = find(desired, user, key.0).map(|child| &child.object);
     wanted.is_some_and(|wanted| entry(wanted, variable) == entry(&there, variable))
         && is_rolled_out(&there)
 }

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::broker::{Broker, BrokerError};
 use super::{Login, Slots, Verdict, Which, Write, after, cache, decide};
-use crate::apply::by_us;
+use crate::apply::{brokers, by_us};
 use crate::certificates::settle::{BEGUN_FOR, ask, authorities, trusting};
 use crate::context::Context;
 use crate::error::{Attempt, OperatorError};
@@ -171,7 +171,19 @@ async fn ask_servers(observed: &Observed, which: Which, slots: &Slots, reports: 
     }
 }
 
+/// Whether two users are known to the brokers, or shall be.
+pub fn login_is_exchanged(observed: &Observed) -> bool {
+    let secret = observed.credentials.as_ref();
+    let slots = secret.map(|secret| read(secret, Which::Queue));
+    slots.is_some_and(|slots| slots.next.is_some() || slots.previous.is_some())
+}
+
 async fn ask_broker(observed: &Observed, slots: &Slots, reports: &mut Reports) {
+    // Those that have just started know the current login alone: it stays so until
+    // they have taken over.
+    if brokers::are_changing(&observed.children) {
+        return;
+    }
     let wanted = slots.next.as_ref().unwrap_or(&slots.current);
     let (mut takes, mut connected) = (Vec::new(), None);
     match Broker::of(observed) {

@@ -71,7 +71,7 @@ fn crashing(name: &str, part: &str) -> k8s_openapi::api::core::v1::Pod {
 
 fn written(kind: ChildKind, object: Value) -> Written {
     let object: DynamicObject = serde_json::from_value(object).unwrap();
-    BTreeMap::from([((kind, object.name_any()), Some(object))])
+    BTreeMap::from([((kind, object.name_any()), object)])
 }
 
 fn observed() -> Observed {
@@ -280,7 +280,7 @@ fn a_cluster_that_is_being_born_lacks_nothing_yet() {
     let mut observed = observed();
     observed.resource.status = None;
     let key = (ChildKind::Deployment, "demo-gateway".to_owned());
-    observed.take(BTreeMap::from([(key, None)])).unwrap();
+    observed.children.remove(&key);
     let told = status(&observed, false);
     is(&told, "Ready", "False", "RollingOut");
     is(&told, "Degraded", "False", "Whole");

@@ -33,7 +33,7 @@ fn each_contradiction_has_a_word_and_says_what_to_change() {
             "metadata.name",
             json!(long),
             Reason::NameInvalid,
-            "at most 43",
+            "at most 37",
         ),
         (
             "metadata.name",

@@ -1,5 +1,7 @@
 //! Queues that take each other's place while tasks wait in them.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result, ensure};
 use holdfast_e2e::content::picture;
 use holdfast_e2e::gateway::Gateway;
@@ -8,6 +10,7 @@ use holdfast_e2e::wait::until;
 use image::ImageFormat;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Pod, Secret, Service};
+use kube::ResourceExt;
 use kube::api::{DeleteParams, PostParams};
 use serde_json::{Value, json};
 
@@ -94,15 +97,18 @@ pub async fn one_broker_becomes_three_and_no_task_is_lost(room: &Room) -> Result
         json!({"worker": {"replicas": 1}, "queue": {"managed": {"replicas": 3}}}),
     )
     .await?;
-    // While there is none, and when the three are there.
+    // While one serves, and when the three do.
     pictures.push(upload_picture(&gateway, 10).await?);
-    until("three brokers", SETTLED, async || {
-        let set = room.api::<StatefulSet>().get(BROKERS).await?;
-        let ready = set.status.and_then(|status| status.ready_replicas);
-        ensure!(ready == Some(3), "{ready:?} are ready");
-        Ok(())
+    let mut nobody_served = false;
+    let three = until("three brokers, and the one is gone", SETTLED, async || {
+        let ready = ready_brokers(room).await?;
+        nobody_served |= ready.values().all(|ready| *ready == 0);
+        ensure!(ready.values().eq(&[3]), "{ready:?} are ready");
+        ready.into_keys().next().context("no brokers")
     })
     .await?;
+    ensure!(three != BROKERS, "they are the same ones");
+    ensure!(!nobody_served, "the one went before the three were there");
     pictures.push(upload_picture(&gateway, 11).await?);
     all_are_made(&gateway, &pictures).await?;
     room.until_settled("demo", SETTLED).await?;
@@ -110,12 +116,23 @@ pub async fn one_broker_becomes_three_and_no_task_is_lost(room: &Room) -> Result
     // Three go on where one would not.
     let pods = room.api::<Pod>();
     let now = DeleteParams::default().grace_period(0);
-    pods.delete(&format!("{BROKERS}-1"), &now).await?;
+    pods.delete(&format!("{three}-1"), &now).await?;
     pictures.push(upload_picture(&gateway, 12).await?);
     all_are_made(&gateway, &pictures).await?;
     nothing_is_left_to_do(&gateway, pictures.len() as u64).await?;
     room.until_settled("demo", SETTLED).await?;
     traffic.finish_unharmed().await.map(drop)
+}
+
+/// How many brokers are ready, of each StatefulSet of them that is there.
+async fn ready_brokers(room: &Room) -> Result<BTreeMap<String, i32>> {
+    let sets = room.api::<StatefulSet>().list(&Default::default()).await?;
+    let ready = |set: StatefulSet| {
+        let ready = set.status.as_ref().and_then(|status| status.ready_replicas);
+        (set.name_any(), ready.unwrap_or(0))
+    };
+    let of_brokers = |(name, _): &(String, i32)| name.starts_with(BROKERS);
+    Ok(sets.into_iter().map(ready).filter(of_brokers).collect())
 }
 
 /// Takes the workers away, and gives them something to do.

@@ -86,9 +86,9 @@ pub async fn what_the_definition_cannot_see_is_told_by_a_condition(room: &Room) 
         room.apply(&name, &with(small(room), change)).await?;
         told(room, &name, reason, word).await?;
     }
-    let long = "n".repeat(44);
+    let long = "n".repeat(38);
     room.apply(&long, &small(room)).await?;
-    told(room, &long, "NameInvalid", "43").await?;
+    told(room, &long, "NameInvalid", "37").await?;
 
     let made = room
         .api::<StatefulSet>()
