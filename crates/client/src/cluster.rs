@@ -163,7 +163,8 @@ impl Cluster {
         self.kick();
     }
 
-    /// Waits until the state is known and every group has a leader.
+    /// Waits until the state is known and confirmed, as whoever checks a key asks
+    /// for, and every group has a leader.
     ///
     /// # Errors
     /// What is missing, when `limit` has passed.
@@ -178,6 +179,9 @@ impl Cluster {
                         views.get(group).is_some_and(|view| view.leader.is_some())
                     };
                     match state.layout.groups.keys().find(|group| !led(group)) {
+                        None if self.freshness() == Duration::MAX => ClusterError::NotReady(
+                            "the leader of group 0 has not confirmed the state yet".into(),
+                        ),
                         None => return Ok(state),
                         Some(group) => {
                             ClusterError::NotReady(format!("metadata group {group} has no leader"))
