@@ -5,11 +5,14 @@
 
 pub mod chart;
 pub mod children;
+pub mod issuer;
+pub mod kinds;
 pub mod machines;
 pub mod outages;
 pub mod roll;
 pub mod room;
 pub mod spec;
 pub mod state;
+pub mod told;
 pub mod traffic;
 pub mod trust;

@@ -3,22 +3,32 @@
 mod audit;
 mod birth;
 mod changes;
+mod degraded;
 mod drains;
 mod leaving;
 mod losses;
 mod mistakes;
 mod operators;
+mod optional;
+mod owners;
 mod places;
 mod queues;
+mod refusals;
 mod releases;
 mod rest;
+mod restore;
 mod resumed;
+mod retired;
 mod rights;
 mod scale;
 mod secrecy;
+mod sleep;
+mod suspended;
 mod templates;
 mod volumes;
 mod wipes;
+mod workers;
+mod zones;
 
 use std::time::Duration;
 
@@ -161,6 +171,11 @@ pub fn all() -> Vec<Case> {
         case!(
             Full,
             Others,
+            restore::metadata_lost_everywhere_comes_back_out_of_a_backup
+        ),
+        case!(
+            Full,
+            Others,
             changes::an_image_that_does_not_exist_then_the_revert
         ),
         case!(
@@ -192,6 +207,16 @@ pub fn all() -> Vec<Case> {
             Full,
             Others,
             drains::a_drain_asked_for_during_an_upgrade_ends_as_it_does_and_is_kept
+        ),
+        case!(
+            Full,
+            Others,
+            owners::an_autoscaler_takes_over_the_gateways_that_are_there
+        ),
+        case!(
+            Full,
+            Others,
+            owners::what_another_manager_claims_of_ours_is_taken_back
         ),
         case!(Full, Nobody, losses::a_crashed_machine_comes_back),
         case!(
@@ -303,6 +328,73 @@ pub fn all() -> Vec<Case> {
             Full,
             Nobody,
             leaving::the_namespaces_of_store_and_operator_go_at_once
+        ),
+        case!(
+            Full,
+            Others,
+            degraded::a_word_for_one_generation_takes_degraded_nodes_one_at_a_time
+        ),
+        case!(Full, Others, scale::a_larger_number_calls_a_drain_off),
+        case!(
+            Full,
+            Others,
+            refusals::fewer_nodes_are_refused_where_zones_or_health_forbid_it
+        ),
+        case!(
+            Full,
+            Others,
+            refusals::fewer_nodes_are_refused_where_there_is_no_room
+        ),
+        case!(
+            Full,
+            Others,
+            refusals::a_node_that_nobody_knows_is_not_given_up
+        ),
+        case!(Full, Others, retired::a_retired_volume_brings_no_node_back),
+        case!(
+            Full,
+            Others,
+            retired::a_volume_is_used_again_and_deleted_by_the_operator_where_asked
+        ),
+        case!(
+            Full,
+            Others,
+            sleep::hibernation_waits_for_the_end_of_a_drain
+        ),
+        case!(
+            Full,
+            Others,
+            sleep::hibernation_waits_for_the_end_of_an_upgrade
+        ),
+        case!(
+            Full,
+            Others,
+            volumes::volumes_that_their_class_does_not_give_are_told
+        ),
+        case!(
+            Full,
+            Others,
+            zones::zones_are_as_the_machines_labels_say_and_too_few_are_told
+        ),
+        case!(
+            Full,
+            Others,
+            suspended::what_drifts_while_suspended_stays_and_is_put_right_after
+        ),
+        case!(
+            Full,
+            Others,
+            workers::a_long_queue_raises_the_workers_and_an_empty_one_lowers_them
+        ),
+        case!(
+            Full,
+            Nobody,
+            optional::what_prometheus_reads_comes_with_its_kinds_and_is_kept
+        ),
+        case!(
+            Full,
+            Nobody,
+            optional::certificates_of_cert_manager_are_taken_and_renewed_without_a_restart
         ),
         // Behind all others, which use what it looks for.
         case!(Core, Nobody, audit::every_right_that_is_given_is_used),

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::wait::until;
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams};
+use serde_json::json;
 
 use crate::kubernetes::room::Room;
 
@@ -121,4 +122,63 @@ pub async fn lives(room: &Room) -> Result<BTreeMap<String, (Option<String>, i32)
     let pods = room.api::<Pod>().list(&ListParams::default()).await?;
     let life = |pod: &Pod| (pod.name_any(), (pod.uid(), restarts(pod)));
     Ok(pods.iter().map(life).collect())
+}
+
+/// Has the storage nodes ask for that much memory: all of their pods become
+/// others, and nothing else does.
+pub async fn ask_for_memory(room: &Room, memory: &str) -> Result<()> {
+    let change = json!({"nodes": {"resources": {"requests": {"memory": memory}}}});
+    room.change("demo", change).await
+}
+
+/// Whether a pod asks for that much memory.
+pub fn asks_for_memory(pod: &Pod, memory: &str) -> bool {
+    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    let mut requests = containers.filter_map(|one| one.resources.as_ref()?.requests.as_ref());
+    requests.any(|requests| requests.get("memory").is_some_and(|m| m.0 == memory))
+}
+
+/// How many storage nodes are ready and ask for that much memory.
+pub async fn ready_with_memory(room: &Room, memory: &str) -> Result<usize> {
+    let pods = storage_pods(room, "demo").await?;
+    let fitting = |pod: &&Pod| is_ready(pod) && asks_for_memory(pod, memory);
+    Ok(pods.iter().filter(fitting).count())
+}
+
+/// The identity of a storage node's pod.
+pub async fn pod_uid(room: &Room, ordinal: u32) -> Result<String> {
+    let pod = room.api::<Pod>().get(&node_pod("demo", ordinal)).await?;
+    pod.uid().context("the pod has no identity")
+}
+
+/// Holds an object back that is deleted.
+const HELD: &str = "e2e.holdfast.dev/held";
+
+/// Ends a storage node and has its pod stay where it is, so that no other takes
+/// its place.
+pub async fn hold_away(room: &Room, ordinal: u32, limit: Duration) -> Result<()> {
+    let name = node_pod("demo", ordinal);
+    let held = json!({"metadata": {"finalizers": [HELD]}});
+    room.merge::<Pod>(&name, held).await?;
+    let pods = room.api::<Pod>();
+    pods.delete(&name, &DeleteParams::default()).await?;
+    until("its containers have ended", limit, async || {
+        let status = pods.get(&name).await?.status.unwrap_or_default();
+        let containers = status.container_statuses.unwrap_or_default();
+        let mut states = containers.iter().filter_map(|one| one.state.as_ref());
+        ensure!(states.all(|one| one.terminated.is_some()), "{name} runs");
+        Ok(())
+    })
+    .await
+}
+
+/// Lets the pod go that was held back, if it was.
+pub async fn let_go(room: &Room, ordinal: u32) -> Result<()> {
+    let name = node_pod("demo", ordinal);
+    let pod = room.api::<Pod>().get_opt(&name).await?;
+    if pod.is_none_or(|pod| !pod.finalizers().iter().any(|one| one == HELD)) {
+        return Ok(());
+    }
+    let free = json!({"metadata": {"finalizers": []}});
+    room.merge::<Pod>(&name, free).await
 }

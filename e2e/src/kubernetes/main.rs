@@ -26,7 +26,8 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use futures_util::{StreamExt, stream};
 use holdfast_e2e::kubernetes::{
-    chart, children, machines, outages, roll, room, spec, state, traffic, trust,
+    chart, children, issuer, kinds, machines, outages, roll, room, spec, state, told, traffic,
+    trust,
 };
 use holdfast_e2e::level::Level;
 

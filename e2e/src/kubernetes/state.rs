@@ -84,3 +84,36 @@ pub fn say(cluster: &StorageCluster) -> String {
 pub fn id_of(cluster: &StorageCluster) -> Option<&str> {
     cluster.status.as_ref()?.cluster_id.as_deref()
 }
+
+/// Conditions that say of what was asked for how far it is.
+const OF_THE_WISH: [&str; 3] = ["Ready", "Reconciling", "Stalled"];
+
+/// Whether one of the conditions that say how far things are has a message
+/// like that.
+pub fn tells(cluster: &StorageCluster, like: impl Fn(&str) -> bool) -> bool {
+    OF_THE_WISH
+        .iter()
+        .filter_map(|kind| condition(cluster, kind))
+        .any(|condition| like(&condition.message))
+}
+
+/// Whether a message has a number in it, apart from those in these names.
+pub fn has_number(message: &str, names: &[&str]) -> bool {
+    let mut rest = message.to_owned();
+    for name in names {
+        rest = rest.replace(name, "");
+    }
+    rest.contains(|letter: char| letter.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_a_pod_is_no_number_that_says_anything() {
+        let names = ["demo-node-3"];
+        assert!(!has_number("demo-node-3 is not drained", &names));
+        assert!(has_number("demo-node-3 stays: 2 others, 3 needed", &names));
+    }
+}

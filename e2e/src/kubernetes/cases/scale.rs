@@ -4,20 +4,21 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use holdfast_crd::ClusterPhase;
+use holdfast_e2e::content::noise;
 use holdfast_e2e::gateway::Gateway;
 use holdfast_e2e::wait::until;
 use serde_json::Value;
 
 use super::{SETTLED, TOLD};
 use crate::chart::kill_operators;
-use crate::children::{claim_uid, node_replicas};
+use crate::children::{claim_uid, node_replicas, pod_uid};
 use crate::room::Room;
 use crate::spec::encrypted;
 use crate::state;
 use crate::traffic::{Patience, Traffic};
 
 /// The node that comes and goes.
-const FOURTH: u32 = 3;
+pub const FOURTH: u32 = 3;
 
 pub async fn scaling_to_four_and_back_keeps_every_file(room: &Room) -> Result<()> {
     let (traffic, gateway) = grown_to_four(room).await?;
@@ -61,6 +62,58 @@ pub async fn the_operator_killed_in_the_middle_of_scale_down(room: &Room) -> Res
     ensure!(last == Some(0), "the node left with {last:?} fragments");
     room.until_settled("demo", SETTLED).await?;
     traffic.finish_unharmed().await.map(drop)
+}
+
+/// Stored beside what the client stores, so that a drain has something to move.
+const BULK: u64 = 12;
+const BULK_FILE: usize = 9 << 20;
+
+pub async fn a_larger_number_calls_a_drain_off(room: &Room) -> Result<()> {
+    let (traffic, gateway) = grown_to_four(room).await?;
+    let bulk = store_bulk(&gateway).await?;
+    let before = (fourth(room).await?, pod_uid(room, FOURTH).await?);
+
+    room.scale("demo", 3).await?;
+    until_it_drains(room).await?;
+    room.scale("demo", 4).await?;
+    room.until_cluster("demo", "the node takes data again", SETTLED, |cluster| {
+        let node = state::node(cluster, FOURTH);
+        state::is_settled(cluster) && node.is_some_and(|node| node.state == "Active")
+    })
+    .await?;
+    let after = (fourth(room).await?, pod_uid(room, FOURTH).await?);
+    ensure!(after == before, "{after:?} in place of {before:?}");
+    until("it holds data", SETTLED, async || {
+        let held = fragments_of(&gateway, &after.0.0).await?;
+        ensure!(held.is_some_and(|held| held > 0), "it holds {held:?}");
+        Ok(())
+    })
+    .await?;
+    for (id, bytes) in &bulk {
+        gateway.expect(id, bytes).await?;
+    }
+    traffic.finish_unharmed().await.map(drop)
+}
+
+/// Stores what a drain needs some time for.
+pub async fn store_bulk(gateway: &Gateway) -> Result<Vec<(String, Vec<u8>)>> {
+    let mut files = Vec::new();
+    for seed in 0..BULK {
+        let bytes = noise(seed << 16, BULK_FILE);
+        let id = gateway.upload("bulk.bin", bytes.clone(), 0).await?;
+        files.push((id, bytes));
+    }
+    Ok(files)
+}
+
+/// Waits until the fourth node is being emptied.
+pub async fn until_it_drains(room: &Room) -> Result<()> {
+    room.until_cluster("demo", "the drain begins", TOLD, |cluster| {
+        let node = state::node(cluster, FOURTH);
+        node.is_some_and(|node| node.state == "Draining")
+    })
+    .await
+    .map(drop)
 }
 
 /// A cluster of four nodes, which was one of three with files in it.
@@ -109,7 +162,7 @@ async fn watch_it_leave(room: &Room, gateway: &Gateway, id: &str) -> Result<Opti
 }
 
 /// How many fragments a node holds, as the cluster says. None when it is not listed.
-async fn fragments_of(gateway: &Gateway, id: &str) -> Result<Option<u64>> {
+pub async fn fragments_of(gateway: &Gateway, id: &str) -> Result<Option<u64>> {
     let nodes = gateway.json("/api/nodes").await?;
     let listed = nodes.get("nodes").and_then(Value::as_array);
     Ok(listed

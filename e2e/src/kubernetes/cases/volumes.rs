@@ -5,7 +5,7 @@ use holdfast_e2e::content::noise;
 use holdfast_e2e::gateway::Gateway;
 use holdfast_e2e::wait::until;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::ResourceExt;
 use kube::api::ListParams;
@@ -119,6 +119,48 @@ pub fn asked(claim: &PersistentVolumeClaim) -> Option<String> {
     Some(resources.requests.as_ref()?.get("storage")?.0.clone())
 }
 
+/// Names a class that has no volumes above 20Gi.
+const LIMITED_CLASS: &str = "HOLDFAST_LIMITED_CLASS";
+
+pub async fn volumes_that_their_class_does_not_give_are_told(room: &Room) -> Result<()> {
+    let Ok(class) = std::env::var(LIMITED_CLASS) else {
+        println!("      skipped: {LIMITED_CLASS} names no class");
+        return Ok(());
+    };
+    room.apply("large", &with(small(room), on(&class, "25Gi")))
+        .await?;
+    let told = room
+        .until_cluster("large", "it is told", TOLD, |cluster| {
+            state::condition(cluster, "Stalled").is_some_and(|stalled| {
+                let of_one = (0..3).any(|n| stalled.message.contains(&node_claim("large", n)));
+                stalled.status == "True" && stalled.reason == "ProvisioningFailed" && of_one
+            })
+        })
+        .await?;
+    // In the provisioner's own words.
+    let about = ListParams::default().fields("reason=ProvisioningFailed");
+    let events = room.api::<Event>().list(&about).await?.items;
+    let words = events.iter().filter_map(|event| event.message.as_deref());
+    let stalled = state::condition(&told, "Stalled").context("no Stalled")?;
+    ensure!(
+        words
+            .into_iter()
+            .any(|words| stalled.message.contains(words)),
+        "{}",
+        state::say(&told)
+    );
+
+    // What the class has is given, beside the one that waits.
+    let (_, traffic) = born_with_traffic(room, &with(small(room), on(&class, "2Gi"))).await?;
+    let large = room.cluster("large").await?;
+    ensure!(
+        state::is(&large, "Ready", "False") && state::is(&large, "Stalled", "True"),
+        "{}",
+        state::say(&large)
+    );
+    traffic.finish_unharmed().await.map(drop)
+}
+
 /// Large enough that a small volume is full soon.
 const FILE: usize = 32 << 20;
 
@@ -160,7 +202,7 @@ pub async fn full_volumes_refuse_uploads_and_deletions_work(room: &Room) -> Resu
 }
 
 /// Uploads until it is refused several times; what was acknowledged.
-async fn fill(gateway: &Gateway) -> Result<Vec<(String, u64)>> {
+pub async fn fill(gateway: &Gateway) -> Result<Vec<(String, u64)>> {
     /// Twice what the volumes hold.
     const MOST: u64 = (2 << 30) / FILE as u64;
     let mut files = Vec::new();
