@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
@@ -146,11 +147,29 @@ struct Asked {
     refused: BTreeSet<Right>,
 }
 
-/// What the operator has asked for, as far back as the log goes.
+/// What the operator has asked for, as far back as the log goes: files that were
+/// full lie beside it, as `audit-TIME.log` of an `audit.log`.
 fn read(log: &str) -> Result<Asked> {
-    let file = std::fs::File::open(log).with_context(|| format!("cannot read {log}"))?;
+    let log = Path::new(log);
+    let stem = log.file_stem().unwrap_or_default().to_string_lossy();
+    let full = format!("{stem}-");
     let mut asked = Asked::default();
-    for line in BufReader::new(file).lines() {
+    for entry in log
+        .parent()
+        .context("the log is in no directory")?
+        .read_dir()?
+    {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if path == log || name.starts_with(&full) && path.extension() == log.extension() {
+            read_file(&path, &mut asked).with_context(|| format!("cannot read {name}"))?;
+        }
+    }
+    Ok(asked)
+}
+
+fn read_file(log: &Path, asked: &mut Asked) -> Result<()> {
+    for line in BufReader::new(std::fs::File::open(log)?).lines() {
         let line = line?;
         // Most lines are of others, and parsing them all would take its time.
         if line.contains(OPERATOR) {
@@ -162,7 +181,7 @@ fn read(log: &str) -> Result<Asked> {
             }
         }
     }
-    Ok(asked)
+    Ok(())
 }
 
 /// Whether a right was missing.
