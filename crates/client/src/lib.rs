@@ -25,5 +25,5 @@ pub use cluster::{Cluster, ClusterSettings, GroupView};
 pub use error::{CallError, ClusterError};
 pub use manager::{Health, NodeView, StorageNodeManager};
 pub use node::StorageNodeClient;
-pub use reader::read_object;
+pub use reader::{ObjectPlace, read_object, read_record};
 pub use writer::{ObjectTarget, ObjectWriter, Written};

@@ -3,11 +3,13 @@
 //! Chunk by chunk; of each chunk only the blocks that the range needs. A
 //! fragment that cannot be read is left for the next one at the very byte where
 //! it failed ([`source`]). What is compressed is decoded as it comes
-//! ([`decode`]). A reader holds [`READER_BYTES`] of its budget, and a window
+//! ([`decode`]). An object that is written anew meanwhile is read on where it is
+//! then ([`record`]). A reader holds [`READER_BYTES`] of its budget, and a window
 //! more where it decodes. Fragments found missing or corrupt are reported to
 //! their group on the side, which has them repaired.
 
 mod decode;
+mod record;
 mod source;
 
 use std::collections::BTreeMap;
@@ -24,6 +26,7 @@ use holdfast_model::record::{Coding, MAX_CHUNK_BYTES, STRIPE_BYTES};
 use holdfast_model::{Chunk, GroupId, Part, Representation, UploadId};
 
 use self::decode::FrameDecoder;
+pub use self::record::{ObjectPlace, read_record};
 use self::source::ChunkSource;
 use crate::budget::{MemoryBudget, Permit};
 use crate::cluster::{Cluster, unexpected};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_cache::Cache;
-use holdfast_client::{Cluster, MemoryBudget};
+use holdfast_client::{Cluster, MemoryBudget, ObjectPlace};
 use holdfast_model::cluster::FILES_BUCKET;
 use holdfast_model::{BucketId, ClusterState, GroupId, ObjectKey, Supported};
 use holdfast_queue::Queue;
@@ -243,6 +243,17 @@ pub struct FileAddress {
     pub key: ObjectKey,
     /// Its group.
     pub group: GroupId,
+}
+
+impl FileAddress {
+    /// Where its record is.
+    pub fn place(&self) -> ObjectPlace {
+        ObjectPlace {
+            group: self.group,
+            bucket: self.bucket,
+            key: self.key.clone(),
+        }
+    }
 }
 
 /// A file's id as an object key: 32 lower-case hexadecimal digits; anything

@@ -20,7 +20,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use futures_util::StreamExt;
-use holdfast_client::read_object;
+use holdfast_client::read_record;
 use holdfast_metadata::command::ByteSpan;
 use holdfast_model::ObjectRecord;
 
@@ -155,11 +155,10 @@ async fn read(app: &App, found: &Found, span: ByteSpan) -> Pieces {
     if heat::is_cacheable(&found.record) {
         return heat::read(app, found, span).await;
     }
-    read_object(
+    read_record(
         &app.cluster,
-        found.address.group,
-        found.record.content.size,
-        &found.record.representation,
+        found.address.place(),
+        &found.record,
         found.chunks.clone(),
         span.first..span.end,
         app.budget.clone(),

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_cache::Cache;
-use holdfast_client::{Cluster, ClusterError, MemoryBudget, ObjectTarget, Written};
+use holdfast_client::{Cluster, ClusterError, MemoryBudget, ObjectPlace, ObjectTarget, Written};
 use holdfast_metadata::command::{
     AttemptResult, Command, Outcome, Refusal, TASK_DEADLINE_MILLIS, TaskAttempt,
 };
@@ -65,6 +65,14 @@ struct Claim {
 }
 
 impl Claim {
+    fn place(&self) -> ObjectPlace {
+        ObjectPlace {
+            group: self.group,
+            bucket: self.task.bucket,
+            key: self.task.key.clone(),
+        }
+    }
+
     fn attempt(&self) -> TaskAttempt {
         TaskAttempt {
             task: self.task.id,

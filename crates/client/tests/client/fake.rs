@@ -23,8 +23,8 @@ use holdfast_metadata::query::{Answer, Query, Totals};
 use holdfast_model::layout::initial_slots;
 use holdfast_model::{
     BucketId, Chunk, ClusterId, ClusterState, DiskId, Epoch, FragmentId, Generation, GroupId,
-    Layout, LayoutNode, NodeId, NodeState, ObjectKey, Redundancy, Representation, RequestId,
-    Timestamp, UploadId, VersionId,
+    Layout, LayoutNode, NodeId, NodeState, ObjectKey, ObjectRecord, Redundancy, Representation,
+    RequestId, Timestamp, UploadId, VersionId,
 };
 use holdfast_runtime::host::system::TokioTasks;
 use holdfast_runtime::{
@@ -73,6 +73,8 @@ pub struct World {
     pub rows: BTreeMap<(UploadId, u32), Chunk>,
     pub commands: Vec<(RequestId, Command)>,
     pub attempts: usize,
+    /// The record that the group has of the object.
+    pub record: Option<ObjectRecord>,
 }
 
 #[derive(Clone)]
@@ -337,6 +339,11 @@ impl Fake {
                 let chunks = rows.map(|(_, chunk)| chunk.clone());
                 Answer::Chunks(chunks.take(limit as usize).collect())
             }
+            Query::Object { .. } => Answer::Object {
+                record: self.world().record.clone().map(Box::new),
+                chunks: Vec::new(),
+                now: self.wall(),
+            },
             other => panic!("{other:?} is not asked here"),
         }
     }

@@ -1,10 +1,16 @@
 //! Objects on their way out.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
-use holdfast_client::{Cluster, ClusterError, Written};
+use futures_util::StreamExt;
+use holdfast_client::{Cluster, ClusterError, MemoryBudget, ObjectPlace, Written, read_record};
 use holdfast_metadata::command::Command;
-use holdfast_model::Representation;
+use holdfast_model::attributes::{ContentHeaders, VersionKind};
 use holdfast_model::record::{Coding, MAX_CHUNK_BYTES};
+use holdfast_model::{
+    AccessKeyId, BucketId, Content, ObjectKey, ObjectRecord, Representation, Timestamp, VersionId,
+};
 
 use crate::fake::{Fake, Fault, data, disk, read, write, writer};
 
@@ -84,7 +90,6 @@ async fn a_reader_goes_on_at_the_byte_where_a_fragment_failed() {
 
 #[tokio::test(start_paused = true)]
 async fn when_no_fragment_is_good_the_reader_fails_after_right_bytes_only() {
-    use futures_util::StreamExt;
     let fake = Fake::new();
     let cluster = fake.cluster().await;
     let all = data(CHUNK as usize);
@@ -195,5 +200,110 @@ async fn compressed_inline_data_gives_the_same_ranges_and_no_wrong_size() {
     }
     for wrong in [299_999, 300_001] {
         assert!(read(&cluster, wrong, &inline, 0..wrong).await.is_err());
+    }
+}
+
+/// The record of an object that is stored like that.
+fn record(representation: &Representation, size: u64) -> ObjectRecord {
+    ObjectRecord {
+        bucket: BucketId::from_bytes([1; 16]),
+        version: VersionId::from_bytes([2; 16]),
+        key: ObjectKey::new("object").unwrap(),
+        owner: AccessKeyId::from_bytes([3; 16]),
+        created: Timestamp(1_700_000_000_000),
+        expires: None,
+        content: Content {
+            filename: None,
+            mime: "text/plain".to_owned(),
+            size,
+            sha256: [4; 32],
+            etag: "e".to_owned(),
+            checksums: BTreeMap::new(),
+        },
+        representation: representation.clone(),
+        downloads: None,
+        password: None,
+        delete_token: None,
+        metadata: BTreeMap::new(),
+        tags: BTreeMap::new(),
+        derived: Vec::new(),
+        revision: 1,
+        fingerprint: None,
+        kind: VersionKind::Null,
+        headers: ContentHeaders::default(),
+    }
+}
+
+/// Reads a quarter of an object, has `meanwhile` done to it, and reads the rest.
+async fn read_around(
+    meanwhile: impl AsyncFnOnce(&Fake, &Cluster, &Bytes, ObjectRecord),
+) -> (Bytes, Vec<u8>, Result<(), ClusterError>) {
+    let fake = Fake::new();
+    let cluster = fake.cluster().await;
+    let all = data(4 * CHUNK as usize);
+    let written = stored(&fake, &cluster, &all).await;
+    let first = record(&written.representation, all.len() as u64);
+    let at = ObjectPlace {
+        group: crate::fake::GROUP,
+        bucket: BucketId::from_bytes([1; 16]),
+        key: first.key.clone(),
+    };
+    let budget = MemoryBudget::new(64 << 20);
+    let range = 0..all.len() as u64;
+    let mut pieces = read_record(&cluster, at, &first, Vec::new(), range, budget);
+    let mut got = Vec::new();
+    while got.len() < CHUNK as usize {
+        got.extend_from_slice(&pieces.next().await.unwrap().unwrap());
+    }
+    meanwhile(&fake, &cluster, &all, first).await;
+    while let Some(piece) = pieces.next().await {
+        match piece {
+            Ok(piece) => got.extend_from_slice(&piece),
+            Err(error) => return (all, got, Err(error)),
+        }
+    }
+    (all, got, Ok(()))
+}
+
+/// What a task does: writes it anew; what was there is deleted after a while.
+async fn write_anew(fake: &Fake, cluster: &Cluster, all: &Bytes) -> Representation {
+    for n in 1..=3 {
+        fake.world().nodes.get_mut(&n).unwrap().fragments.clear();
+    }
+    stored(fake, cluster, all).await.representation
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_written_anew_under_its_reader_is_read_on_where_it_is() {
+    let (all, got, end) = read_around(async |fake, cluster, all, mut record| {
+        record.representation = write_anew(fake, cluster, all).await;
+        record.revision += 1;
+        fake.world().record = Some(record);
+    })
+    .await;
+    end.unwrap();
+    assert!(got == all);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_deleted_or_written_over_under_its_reader_ends_with_an_error() {
+    let deleted = read_around(async |fake, cluster, all, _| {
+        write_anew(fake, cluster, all).await;
+    });
+    let same = read_around(async |fake, cluster, all, record| {
+        write_anew(fake, cluster, all).await;
+        fake.world().record = Some(record);
+    });
+    let over = read_around(async |fake, cluster, all, mut record| {
+        record.representation = write_anew(fake, cluster, all).await;
+        record.version = VersionId::from_bytes([9; 16]);
+        fake.world().record = Some(record);
+    });
+    for (all, got, end) in [deleted.await, same.await, over.await] {
+        assert!(
+            matches!(end, Err(ClusterError::DataUnavailable { .. })),
+            "{end:?}"
+        );
+        assert!(got.len() < all.len() && all.starts_with(&got));
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{self, StreamExt};
-use holdfast_client::{ClusterError, read_object};
+use holdfast_client::{ClusterError, read_record};
 use holdfast_metadata::command::ByteSpan;
 use holdfast_model::{ObjectRecord, Representation};
 use sha2::{Digest, Sha256};
@@ -52,11 +52,10 @@ async fn whole(app: &App, found: &Found) -> Result<Bytes, ClusterError> {
         return Ok(bytes);
     }
     metrics::counter!("holdfast_cache_misses_total").increment(1);
-    let mut pieces = read_object(
+    let mut pieces = read_record(
         &app.cluster,
-        found.address.group,
-        record.content.size,
-        &record.representation,
+        found.address.place(),
+        record,
         found.chunks.clone(),
         0..record.content.size,
         app.budget.clone(),

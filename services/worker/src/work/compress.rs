@@ -7,7 +7,7 @@
 
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
-use holdfast_client::{ClusterError, ObjectWriter, Written, read_object};
+use holdfast_client::{ClusterError, ObjectWriter, Written, read_object, read_record};
 use holdfast_metadata::command::Command;
 use holdfast_metadata::query::UploadChunks;
 use holdfast_model::record::Coding;
@@ -72,11 +72,10 @@ async fn write_frames(
 ) -> Result<Option<Written>, WorkError> {
     let record = &object.record;
     let size = record.content.size;
-    let pieces = read_object(
+    let pieces = read_record(
         &worker.cluster,
-        claim.group,
-        size,
-        &record.representation,
+        claim.place(),
+        record,
         object.first_chunks.clone(),
         0..size,
         worker.transfers.clone(),

@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
-use holdfast_client::{ClusterError, ObjectWriter, read_object};
+use holdfast_client::{ClusterError, ObjectWriter, read_record};
 use holdfast_metadata::command::Command;
 use holdfast_model::{Content, Derived, DerivedKind};
 use holdfast_runtime::TasksExt;
@@ -36,11 +36,10 @@ pub(super) async fn make(worker: &Worker, claim: &Claim) -> Result<Done, WorkErr
 
 async fn read_whole(worker: &Worker, claim: &Claim, object: &Object) -> Result<Bytes, WorkError> {
     let size = object.record.content.size;
-    let mut pieces = read_object(
+    let mut pieces = read_record(
         &worker.cluster,
-        claim.group,
-        size,
-        &object.record.representation,
+        claim.place(),
+        &object.record,
         object.first_chunks.clone(),
         0..size,
         worker.transfers.clone(),
