@@ -73,6 +73,9 @@ pub enum Step {
     Flip(usize, u64, bool),
     /// A file of a node's fragments reads as zeros.
     ZeroFile(usize),
+    /// Bits of the base of a node's fragment index flip under its running engine;
+    /// the base is made anew just before, so that there is one.
+    RotIndex(usize),
     /// So many bits of a node's Raft log flip; it is then started anew.
     RotLog(usize, u64),
     /// The same of its state store.

@@ -32,6 +32,7 @@ pub const LAYOUT: &[&str] = &[
     "layout.snapshot_staged",
     "layout.snapshot_installed",
     "layout.swapped",
+    "layout.removed",
 ];
 
 /// Points of the disk engine that every busy node passes often.
@@ -68,9 +69,12 @@ pub const COMPACTION: &[&str] = &[
     "compact: freed",
 ];
 
+/// Points of the disk engine that are passed when its index has rotted.
+pub const HEALING: &[&str] = &["heal: frozen"];
+
 /// Every point.
 pub fn all() -> impl Iterator<Item = &'static str> {
-    let lists = [OFTEN, REPAIR, LAYOUT, WRITING, KEEPING, COMPACTION];
+    let lists = [OFTEN, REPAIR, LAYOUT, WRITING, KEEPING, COMPACTION, HEALING];
     lists.into_iter().flatten().copied()
 }
 

@@ -170,6 +170,7 @@ impl Applied {
             }
             Step::Flip(node, bits, heads) => damage::flip_fragments(world, node, bits, heads),
             Step::ZeroFile(node) => damage::zero_file(world, node),
+            Step::RotIndex(node) => damage::rot_index(world, node),
             Step::RotLog(node, bits) | Step::RotState(node, bits) => {
                 let rotten = match step {
                     Step::RotLog(..) => damage::flip_log(world, node, bits),

@@ -1,13 +1,19 @@
 //! Damage to what stands on a disk, behind the node's back.
 
-use holdfast_runtime::Disk;
+use holdfast_runtime::memory_disk::MemoryDisk;
+use holdfast_runtime::{Disk, Entropy};
 
+use crate::trace::Trace;
 use crate::world::World;
 
 /// What a record begins with.
 const MAGIC: &[u8] = b"HFR!";
 const SECTOR: u64 = 512;
 const PAGE: u64 = 4 << 10;
+/// Bytes at the beginning of an index's base that are read when it is opened.
+const BASE_HEAD: u64 = 300;
+/// Bits that flip in a base: part of it is holes.
+const BASE_FLIPS: usize = 4;
 
 /// Files in a directory of a node's disk, with their lengths.
 fn files(disk: &dyn Disk, dir: &str) -> Vec<(String, u64)> {
@@ -71,6 +77,45 @@ pub fn zero_file(world: &World, node: usize) {
     if let Some((name, _)) = files.get(chosen) {
         let zeroed = member.disk.zero(name);
         world.trace.tell(&format!("{name} is zeros: {zeroed:?}"));
+    }
+}
+
+/// Makes a new base of a node's fragment index, and flips bits in it once it is
+/// durable.
+pub fn rot_index(world: &World, node: usize) {
+    let Some(member) = world.members.get(&node) else {
+        return;
+    };
+    let Some(running) = member.node.clone() else {
+        return;
+    };
+    let env = running.cluster().env().clone();
+    let engine = running.fragments().engine().clone();
+    let (disk, trace) = (member.disk.clone(), world.trace.clone());
+    let entropy = world.entropy.clone();
+    let rot = async move {
+        match engine.checkpoint().await {
+            Ok(()) => flip_base(&disk, entropy.as_ref(), &trace),
+            Err(error) => trace.tell(&format!("an index is not saved: {error}")),
+        }
+    };
+    env.tasks.spawn("rot-index", Box::pin(rot));
+}
+
+/// Flips bits in the newest base of the fragment index, behind its head.
+fn flip_base(disk: &MemoryDisk, entropy: &dyn Entropy, trace: &Trace) {
+    let bases = files(disk, "blobs").into_iter().filter(|(name, _)| {
+        let number = name.strip_prefix("blobs/index-");
+        number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
+    });
+    let Some((name, len)) = bases.max() else {
+        return;
+    };
+    for _ in 0..BASE_FLIPS {
+        let bit = BASE_HEAD * 8 + entropy.below(len.saturating_sub(BASE_HEAD).max(1) * 8);
+        // The file was there a moment ago, and nothing runs meanwhile.
+        let _ = disk.flip_bit(&name, bit);
+        trace.tell(&format!("bit {bit} of {name} flips"));
     }
 }
 

@@ -283,7 +283,7 @@ impl Draw<'_> {
     /// What is durable is damaged, of one node only.
     fn damage(&mut self, node: usize, at: u64, short: u64) {
         let replaced = at + 1_500 + self.below(3_000);
-        match self.below(12) {
+        match self.below(13) {
             0 | 1 => {
                 self.add(at, Step::FailSync(node));
                 self.add(replaced, Step::Replace(node));
@@ -314,6 +314,13 @@ impl Draw<'_> {
                 self.add(replaced, Step::Replace(node));
             }
             9 => self.add(at, Step::SwapDisk(node)),
+            12 => {
+                if self.below(2) == 0 && !self.pointed {
+                    self.pointed = true;
+                    self.cut(at, points::HEALING, 0);
+                }
+                self.add(at, Step::RotIndex(node));
+            }
             10 => {
                 self.add(at, Step::Lose(node));
                 self.add(replaced, Step::Start(node));

@@ -1,7 +1,7 @@
 //! Reading objects, compared with what was written.
 
 use futures_util::StreamExt;
-use holdfast_client::{ClusterError, read_object};
+use holdfast_client::{ClusterError, ObjectPlace, read_record};
 use holdfast_model::{GroupId, ObjectKey, ObjectRecord};
 
 use super::{BODY_LIMIT, Client};
@@ -32,10 +32,22 @@ impl Client {
             self.tell(&format!("read {}: nothing", key.as_str()));
             return Ok(None);
         };
-        self.compare(key, group, &record, written).await?;
+        match self.compare(key, group, &record, written).await {
+            // What was written over is deleted at once: a reader begins anew.
+            Err(ClusterError::DataUnavailable { .. }) if self.is_over(key, &record).await? => {
+                return Box::pin(self.try_read(key)).await;
+            }
+            compared => compared?,
+        }
         self.tell(&format!("read {}: value {}", key.as_str(), written.value));
         self.journal.count(|counts| counts.reads += 1);
         Ok(Some(written.value))
+    }
+
+    /// Whether this version of an object is not its newest any more.
+    async fn is_over(&self, key: &ObjectKey, record: &ObjectRecord) -> Result<bool, ClusterError> {
+        let (_, seen) = self.look(key).await?;
+        Ok(seen.is_none_or(|(now, _)| now.version != record.version))
     }
 
     async fn compare(
@@ -54,11 +66,15 @@ impl Client {
             }
             false => 0..size,
         };
-        let mut pieces = read_object(
-            &self.cluster,
+        let at = ObjectPlace {
             group,
-            size,
-            &record.representation,
+            bucket: self.bucket,
+            key: key.clone(),
+        };
+        let mut pieces = read_record(
+            &self.cluster,
+            at,
+            record,
             Vec::new(),
             range.clone(),
             self.budget.clone(),
