@@ -58,8 +58,8 @@ struct Arguments {
     /// Where logs, events and resources of failed cases are left.
     #[arg(long, default_value = "target/e2e-logs")]
     logs: PathBuf,
-    /// Cases at the same time.
-    #[arg(long, default_value_t = 2)]
+    /// Cases at the same time: they wait more than they compute.
+    #[arg(long, default_value_t = 3)]
     jobs: usize,
     /// Leaves the namespaces of failed cases.
     #[arg(long)]
