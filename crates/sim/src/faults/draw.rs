@@ -283,7 +283,7 @@ impl Draw<'_> {
     /// What is durable is damaged, of one node only.
     fn damage(&mut self, node: usize, at: u64, short: u64) {
         let replaced = at + 1_500 + self.below(3_000);
-        match self.below(13) {
+        match self.below(12) {
             0 | 1 => {
                 self.add(at, Step::FailSync(node));
                 self.add(replaced, Step::Replace(node));
@@ -313,9 +313,10 @@ impl Draw<'_> {
                 self.add(at, Step::RotState(node, bits));
                 self.add(replaced, Step::Replace(node));
             }
-            9 => self.add(at, Step::SwapDisk(node)),
-            12 => {
-                if self.below(2) == 0 && !self.pointed {
+            9 if at % 2 == 0 => self.add(at, Step::SwapDisk(node)),
+            // By times that are drawn in any case: so others stay as they were.
+            9 => {
+                if short % 2 == 0 && !self.pointed {
                     self.pointed = true;
                     self.cut(at, points::HEALING, 0);
                 }
