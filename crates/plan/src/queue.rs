@@ -179,10 +179,12 @@ fn build_set(cluster: &Cluster, queue: &ManagedQueue, set: &str, hash: String) -
             // Brokers that come back wait for the last that left, whichever it was.
             "podManagementPolicy": "Parallel",
             "updateStrategy": {"type": "RollingUpdate"},
-            // Hints are given again: nothing on these volumes is needed later.
+            // Hints are given again: nothing on these volumes is needed later. They
+            // stay while brokers sleep: a StatefulSet that finds the claim of a pod
+            // that has just gone does not look again when that is gone as well.
             "persistentVolumeClaimRetentionPolicy": {
                 "whenDeleted": "Delete",
-                "whenScaled": "Delete",
+                "whenScaled": "Retain",
             },
             "selector": {"matchLabels": brokers::selector(&cluster.name, set)},
             "template": build_template(cluster, set, hash),
