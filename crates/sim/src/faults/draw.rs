@@ -313,10 +313,10 @@ impl Draw<'_> {
                 self.add(at, Step::RotState(node, bits));
                 self.add(replaced, Step::Replace(node));
             }
-            9 if at % 2 == 0 => self.add(at, Step::SwapDisk(node)),
+            9 if at.is_multiple_of(2) => self.add(at, Step::SwapDisk(node)),
             // By times that are drawn in any case: so others stay as they were.
             9 => {
-                if short % 2 == 0 && !self.pointed {
+                if short.is_multiple_of(2) && !self.pointed {
                     self.pointed = true;
                     self.cut(at, points::HEALING, 0);
                 }
