@@ -84,7 +84,7 @@ pub async fn apply_children(
     for child in &desired.children {
         let key = (child.kind, child.name.clone());
         let live = observed.children.get(&key);
-        if brokers::must_wait(observed, child, live) {
+        if brokers::must_wait(child, live, &observed.broker_claims) {
             continue;
         }
         match apply_child(context, observed, &desired, child, live).await {

@@ -4,7 +4,7 @@
 //! A round that is not at its end takes Ready away; a pod that is away does not,
 //! and is told by Degraded.
 
-use holdfast_crd::{CacheType, QueueType, StorageClusterSpec};
+use holdfast_crd::{CacheType, StorageClusterSpec};
 use holdfast_plan::names::{self, Component};
 use holdfast_plan::{ChildKind, brokers};
 use k8s_openapi::api::core::v1::Pod;
@@ -154,10 +154,13 @@ pub fn look(observed: &Observed, held: Vec<String>, memory: &Memory, now_seconds
 
 /// What the pods of a part are made by.
 fn workload(spec: &StorageClusterSpec, name: &str, component: Component) -> String {
-    match brokers::managed(spec) {
-        Some(queue) if component == Component::Rabbitmq => brokers::set(name, &queue),
-        _ => names::workload(name, component),
-    }
+    let queue = (component == Component::Rabbitmq)
+        .then(|| brokers::managed(spec))
+        .flatten();
+    queue.map_or_else(
+        || names::workload(name, component),
+        |queue| brokers::set(name, &queue),
+    )
 }
 
 /// While brokers of another shape serve, these are on their way, and nothing is
@@ -188,12 +191,7 @@ fn asked(spec: &StorageClusterSpec) -> Vec<(Component, ChildKind, i64)> {
         .worker
         .autoscale
         .map_or(spec.worker.replicas, |scale| scale.min);
-    let brokers = spec
-        .queue
-        .managed
-        .as_ref()
-        .map_or(1, |queue| queue.replicas);
-    let queue = (spec.queue.kind == QueueType::Managed).then_some(brokers);
+    let queue = brokers::managed(spec).map(|queue| queue.replicas);
     let cache = (spec.cache.kind == CacheType::Managed).then_some(1);
     let deployment = ChildKind::Deployment;
     [

@@ -8,6 +8,7 @@
 mod buckets;
 mod census;
 mod keys;
+mod look_up;
 mod newest;
 mod poll;
 mod release;
@@ -30,6 +31,7 @@ use crate::error::ClusterError;
 use crate::manager::{NodeView, StorageNodeManager, UP_LIMIT};
 
 pub use census::{CENSUS_LIFE, Counted};
+pub use look_up::{LookedUp, ObjectPlace};
 pub use newest::{ListNewest, NewestPage};
 pub use poll::CONFIRM_EVERY;
 
@@ -103,7 +105,7 @@ struct View {
     state_since: Option<Duration>,
     /// When group 0's leader last confirmed the state.
     confirmed: Option<Duration>,
-    /// When the last round of polls ended.
+    /// When the last round of polls that has ended began.
     polled: Duration,
     /// Who last answered for a group, or was said to lead it.
     leaders: BTreeMap<GroupId, DiskId>,

@@ -21,9 +21,9 @@ pub mod time;
 pub mod writer;
 
 pub use budget::{MemoryBudget, Permit};
-pub use cluster::{Cluster, ClusterSettings, GroupView};
+pub use cluster::{Cluster, ClusterSettings, GroupView, LookedUp, ObjectPlace};
 pub use error::{CallError, ClusterError};
 pub use manager::{Health, NodeView, StorageNodeManager};
 pub use node::StorageNodeClient;
-pub use reader::{ObjectPlace, read_object, read_record};
+pub use reader::{read_object, read_record};
 pub use writer::{ObjectTarget, ObjectWriter, Written};

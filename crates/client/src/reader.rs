@@ -26,7 +26,7 @@ use holdfast_model::record::{Coding, MAX_CHUNK_BYTES, STRIPE_BYTES};
 use holdfast_model::{Chunk, GroupId, Part, Representation, UploadId};
 
 use self::decode::FrameDecoder;
-pub use self::record::{ObjectPlace, read_record};
+pub use self::record::read_record;
 use self::source::ChunkSource;
 use crate::budget::{MemoryBudget, Permit};
 use crate::cluster::{Cluster, unexpected};

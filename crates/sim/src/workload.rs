@@ -12,9 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use holdfast_client::{Cluster, ClusterError, MemoryBudget};
+use holdfast_client::{Cluster, ClusterError, MemoryBudget, ObjectPlace};
 use holdfast_metadata::command::{Command, Outcome};
-use holdfast_metadata::query::{Answer, Query};
 use holdfast_model::record::INLINE_LIMIT_BYTES;
 use holdfast_model::{BucketId, GroupId, ObjectKey, ObjectRecord, Timestamp};
 use tokio_util::sync::CancellationToken;
@@ -177,16 +176,17 @@ impl Client {
         &self,
         key: &ObjectKey,
     ) -> Result<(GroupId, Option<ObjectRecord>, Timestamp), ClusterError> {
-        let group = self.cluster.group_of(self.bucket, key)?;
-        let query = Query::Object {
+        let at = self.place(key)?;
+        let found = self.cluster.look_up(&at, 0, DEADLINE, None).await?;
+        Ok((at.group, found.record.map(|record| *record), found.now))
+    }
+
+    fn place(&self, key: &ObjectKey) -> Result<ObjectPlace, ClusterError> {
+        Ok(ObjectPlace {
+            group: self.cluster.group_of(self.bucket, key)?,
             bucket: self.bucket,
             key: key.clone(),
-            chunks: 0,
-        };
-        match self.cluster.query(group, query, DEADLINE, None).await? {
-            Answer::Object { record, now, .. } => Ok((group, record.map(|record| *record), now)),
-            other => Err(ClusterError::Internal(format!("{other:?}"))),
-        }
+        })
     }
 
     /// Has a command done. Where its outcome is unknown, some clients ask again,

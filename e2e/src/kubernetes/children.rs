@@ -145,6 +145,27 @@ pub async fn ready_with_memory(room: &Room, memory: &str) -> Result<usize> {
     Ok(pods.iter().filter(fitting).count())
 }
 
+/// Waits until all storage nodes are ready and ask for that much memory.
+pub async fn until_all_ask(room: &Room, nodes: usize, memory: &str, limit: Duration) -> Result<()> {
+    until("all nodes have the new setting", limit, async || {
+        let new = ready_with_memory(room, memory).await?;
+        ensure!(new == nodes, "{new} of {nodes}");
+        Ok(())
+    })
+    .await
+}
+
+/// Waits until one of so many storage nodes is not ready.
+pub async fn until_one_is_away(room: &Room, nodes: usize, limit: Duration) -> Result<()> {
+    until("a storage pod is away", limit, async || {
+        let pods = storage_pods(room, "demo").await?;
+        let ready = pods.iter().filter(|pod| is_ready(pod)).count();
+        ensure!(ready < nodes, "all are ready");
+        Ok(())
+    })
+    .await
+}
+
 /// The identity of a storage node's pod.
 pub async fn pod_uid(room: &Room, ordinal: u32) -> Result<String> {
     let pod = room.api::<Pod>().get(&node_pod("demo", ordinal)).await?;

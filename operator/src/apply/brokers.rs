@@ -9,8 +9,6 @@
 //!
 //! Read off the objects that are there, so that any operator goes on with it.
 
-use std::collections::BTreeMap;
-
 use holdfast_plan::brokers::{LABEL, is_claim_of};
 use holdfast_plan::{Child, ChildKind, DesiredState, names};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
@@ -19,10 +17,8 @@ use kube::api::DynamicObject;
 use names::Component;
 use serde_json::Value;
 
-use crate::observe::Observed;
+use super::switch::{Children, find, is_asleep, is_of, is_workload};
 use crate::workloads::{Round, round};
-
-type Children = BTreeMap<(ChildKind, String), DynamicObject>;
 
 /// The objects of a set of brokers, which have its name.
 const OF_A_SET: [ChildKind; 2] = [ChildKind::StatefulSet, ChildKind::ConfigMap];
@@ -54,29 +50,28 @@ pub(super) fn hold_back(
     desired: &mut DesiredState,
     exchanged: bool,
 ) -> Handover {
-    let Some(wanted) = desired.children.iter().find(|child| is_set(child)).cloned() else {
+    let wanted = find(desired, Component::Rabbitmq, ChildKind::StatefulSet);
+    let Some(wanted) = wanted.filter(|wanted| !is_asleep(&wanted.object)) else {
         return Handover::default();
     };
     let Some(stays) = serving(cluster, live).filter(|set| *set != wanted.name) else {
         return Handover::default();
     };
-    if is_asleep(&wanted.object) {
-        return Handover::default();
-    }
-    let there = live.get(&(ChildKind::StatefulSet, wanted.name.clone()));
-    if !there.is_some_and(|there| is_ready(there, &wanted.object)) {
+    let name = wanted.name.clone();
+    let there = live.get(&(ChildKind::StatefulSet, name.clone()));
+    let ready = there.is_some_and(|there| is_ready(there, &wanted.object));
+    let begins = there.is_none() && !exchanged;
+    if !ready {
         keep_selector(cluster, live, desired);
     }
-    let mut handover = Handover::default();
-    match there {
-        Some(_) => {}
-        None if exchanged => desired
-            .children
-            .retain(|child| !(OF_A_SET.contains(&child.kind) && child.name == wanted.name)),
-        None => handover.begins = Some(wanted.name),
+    if there.is_none() && exchanged {
+        let of_it = |child: &Child| OF_A_SET.contains(&child.kind) && child.name == name;
+        desired.children.retain(|child| !of_it(child));
     }
-    handover.stays = Some(stays);
-    handover
+    Handover {
+        stays: Some(stays),
+        begins: begins.then_some(name),
+    }
 }
 
 /// The set that the Service names, if it is there.
@@ -91,40 +86,31 @@ pub fn serving(cluster: &str, live: &Children) -> Option<String> {
 /// Whether more than one set of brokers is there.
 pub fn are_changing(live: &Children) -> bool {
     let sets = live.iter().filter(|((kind, _), object)| {
-        let component = object.labels().get(names::COMPONENT_LABEL);
-        *kind == ChildKind::StatefulSet
-            && component.is_some_and(|part| part == Component::Rabbitmq.as_str())
+        *kind == ChildKind::StatefulSet && is_of(object, &[Component::Rabbitmq])
     });
     sets.count() > 1
 }
 
 /// Whether a set must not be made before the volumes of one with its name, which
 /// is going, are gone.
-pub(super) fn must_wait(observed: &Observed, child: &Child, live: Option<&DynamicObject>) -> bool {
-    is_set(child)
-        && live.map_or_else(
-            || {
-                let of_it =
-                    |claim: &&PersistentVolumeClaim| is_claim_of(&child.name, &claim.name_any());
-                let mut claims = observed.broker_claims.iter().filter(of_it);
-                claims.any(is_leaving)
-            },
-            |live| live.metadata.deletion_timestamp.is_some(),
-        )
+pub(super) fn must_wait(
+    child: &Child,
+    live: Option<&DynamicObject>,
+    claims: &[PersistentVolumeClaim],
+) -> bool {
+    if !is_workload(child, Component::Rabbitmq, ChildKind::StatefulSet) {
+        return false;
+    }
+    match live {
+        Some(live) => live.metadata.deletion_timestamp.is_some(),
+        None => claims
+            .iter()
+            .any(|claim| is_claim_of(&child.name, &claim.name_any()) && is_leaving(claim)),
+    }
 }
 
 fn service_key(cluster: &str) -> (ChildKind, String) {
     (ChildKind::Service, names::rabbitmq_service(cluster))
-}
-
-fn is_set(child: &Child) -> bool {
-    let label = child.object.pointer("/metadata/labels");
-    let part = label.and_then(|labels| labels.get(names::COMPONENT_LABEL)?.as_str());
-    child.kind == ChildKind::StatefulSet && part == Some(Component::Rabbitmq.as_str())
-}
-
-fn is_asleep(set: &Value) -> bool {
-    set.pointer("/spec/replicas").and_then(Value::as_u64) == Some(0)
 }
 
 /// Whether all brokers of a set are there, as it is to be.

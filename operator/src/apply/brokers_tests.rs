@@ -156,14 +156,37 @@ fn none_start_while_their_login_is_exchanged() {
 }
 
 #[test]
-fn a_claim_of_a_set_that_is_gone_is_waited_for() {
-    let claim = |metadata: Value| -> PersistentVolumeClaim {
+fn a_set_is_made_again_when_the_one_of_its_name_and_its_claims_are_gone() {
+    let claim = |name: &str, owner: Option<&str>| -> PersistentVolumeClaim {
+        let owner = owner.map(|uid| {
+            json!([{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "x", "uid": uid}])
+        });
+        let metadata = json!({"name": name, "ownerReferences": owner});
         serde_json::from_value(json!({"metadata": metadata})).unwrap()
     };
-    let owner = json!([{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "x", "uid": "u"}]);
-    assert!(is_leaving(&claim(json!({"ownerReferences": owner}))));
-    assert!(is_leaving(&claim(
-        json!({"deletionTimestamp": "2026-01-01T00:00:00Z"})
-    )));
-    assert!(!is_leaving(&claim(json!({}))));
+    let desired = wanted(NEW, 3);
+    let child = desired.children.last().unwrap();
+    let own = format!("data-{NEW}-0");
+    let going = [claim(&own, Some("u"))];
+    assert!(must_wait(child, None, &going));
+    let mut deleted = claim(&own, None);
+    deleted.metadata.deletion_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z"))
+        .map(Some)
+        .unwrap();
+    assert!(must_wait(child, None, &[deleted]));
+    // Of a set that is there they are what it has.
+    let there = live(&[set(NEW, 3, 3)]);
+    assert!(!must_wait(child, there.values().next(), &going));
+    let mut ending = set(NEW, 3, 3);
+    ending["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    let ending = live(&[ending]);
+    assert!(must_wait(child, ending.values().next(), &[]));
+    // Nobody's, and another set's.
+    let others = [
+        claim(&own, None),
+        claim(&format!("data-{OLD}-0"), Some("u")),
+    ];
+    assert!(!must_wait(child, None, &others));
+    let service = &desired.children[1];
+    assert!(!must_wait(service, None, &going), "it is no set");
 }

@@ -23,7 +23,8 @@ const PARTS: [(Component, ChildKind, &str); 2] = [
 /// Who finds it.
 const USERS: [Component; 2] = [Component::Gateway, Component::Worker];
 
-type Children = BTreeMap<(ChildKind, String), DynamicObject>;
+/// The objects that are there, by kind and name.
+pub(super) type Children = BTreeMap<(ChildKind, String), DynamicObject>;
 
 /// Leaves gateways and workers with the address that they have until what they
 /// are to change over to is ready, and notes who waits for that. Answers the parts
@@ -73,14 +74,17 @@ pub(super) fn is_of(object: &DynamicObject, parts: &[Component]) -> bool {
     component.is_some_and(|component| parts.iter().any(|part| part.as_str() == component))
 }
 
-/// The workload of a part.
-fn find(desired: &DesiredState, part: Component, kind: ChildKind) -> Option<&Child> {
+/// The workload of a part, which is to be there.
+pub(super) fn find(desired: &DesiredState, part: Component, kind: ChildKind) -> Option<&Child> {
     let mut children = desired.children.iter();
-    children.find(|child| {
-        let labels = child.object.pointer("/metadata/labels");
-        let label = labels.and_then(|labels| labels.get(names::COMPONENT_LABEL)?.as_str());
-        child.kind == kind && label == Some(part.as_str())
-    })
+    children.find(|child| is_workload(child, part, kind))
+}
+
+/// Whether an object is the workload of a part.
+pub(super) fn is_workload(child: &Child, part: Component, kind: ChildKind) -> bool {
+    let labels = child.object.pointer("/metadata/labels");
+    let label = labels.and_then(|labels| labels.get(names::COMPONENT_LABEL)?.as_str());
+    child.kind == kind && label == Some(part.as_str())
 }
 
 fn number(object: &Value, path: &str) -> Option<i64> {
@@ -88,7 +92,7 @@ fn number(object: &Value, path: &str) -> Option<i64> {
 }
 
 /// Hibernated: nothing is going to be ready, and nobody waits for it.
-fn is_asleep(workload: &Value) -> bool {
+pub(super) fn is_asleep(workload: &Value) -> bool {
     number(workload, "/spec/replicas") == Some(0)
 }
 

@@ -253,6 +253,28 @@ fn one_that_is_away_degrades_and_leaves_it_ready() {
 }
 
 #[test]
+fn brokers_that_start_beside_those_that_serve_are_on_their_way_and_nothing_lacks() {
+    let mut observed = observed();
+    let three = json!({"queue": {"managed": {"replicas": 3}}});
+    let mut resource = serde_json::to_value(&observed.resource).unwrap();
+    resource["spec"]["queue"] = three["queue"].clone();
+    observed.resource = serde_json::from_value(resource).unwrap();
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "demo-rabbitmq"},
+        "spec": {"selector": {"holdfast.dev/brokers": "demo-rabbitmq"}},
+    });
+    observed.take(written(ChildKind::Service, service)).unwrap();
+    let told = status(&observed, true);
+    is(&told, "Ready", "False", "RollingOut");
+    is(&told, "Degraded", "False", "Whole");
+    // The one that serves is away.
+    let mut one = set("demo-rabbitmq", 1);
+    one["status"]["availableReplicas"] = json!(0);
+    observed.take(written(ChildKind::StatefulSet, one)).unwrap();
+    is(&status(&observed, true), "Degraded", "True", "PodsMissing");
+}
+
+#[test]
 fn a_pod_that_does_not_start_is_told_with_its_last_words() {
     let mut observed = observed();
     observed.pods.push(crashing("demo-worker-x", "worker"));

@@ -197,12 +197,12 @@ impl App {
             .ok_or_else(|| ApiError::NotReady("it has no bucket of files".into()))
     }
 
-    /// Bucket, key and group of a file.
-    pub fn locate(&self, id: &str) -> Result<FileAddress, ApiError> {
+    /// Where a file's record is.
+    pub fn locate(&self, id: &str) -> Result<ObjectPlace, ApiError> {
         let bucket = self.files_bucket()?;
         let key = file_key(id)?;
         let group = self.cluster.group_of(bucket, &key)?;
-        Ok(FileAddress { bucket, key, group })
+        Ok(ObjectPlace { group, bucket, key })
     }
 
     /// Whether requests can be served, and if not, why.
@@ -232,28 +232,6 @@ fn try_take(
         metrics::counter!("holdfast_refused_total", "limit" => of).increment(1);
         ApiError::Busy
     })
-}
-
-/// Where a file lies.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct FileAddress {
-    /// The bucket of files.
-    pub bucket: BucketId,
-    /// The file's id.
-    pub key: ObjectKey,
-    /// Its group.
-    pub group: GroupId,
-}
-
-impl FileAddress {
-    /// Where its record is.
-    pub fn place(&self) -> ObjectPlace {
-        ObjectPlace {
-            group: self.group,
-            bucket: self.bucket,
-            key: self.key.clone(),
-        }
-    }
 }
 
 /// A file's id as an object key: 32 lower-case hexadecimal digits; anything

@@ -157,7 +157,7 @@ async fn read(app: &App, found: &Found, span: ByteSpan) -> Pieces {
     }
     read_record(
         &app.cluster,
-        found.address.place(),
+        found.address.clone(),
         &found.record,
         found.chunks.clone(),
         span.first..span.end,

@@ -18,7 +18,7 @@ use holdfast_metadata::command::{
     AttemptResult, Command, Outcome, Refusal, TASK_DEADLINE_MILLIS, TaskAttempt,
 };
 use holdfast_metadata::protocol::FragmentIds;
-use holdfast_metadata::query::{Answer, Query, UploadChunks};
+use holdfast_metadata::query::UploadChunks;
 use holdfast_model::{GroupId, ObjectRecord, Representation, Task, TaskKind, Timestamp};
 use holdfast_queue::{Delivery, TaskHint};
 use holdfast_runtime::clock::within;
@@ -309,29 +309,19 @@ impl Worker {
 
     /// The object of a claim, if that version is still there.
     async fn fetch(&self, claim: &Claim) -> Result<Option<Object>, WorkError> {
-        let query = Query::Object {
-            bucket: claim.task.bucket,
-            key: claim.task.key.clone(),
-            chunks: FIRST_CHUNKS,
-        };
-        let answer = self
+        let at = claim.place();
+        let looked_up = self
             .cluster
-            .query(claim.group, query, COMMAND_DEADLINE, None);
-        match answer.await? {
-            Answer::Object {
-                record,
-                chunks,
-                now,
-            } => Ok(record
-                .filter(|record| record.version == claim.task.version)
-                .map(|record| Object {
-                    record: *record,
-                    first_chunks: chunks,
-                    now,
-                })),
-            Answer::Refused(refusal) => Err(ClusterError::Refused(refusal).into()),
-            _ => Err(ClusterError::Internal("an object was answered otherwise".into()).into()),
-        }
+            .look_up(&at, FIRST_CHUNKS, COMMAND_DEADLINE, None)
+            .await?;
+        let record = looked_up
+            .record
+            .filter(|record| record.version == claim.task.version);
+        Ok(record.map(|record| Object {
+            record: *record,
+            first_chunks: looked_up.chunks,
+            now: looked_up.now,
+        }))
     }
 
     async fn propose(&self, group: GroupId, command: Command) -> Result<Outcome, ClusterError> {

@@ -10,27 +10,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
-use holdfast_metadata::query::{Answer, Query, UploadChunks};
-use holdfast_model::{BucketId, GroupId, ObjectKey, ObjectRecord, Representation, VersionId};
+use holdfast_metadata::query::UploadChunks;
+use holdfast_model::{ObjectRecord, Representation, VersionId};
 
 use super::{ROWS_DEADLINE, read_object};
 use crate::budget::MemoryBudget;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, ObjectPlace};
 use crate::error::ClusterError;
-
-/// Chunk rows that are asked for along with the record.
-const FIRST_CHUNKS: u32 = 8;
-
-/// Where an object's record is.
-#[derive(Clone, Debug)]
-pub struct ObjectPlace {
-    /// Its group.
-    pub group: GroupId,
-    /// Its bucket.
-    pub bucket: BucketId,
-    /// Its key.
-    pub key: ObjectKey,
-}
 
 /// Reads `range` of an object, as [`read_object`] does, and goes on where the
 /// bytes of this version were moved to meanwhile.
@@ -46,6 +32,19 @@ pub fn read_record(
     range: Range<u64>,
     budget: Arc<MemoryBudget>,
 ) -> BoxStream<'static, Result<Bytes, ClusterError>> {
+    // What came with the record cannot go away.
+    if let Representation::Inline { .. } = record.representation {
+        let (group, size) = (at.group, record.content.size);
+        return read_object(
+            cluster,
+            group,
+            size,
+            &record.representation,
+            first_chunks,
+            range,
+            budget,
+        );
+    }
     let mut reader = RecordReader {
         cluster: cluster.clone(),
         at,
@@ -112,26 +111,15 @@ impl RecordReader {
         if !matches!(met, ClusterError::DataUnavailable { .. }) {
             return Err(met);
         }
-        let query = Query::Object {
-            bucket: self.at.bucket,
-            key: self.at.key.clone(),
-            chunks: FIRST_CHUNKS,
-        };
-        let answer = self
-            .cluster
-            .query(self.at.group, query, ROWS_DEADLINE, None)
-            .await;
-        match answer {
-            Ok(Answer::Object {
-                record: Some(record),
-                chunks,
-                ..
-            }) if record.version == self.version
-                && record.representation != self.representation =>
+        let now = self.cluster.look_up(&self.at, 0, ROWS_DEADLINE, None).await;
+        match now.ok().and_then(|now| now.record) {
+            Some(record)
+                if record.version == self.version
+                    && record.representation != self.representation =>
             {
                 tracing::debug!(version = %self.version, at = self.next, "an object was written anew under its reader");
                 self.representation = record.representation;
-                self.open(chunks);
+                self.open(Vec::new());
                 Ok(())
             }
             _ => Err(met),

@@ -167,6 +167,13 @@ impl Fake {
     }
 
     pub async fn cluster(&self) -> Cluster {
+        let cluster = self.begin();
+        cluster.wait_ready(Duration::from_secs(10)).await.unwrap();
+        cluster
+    }
+
+    /// A view that knows of nothing yet.
+    pub fn begin(&self) -> Cluster {
         let env = Env {
             clock: Arc::new(self.clone()),
             entropy: Arc::new(self.clone()),
@@ -175,9 +182,7 @@ impl Fake {
         };
         // Only one node is known at first: the others come from the layout.
         let settings = ClusterSettings::new(vec![address(2)]);
-        let cluster = Cluster::start(env, settings, Shutdown::default());
-        cluster.wait_ready(Duration::from_secs(10)).await.unwrap();
-        cluster
+        Cluster::start(env, settings, Shutdown::default())
     }
 
     pub fn world(&self) -> MutexGuard<'_, World> {

@@ -36,6 +36,20 @@ async fn a_view_finds_all_nodes_from_one_seed_and_is_confirmed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_view_is_ready_once_its_state_is_confirmed() {
+    let fake = Fake::new();
+    // It says who leads, and answers no question.
+    fake.fault(1, Fault::Busy);
+    let cluster = fake.begin();
+    let error = cluster.wait_ready(DEADLINE).await.unwrap_err();
+    assert!(error.to_string().contains("confirmed"), "{error}");
+    assert_eq!(cluster.leaders()[&GROUP].leader, Some(disk(1)));
+    fake.fault(1, Fault::None);
+    cluster.wait_ready(DEADLINE).await.unwrap();
+    assert!(cluster.freshness() < DEADLINE);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_hint_is_followed_at_once() {
     let fake = Fake::new();
     let cluster = fake.cluster().await;

@@ -1,8 +1,8 @@
 //! Reading objects, compared with what was written.
 
 use futures_util::StreamExt;
-use holdfast_client::{ClusterError, ObjectPlace, read_record};
-use holdfast_model::{GroupId, ObjectKey, ObjectRecord};
+use holdfast_client::{ClusterError, read_record};
+use holdfast_model::{ObjectKey, ObjectRecord};
 
 use super::{BODY_LIMIT, Client};
 use crate::journal::{Work, Written};
@@ -27,12 +27,12 @@ impl Client {
     }
 
     async fn try_read(&self, key: &ObjectKey) -> Result<Option<u64>, ClusterError> {
-        let (group, seen) = self.look(key).await?;
+        let (_, seen) = self.look(key).await?;
         let Some((record, written)) = seen else {
             self.tell(&format!("read {}: nothing", key.as_str()));
             return Ok(None);
         };
-        match self.compare(key, group, &record, written).await {
+        match self.compare(key, &record, written).await {
             // What was written over is deleted at once: a reader begins anew.
             Err(ClusterError::DataUnavailable { .. }) if self.is_over(key, &record).await? => {
                 return Box::pin(self.try_read(key)).await;
@@ -53,7 +53,6 @@ impl Client {
     async fn compare(
         &self,
         key: &ObjectKey,
-        group: GroupId,
         record: &ObjectRecord,
         written: Written,
     ) -> Result<(), ClusterError> {
@@ -66,14 +65,9 @@ impl Client {
             }
             false => 0..size,
         };
-        let at = ObjectPlace {
-            group,
-            bucket: self.bucket,
-            key: key.clone(),
-        };
         let mut pieces = read_record(
             &self.cluster,
-            at,
+            self.place(key)?,
             record,
             Vec::new(),
             range.clone(),

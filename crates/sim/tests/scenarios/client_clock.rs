@@ -13,9 +13,11 @@ use holdfast_sim::journal::Journal;
 use holdfast_sim::machine::MachineClock;
 use holdfast_sim::plain_put::{inline, plain_put};
 use holdfast_sim::scenario::hurry;
-use holdfast_sim::workload::{Client, Pace};
+use holdfast_sim::workload::Client;
 use holdfast_sim::{World, run};
 use tokio_util::sync::CancellationToken;
+
+use crate::support::AT_ONCE;
 
 /// An hour, in the milliseconds that a clock is ahead.
 const HOUR: i64 = 3_600_000;
@@ -23,12 +25,6 @@ const READY: Duration = Duration::from_secs(30);
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Objects that are put, small and large in turn.
 const OBJECTS: u64 = 8;
-/// Without any pause.
-const AT_ONCE: Option<Pace> = Some(Pace {
-    piece: Duration::ZERO,
-    commit: Duration::ZERO,
-});
-
 fn key(name: &str, n: u64) -> ObjectKey {
     ObjectKey::new(format!("{name}-{n}")).unwrap()
 }

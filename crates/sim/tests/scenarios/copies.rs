@@ -11,6 +11,8 @@ use holdfast_sim::scenario::hurry;
 use holdfast_sim::workload::Client;
 use holdfast_sim::{World, checks, run};
 
+use crate::support::fragments;
+
 /// How long a cluster may take to be whole again.
 const WHOLE: Duration = Duration::from_secs(240);
 /// Fragments of a disk: more than there are.
@@ -50,13 +52,6 @@ async fn carried_alike(world: &World) {
     }
 }
 
-/// Fragments on the disk of a node.
-async fn count(world: &World, number: usize) -> usize {
-    let node = world.members[&number].node.as_ref().unwrap();
-    let engine = node.fragments().engine();
-    engine.list(None, ALL).await.unwrap().len()
-}
-
 #[test]
 fn copies_made_by_drain_and_repair_carry_what_their_originals_do() {
     run(137, async |mut world| {
@@ -72,7 +67,10 @@ fn copies_made_by_drain_and_repair_carry_what_their_originals_do() {
         checks::until(&world, WHOLE, checks::fragments)
             .await
             .unwrap();
-        assert!(count(&world, 2).await > 0, "there is nothing to be moved");
+        assert!(
+            fragments(&world, 2).await > 0,
+            "there is nothing to be moved"
+        );
         let (drained, lost) = (world.node_id(2).unwrap(), world.node_id(3).unwrap());
         Operator::new(&world).order(&world, drained, NodeState::Draining);
         let emptied = checks::until(&world, WHOLE, async |_| {

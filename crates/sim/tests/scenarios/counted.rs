@@ -11,12 +11,12 @@ use holdfast_client::census::{Counts, Redundancy, sum_up};
 use holdfast_client::cluster::CENSUS_LIFE;
 use holdfast_metadata::protocol;
 use holdfast_metadata::query::{Answer, Query};
-use holdfast_model::ObjectKey;
 use holdfast_runtime::{Address, Call};
-use holdfast_sim::journal::Journal;
 use holdfast_sim::scenario::hurry;
-use holdfast_sim::workload::{Client, Pace};
+use holdfast_sim::workload::Client;
 use holdfast_sim::{World, checks, run};
+
+use crate::support::{begin, key};
 
 /// How long the honest answer may take: a census, and the grace of a node.
 const HONEST: Duration = Duration::from_secs(60);
@@ -28,8 +28,7 @@ const GROUPS: usize = 16;
 
 async fn put(client: &Client, names: std::ops::Range<u64>) {
     for n in names {
-        let key = ObjectKey::new(format!("object-{n}")).unwrap();
-        client.put(&key, LARGE, None).await;
+        client.put(&key(n), LARGE, None).await;
     }
 }
 
@@ -67,14 +66,7 @@ async fn queued(cluster: &Cluster) -> u64 {
 #[test]
 fn of_three_nodes_one_is_lost_for_good_and_what_it_held_is_called_degraded() {
     run(311, async |mut world| {
-        hurry(&mut world);
-        let cluster = world.founded(3).await.unwrap();
-        let journal = Journal::new(world.trace.clone());
-        let mut client = Client::new(1, cluster.clone(), journal.clone()).unwrap();
-        client.pace = Some(Pace {
-            piece: Duration::ZERO,
-            commit: Duration::ZERO,
-        });
+        let (cluster, client, _) = begin(&mut world, 3).await;
         put(&client, 0..12).await;
         let whole = Counts {
             objects: 12,

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use holdfast_client::ClusterError;
-use holdfast_model::ObjectKey;
 use holdfast_runtime::Disk;
 use holdfast_sim::journal::{Did, Journal};
-use holdfast_sim::scenario::hurry;
-use holdfast_sim::workload::{Client, Pace};
+use holdfast_sim::workload::Client;
 use holdfast_sim::world::RESERVE_BYTES;
 use holdfast_sim::{World, checks, run};
+
+use crate::support::{begin, fragments, key};
 
 /// Bytes of an object; a disk takes some of them after it has no more room for
 /// another segment.
@@ -21,10 +21,6 @@ const LITTLE: u64 = 100 << 10;
 
 fn is_full(did: &Did) -> bool {
     matches!(did.error, Some(ClusterError::DiskFull))
-}
-
-fn key(n: u64) -> ObjectKey {
-    ObjectKey::new(format!("object-{n}")).unwrap()
 }
 
 /// Puts an object until it is there, and says how often there was no room.
@@ -57,14 +53,7 @@ async fn until_so_large(
 #[test]
 fn deletes_make_room_for_uploads_on_disks_that_stay_full() {
     run(23, async |mut world| {
-        hurry(&mut world);
-        let cluster = world.founded(3).await.unwrap();
-        let journal = Journal::new(world.trace.clone());
-        let mut client = Client::new(1, cluster, journal.clone()).unwrap();
-        client.pace = Some(Pace {
-            piece: Duration::ZERO,
-            commit: Duration::ZERO,
-        });
+        let (_, client, journal) = begin(&mut world, 3).await;
         for n in 0..12 {
             assert_eq!(until_there(&world, &client, &journal, n).await, 0);
         }
@@ -99,24 +88,10 @@ fn deletes_make_room_for_uploads_on_disks_that_stay_full() {
     });
 }
 
-/// How many fragments a node's disk has.
-async fn fragments(world: &World, node: usize) -> usize {
-    let node = world.members[&node].node.as_ref().unwrap();
-    let all = node.fragments().engine().list(None, usize::MAX).await;
-    all.unwrap().len()
-}
-
 #[test]
 fn one_full_disk_of_three_is_gone_round_and_filled_later() {
     run(22, async |mut world| {
-        hurry(&mut world);
-        let cluster = world.founded(3).await.unwrap();
-        let journal = Journal::new(world.trace.clone());
-        let mut client = Client::new(1, cluster, journal.clone()).unwrap();
-        client.pace = Some(Pace {
-            piece: Duration::ZERO,
-            commit: Duration::ZERO,
-        });
+        let (_, client, journal) = begin(&mut world, 3).await;
         for n in 0..4 {
             assert_eq!(
                 until_so_large(&world, &client, &journal, (n, LARGE)).await,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_metadata::protocol;
-use holdfast_model::{NodeState, ObjectKey};
+use holdfast_model::NodeState;
 use holdfast_runtime::{Address, Call};
 use holdfast_sim::journal::Journal;
 use holdfast_sim::orders::Operator;
@@ -14,20 +14,12 @@ use holdfast_sim::scenario::hurry;
 use holdfast_sim::workload::{Client, Pace};
 use holdfast_sim::{World, checks, run};
 
+use crate::support::{AT_ONCE, begin, key};
+
 /// How long a cluster may take to be whole again.
 const WHOLE: Duration = Duration::from_secs(240);
 /// How long the honest answer may take: a census, and the grace of a node.
 const HONEST: Duration = Duration::from_secs(60);
-
-/// Without any pause.
-const AT_ONCE: Option<Pace> = Some(Pace {
-    piece: Duration::ZERO,
-    commit: Duration::ZERO,
-});
-
-fn key(n: u64) -> ObjectKey {
-    ObjectKey::new(format!("object-{n}")).unwrap()
-}
 
 /// Objects that the leaders' last censuses count as degraded.
 fn degraded(world: &World) -> u64 {
@@ -49,11 +41,7 @@ async fn whole(world: &World) {
 #[test]
 fn of_three_nodes_one_is_lost_for_good_until_an_empty_one_takes_its_place() {
     run(91, async |mut world| {
-        hurry(&mut world);
-        let cluster = world.founded(3).await.unwrap();
-        let journal = Journal::new(world.trace.clone());
-        let mut client = Client::new(1, cluster.clone(), journal.clone()).unwrap();
-        client.pace = AT_ONCE;
+        let (cluster, client, journal) = begin(&mut world, 3).await;
         for n in 0..12 {
             client.put(&key(n), 300 + n * 40_000, None).await;
         }
@@ -149,10 +137,7 @@ fn a_gateway_that_dies_in_mid_commit_leaves_the_whole_object_or_nothing() {
 #[test]
 fn an_upload_slower_than_every_time_out_of_the_clean_up_is_whole() {
     run(111, async |mut world| {
-        hurry(&mut world);
-        let cluster = world.founded(3).await.unwrap();
-        let journal = Journal::new(world.trace.clone());
-        let mut client = Client::new(1, cluster.clone(), journal.clone()).unwrap();
+        let (_, mut client, journal) = begin(&mut world, 3).await;
         client.pace = Some(Pace {
             piece: Duration::from_secs(11),
             commit: Duration::from_secs(45),

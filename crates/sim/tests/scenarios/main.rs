@@ -23,4 +23,5 @@ mod promises;
 mod releases;
 mod steady;
 mod still;
+mod support;
 mod syncs;

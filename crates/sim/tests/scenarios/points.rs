@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use holdfast_sim::Report;
 use holdfast_sim::faults::Step;
 
 use crate::named::play;
@@ -57,6 +58,11 @@ fn named_points_are_passed_and_power_is_cut_at_one_of_each_kind() {
     assert!(missed.is_empty(), "never passed: {missed:?}");
 }
 
+fn power_was_cut_at(report: &Report, point: &str) {
+    let cut = report.seen.contains(&format!("point:{point}"));
+    assert!(cut, "passed: {:?}", report.passed);
+}
+
 #[test]
 fn power_is_cut_where_a_member_that_did_not_come_is_taken_away_again() {
     // Its disk is new, its groups are on their way to it, and it goes for good.
@@ -68,11 +74,7 @@ fn power_is_cut_where_a_member_that_did_not_come_is_taken_away_again() {
         (40_000, Step::StartAll),
     ];
     let report = play(21, 4, &steps);
-    assert!(
-        report.seen.contains(&"point:layout.removed".to_owned()),
-        "passed: {:?}",
-        report.passed
-    );
+    power_was_cut_at(&report, "layout.removed");
 }
 
 #[test]
@@ -85,9 +87,5 @@ fn power_is_cut_where_a_group_changes_its_members() {
         (70_000, Step::StartAll),
     ];
     let report = play(25, 4, &steps);
-    assert!(
-        report.seen.contains(&"point:layout.swapped".to_owned()),
-        "passed: {:?}",
-        report.passed
-    );
+    power_was_cut_at(&report, "layout.swapped");
 }

@@ -241,6 +241,27 @@ mod tests {
     }
 
     #[test]
+    fn logs_that_were_full_are_read_as_well_and_no_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, verb: &str| {
+            let event = json!({
+                "verb": verb,
+                "user": {"username": OPERATOR},
+                "objectRef": {"resource": "pods"},
+                "responseStatus": {"code": 200},
+            });
+            std::fs::write(directory.path().join(name), format!("{event}\n")).unwrap();
+        };
+        write("audit.log", "get");
+        write("audit-2026-11-29T15-58-41.517.log", "list");
+        write("kubelet.log", "delete");
+        let log = directory.path().join("audit.log");
+        let asked = read(log.to_str().unwrap()).unwrap();
+        let used: Vec<String> = asked.used.iter().map(Right::to_string).collect();
+        assert_eq!(used, ["get pods", "list pods"]);
+    }
+
+    #[test]
     fn a_rule_is_every_verb_of_every_kind_in_it() {
         let rule = PolicyRule {
             api_groups: Some(vec!["apps".into()]),

@@ -13,7 +13,7 @@ use kube::core::GroupVersionKind;
 use serde_json::json;
 
 use super::{SETTLED, born_with_traffic};
-use crate::children::{is_ready, storage_pods, waits_for};
+use crate::children::{ask_for_memory, storage_pods, until_all_ask, waits_for};
 use crate::roll::Onlooker;
 use crate::room::Room;
 use crate::spec::{small, two_gateways};
@@ -28,24 +28,13 @@ pub async fn a_changed_setting_rolls_one_node_at_a_time(room: &Room) -> Result<(
     let old = identities(room).await?;
     let traffic = Traffic::start(room.gateway("demo").await?, Patience::OneRetry).await?;
     let onlooker = Onlooker::begin(room, "demo", 3);
-    let change = json!({"nodes": {"resources": {"requests": {"memory": "80Mi"}}}});
-    room.change("demo", change).await?;
-    until("all nodes have the new setting", SETTLED, async || {
-        for pod in storage_pods(room, "demo").await? {
-            let name = pod.name_any();
-            ensure!(!old.contains(&pod.uid()), "{name} is the old one");
-            ensure!(is_ready(&pod), "{name} is not ready");
-            let asked = pod
-                .spec
-                .iter()
-                .flat_map(|spec| &spec.containers)
-                .filter_map(|container| container.resources.as_ref()?.requests.as_ref())
-                .any(|requests| requests.get("memory").is_some_and(|m| m.0 == "80Mi"));
-            ensure!(asked, "{name} has not got the setting");
-        }
-        Ok(())
-    })
-    .await?;
+    ask_for_memory(room, "80Mi").await?;
+    until_all_ask(room, 3, "80Mi", SETTLED).await?;
+    let new = identities(room).await?;
+    ensure!(
+        old.iter().all(|uid| !new.contains(uid)),
+        "a pod is the old one"
+    );
     room.until_settled("demo", SETTLED).await?;
     onlooker.expect_one_at_a_time().await?;
     traffic.finish_unharmed().await.map(drop)

@@ -17,7 +17,7 @@ use serde_json::json;
 use super::scale::fragments_of;
 use super::{PATIENCE, SETTLED, TOLD};
 use crate::children::{
-    ask_for_memory, node_claim, node_pod, node_set, ready_with_memory, storage_pods,
+    ask_for_memory, node_claim, node_pod, node_set, storage_pods, until_all_ask,
 };
 use crate::roll::Onlooker;
 use crate::room::Room;
@@ -58,12 +58,7 @@ pub async fn a_word_for_one_generation_takes_degraded_nodes_one_at_a_time(
         "holdfast.dev/proceed-while-degraded": generation,
     }}});
     room.merge::<StorageCluster>("demo", word).await?;
-    until("all nodes have the new setting", SETTLED, async || {
-        let new = ready_with_memory(room, "80Mi").await?;
-        ensure!(new == NODES, "{new} of {NODES}");
-        Ok(())
-    })
-    .await?;
+    until_all_ask(room, NODES, "80Mi", SETTLED).await?;
     onlooker.expect_each_replaced_once().await?;
 
     // The word was about that generation.

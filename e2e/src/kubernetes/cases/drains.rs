@@ -7,7 +7,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::{Value, json};
 
 use super::{SETTLED, TOLD, born_with_traffic};
-use crate::children::{is_ready, storage_pods};
+use crate::children::{ask_for_memory, until_all_ask, until_one_is_away};
 use crate::outages::run;
 use crate::roll::Onlooker;
 use crate::room::Room;
@@ -25,28 +25,13 @@ pub async fn a_drain_asked_for_during_an_upgrade_ends_as_it_does_and_is_kept(
     let node = state::node(&born, leaving).and_then(|node| node.id.clone());
     let node = node.context("the node has no identity")?;
     let onlooker = Onlooker::begin(room, "demo", NODES);
-    let change = json!({"nodes": {"resources": {"requests": {"memory": "80Mi"}}}});
-    room.change("demo", change).await?;
-    until("a storage pod is away", SETTLED, async || {
-        let pods = storage_pods(room, "demo").await?;
-        let ready = pods.iter().filter(|pod| is_ready(pod)).count();
-        ensure!(ready < NODES, "all are ready");
-        Ok(())
-    })
-    .await?;
+    ask_for_memory(room, "80Mi").await?;
+    until_one_is_away(room, NODES, SETTLED).await?;
     admin(room, &format!("drain {node}")).await?;
     until_it_is(room, leaving, "Draining").await?;
 
     // What was asked first is finished, and so is what was asked then.
-    until("all nodes have the new setting", SETTLED, async || {
-        let pods = storage_pods(room, "demo").await?;
-        let has = |pod| anyhow::Ok(is_ready(pod) && serde_json::to_string(pod)?.contains("80Mi"));
-        let has: Vec<bool> = pods.iter().map(has).collect::<Result<_>>()?;
-        let new = has.iter().filter(|new| **new).count();
-        ensure!(new == NODES, "{new} of {NODES}");
-        Ok(())
-    })
-    .await?;
+    until_all_ask(room, NODES, "80Mi", SETTLED).await?;
     until_it_is(room, leaving, "Drained").await?;
     room.until_settled("demo", SETTLED).await?;
     onlooker.expect_each_replaced_once().await?;

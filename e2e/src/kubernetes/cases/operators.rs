@@ -2,15 +2,13 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use holdfast_e2e::wait::until;
 use k8s_openapi::api::core::v1::Secret;
-use kube::ResourceExt;
-use serde_json::{Value, json};
 
 use super::{SETTLED, TOLD, born_with_traffic};
 use crate::chart::{self, kill_operators, scale_operators};
-use crate::children::{is_ready, storage_pods};
+use crate::children::{ask_for_memory, until_all_ask};
 use crate::outages::Outage;
 use crate::roll::Onlooker;
 use crate::room::Room;
@@ -68,7 +66,7 @@ pub async fn two_operators_and_one_of_them_acts(room: &Room) -> Result<()> {
         .await?;
         // Both at once: what comes next knows nothing.
         kill_operators(room).await?;
-        until_all_have(room, "80Mi").await?;
+        until_all_ask(room, 3, "80Mi", SETTLED).await?;
         room.until_settled("demo", SETTLED).await
     };
     let shown = shown.await;
@@ -88,7 +86,7 @@ pub async fn two_operators_that_both_act_take_one_node_at_a_time(room: &Room) ->
     let shown = async {
         for memory in ["80Mi", "96Mi"] {
             change_memory(room, memory).await?;
-            until_all_have(room, memory).await?;
+            until_all_ask(room, 3, memory, SETTLED).await?;
         }
         room.until_settled("demo", SETTLED).await
     };
@@ -124,30 +122,14 @@ pub async fn a_minute_without_the_api_server_fails_no_request(room: &Room) -> Re
     );
     // The operator has come back as well.
     change_memory(room, "80Mi").await?;
-    until_all_have(room, "80Mi").await?;
+    until_all_ask(room, 3, "80Mi", SETTLED).await?;
     room.until_settled("demo", SETTLED).await.map(drop)
 }
 
 async fn change_memory(room: &Room, memory: &str) -> Result<()> {
-    let change = json!({"nodes": {"resources": {"requests": {"memory": memory}}}});
     // The API server may be a moment from answering.
     until("the change is taken", TOLD, async || {
-        room.change("demo", change.clone()).await
-    })
-    .await
-}
-
-async fn until_all_have(room: &Room, memory: &str) -> Result<()> {
-    until("all nodes have the new setting", SETTLED, async || {
-        for pod in storage_pods(room, "demo").await? {
-            let name = pod.name_any();
-            ensure!(is_ready(&pod), "{name} is not ready");
-            let spec: Value = serde_json::to_value(&pod.spec)?;
-            let asked = spec.pointer("/containers/0/resources/requests/memory");
-            let asked = asked.and_then(Value::as_str).context("no memory")?;
-            ensure!(asked == memory, "{name} has {asked}");
-        }
-        Ok(())
+        ask_for_memory(room, memory).await
     })
     .await
 }

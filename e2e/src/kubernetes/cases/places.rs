@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use holdfast_e2e::wait::until;
 use k8s_openapi::api::core::v1::Node;
-use kube::ResourceExt;
 use kube::api::ListParams;
 use serde_json::json;
 
 use super::{SETTLED, TOLD, born_with_patient_traffic, born_with_traffic};
-use crate::children::{is_ready, node_pod, storage_pods};
+use crate::children::{
+    ask_for_memory, is_ready, node_pod, storage_pods, until_all_ask, until_one_is_away,
+};
 use crate::machines::{allow_pods, machine_of, machine_without_operator};
 use crate::outages::{Outage, run};
 use crate::roll::Onlooker;
@@ -61,16 +61,9 @@ pub async fn more_nodes_than_machines_are_told_and_the_rest_serves(room: &Room) 
 pub async fn a_machine_drained_during_an_upgrade_waits_and_ends(room: &Room) -> Result<()> {
     let (_, traffic) = born_with_patient_traffic(room, &two_gateways(room)).await?;
     let onlooker = Onlooker::begin(room, "demo", 3);
-    let change = json!({"nodes": {"resources": {"requests": {"memory": "80Mi"}}}});
-    room.change("demo", change).await?;
+    ask_for_memory(room, "80Mi").await?;
     // The round begins with the last one: while it is away no other may go.
-    until("a storage pod is away", SETTLED, async || {
-        let pods = storage_pods(room, "demo").await?;
-        let ready = pods.iter().filter(|pod| is_ready(pod)).count();
-        ensure!(ready < 3, "all are ready");
-        Ok(())
-    })
-    .await?;
+    until_one_is_away(room, 3, SETTLED).await?;
     let machine = machine_of(room, 0).await?;
     let drained = run(&format!(
         "kubectl drain {machine} --ignore-daemonsets --delete-emptydir-data --timeout 5m 2>&1"
@@ -82,16 +75,7 @@ pub async fn a_machine_drained_during_an_upgrade_waits_and_ends(room: &Room) -> 
         printed.contains("disruption budget"),
         "it did not wait: {printed}"
     );
-    until("all nodes have the new setting", SETTLED, async || {
-        for pod in storage_pods(room, "demo").await? {
-            let text = serde_json::to_string(&pod.spec)?;
-            let name = pod.name_any();
-            ensure!(is_ready(&pod), "{name} is not ready");
-            ensure!(text.contains("80Mi"), "{name} is of before");
-        }
-        Ok(())
-    })
-    .await?;
+    until_all_ask(room, 3, "80Mi", SETTLED).await?;
     room.until_settled("demo", SETTLED).await?;
     onlooker.expect_one_at_a_time().await?;
     traffic.finish_unharmed().await.map(drop)

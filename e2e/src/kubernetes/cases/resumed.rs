@@ -14,7 +14,9 @@ use serde_json::json;
 use super::volumes::{SIZED_CLASS, asked, claim, on};
 use super::{SETTLED, TOLD, born_with_traffic};
 use crate::chart::{kill_operators, scale_operators};
-use crate::children::{is_ready, lives, node_set, storage_pods};
+use crate::children::{
+    ask_for_memory, asks_for_memory, is_ready, lives, node_set, storage_pods, until_all_ask,
+};
 use crate::roll::Onlooker;
 use crate::room::Room;
 use crate::spec::{small, two_gateways, with};
@@ -25,8 +27,7 @@ pub async fn the_operator_killed_in_the_middle_of_an_upgrade(room: &Room) -> Res
     const NODES: usize = 3;
     let (_, traffic) = born_with_traffic(room, &two_gateways(room)).await?;
     let onlooker = Onlooker::begin(room, "demo", NODES);
-    let change = json!({"nodes": {"resources": {"requests": {"memory": "80Mi"}}}});
-    room.change("demo", change).await?;
+    ask_for_memory(room, "80Mi").await?;
     // Each time with the permit in its hands, and the node away.
     for done in 0..NODES {
         let what = format!("{done} nodes are new, and another is away");
@@ -35,7 +36,7 @@ pub async fn the_operator_killed_in_the_middle_of_an_upgrade(room: &Room) -> Res
             let (new, old): (Vec<&Pod>, Vec<&Pod>) = pods
                 .iter()
                 .filter(|pod| is_ready(pod))
-                .partition(|pod| asks_for(pod, "80Mi"));
+                .partition(|pod| asks_for_memory(pod, "80Mi"));
             let expected = (done, NODES - done - 1);
             let there = (new.len(), old.len());
             ensure!(there == expected, "{there:?} new and old ones are ready");
@@ -44,23 +45,10 @@ pub async fn the_operator_killed_in_the_middle_of_an_upgrade(room: &Room) -> Res
         .await?;
         kill_operators(room).await?;
     }
-    until("all nodes have the new setting", SETTLED, async || {
-        let pods = storage_pods(room, "demo").await?;
-        let new = pods.iter().filter(|pod| asks_for(pod, "80Mi"));
-        let ready = new.filter(|pod| is_ready(pod)).count();
-        ensure!(ready == NODES, "{ready} of {NODES}");
-        Ok(())
-    })
-    .await?;
+    until_all_ask(room, NODES, "80Mi", SETTLED).await?;
     room.until_settled("demo", SETTLED).await?;
     onlooker.expect_each_replaced_once().await?;
     traffic.finish_unharmed().await.map(drop)
-}
-
-fn asks_for(pod: &Pod, memory: &str) -> bool {
-    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
-    let mut requests = containers.filter_map(|one| one.resources.as_ref()?.requests.as_ref());
-    requests.any(|requests| requests.get("memory").is_some_and(|m| m.0 == memory))
 }
 
 /// Holds an object back that is deleted: what is between two steps of the

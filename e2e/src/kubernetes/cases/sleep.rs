@@ -8,7 +8,8 @@ use serde_json::json;
 use super::scale::{FOURTH, store_bulk, until_it_drains};
 use super::{SETTLED, TOLD, born_with_patient_traffic};
 use crate::children::{
-    ask_for_memory, is_ready, node_replicas, ready_with_memory, storage_pods, until_no_pods,
+    ask_for_memory, node_replicas, ready_with_memory, storage_pods, until_no_pods,
+    until_one_is_away,
 };
 use crate::room::Room;
 use crate::spec::{small, with};
@@ -48,13 +49,7 @@ pub async fn hibernation_waits_for_the_end_of_a_drain(room: &Room) -> Result<()>
 pub async fn hibernation_waits_for_the_end_of_an_upgrade(room: &Room) -> Result<()> {
     let (_, traffic) = born_with_patient_traffic(room, &small(room)).await?;
     ask_for_memory(room, "80Mi").await?;
-    until("a storage pod is away", SETTLED, async || {
-        let pods = storage_pods(room, "demo").await?;
-        let ready = pods.iter().filter(|pod| is_ready(pod)).count();
-        ensure!(ready < NODES, "all are ready");
-        Ok(())
-    })
-    .await?;
+    until_one_is_away(room, NODES, SETTLED).await?;
     room.change("demo", json!({"hibernate": true})).await?;
     until_told_to_wait(room).await?;
 

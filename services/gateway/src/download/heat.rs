@@ -54,7 +54,7 @@ async fn whole(app: &App, found: &Found) -> Result<Bytes, ClusterError> {
     metrics::counter!("holdfast_cache_misses_total").increment(1);
     let mut pieces = read_record(
         &app.cluster,
-        found.address.place(),
+        found.address.clone(),
         record,
         found.chunks.clone(),
         0..record.content.size,

@@ -11,14 +11,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use holdfast_client::ClusterError;
+use holdfast_client::{ClusterError, ObjectPlace};
 use holdfast_metadata::command::{
     ByteSpan, Command, EndedRequest, MAX_ENDS_PER_COMMAND, RequestEnd,
 };
 use holdfast_model::{GroupId, TicketId};
 use tokio::sync::Notify;
 
-use crate::app::{App, FileAddress};
+use crate::app::App;
 use crate::files::lookup::Found;
 
 /// How long one report may take.
@@ -102,7 +102,7 @@ pub struct Settlement(Option<Request>);
 
 struct Request {
     app: Arc<App>,
-    address: FileAddress,
+    address: ObjectPlace,
     ticket: TicketId,
     span: ByteSpan,
 }

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use axum::http::HeaderMap;
+use holdfast_client::ObjectPlace;
 use holdfast_metadata::query::{Answer, Query, UploadChunks};
 use holdfast_model::{ObjectRecord, Task, Timestamp};
 
-use crate::app::{App, FileAddress};
+use crate::app::App;
 use crate::error::ApiError;
 use crate::upload::parameters::password_header;
 
@@ -16,7 +17,7 @@ pub const QUERY_DEADLINE: Duration = Duration::from_secs(5);
 /// A file that was found. It may have expired: who asks refuses that.
 pub struct Found {
     /// Where it lies.
-    pub address: FileAddress,
+    pub address: ObjectPlace,
     /// Its record.
     pub record: ObjectRecord,
     /// Its first chunks.
@@ -33,31 +34,16 @@ pub async fn find(
     trace: Option<&str>,
 ) -> Result<Found, ApiError> {
     let address = app.locate(id)?;
-    let query = Query::Object {
-        bucket: address.bucket,
-        key: address.key.clone(),
-        chunks,
-    };
-    let answer = app
+    let found = app
         .cluster
-        .query(address.group, query, QUERY_DEADLINE, trace)
+        .look_up(&address, chunks, QUERY_DEADLINE, trace)
         .await?;
-    match answer {
-        Answer::Object {
-            record: Some(record),
-            chunks,
-            now,
-        } => Ok(Found {
-            address,
-            record: *record,
-            chunks,
-            now,
-        }),
-        Answer::Object { record: None, .. } => Err(ApiError::NoSuchFile),
-        _ => Err(ApiError::Internal(
-            "a look-up answers something else".into(),
-        )),
-    }
+    Ok(Found {
+        record: *found.record.ok_or(ApiError::NoSuchFile)?,
+        chunks: found.chunks,
+        now: found.now,
+        address,
+    })
 }
 
 /// What workers were asked to do with a file, and have not done so long ago

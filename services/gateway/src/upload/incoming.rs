@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use holdfast_client::{ClusterError, ObjectTarget, ObjectWriter, Written};
+use holdfast_client::{ClusterError, ObjectPlace, ObjectTarget, ObjectWriter, Written};
 use holdfast_metadata::command::{Command, Condition, NewTask, Outcome, PutObject};
 use holdfast_model::{
     Content, FileName, ObjectRecord, RequestId, TaskId, TaskKind, Timestamp, UploadId, VersionId,
 };
 
 use super::parameters::Parameters;
-use crate::app::{App, FileAddress};
+use crate::app::App;
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::files::lookup::find;
@@ -45,7 +45,7 @@ pub struct Incoming {
 }
 
 struct Begun {
-    address: FileAddress,
+    address: ObjectPlace,
     version: VersionId,
     writer: ObjectWriter,
 }
@@ -214,7 +214,7 @@ impl Incoming {
 
     async fn propose(
         &self,
-        address: &FileAddress,
+        address: &ObjectPlace,
         put: PutObject,
         uploads: &[UploadId],
         trace: Option<&str>,
@@ -240,7 +240,7 @@ impl Incoming {
 
     fn put_object(
         &self,
-        address: &FileAddress,
+        address: &ObjectPlace,
         version: VersionId,
         arrived: &Arrived,
         password: Option<String>,
@@ -346,7 +346,7 @@ impl Incoming {
 
     /// Tells the group that these chunks are garbage; clean-up finds them
     /// without, later.
-    fn give_up(&self, address: &FileAddress, uploads: Vec<UploadId>) {
+    fn give_up(&self, address: &ObjectPlace, uploads: Vec<UploadId>) {
         let app = self.app.clone();
         let group = address.group;
         let ids: Vec<RequestId> = uploads.iter().map(|_| self.request_id()).collect();
