@@ -42,6 +42,8 @@ pub struct NodeView {
     pub status: Option<Arc<Status>>,
     /// When it did.
     pub last_seen: Option<Timestamp>,
+    /// How long its last answer to a poll took, or was waited for in vain.
+    pub answered_in: Option<Duration>,
     /// Whether it answers.
     pub health: Health,
 }
@@ -66,6 +68,8 @@ struct Known {
     answered: Option<(Duration, Timestamp)>,
     /// When it last answered at the address that the layout gives it.
     answered_at_home: Option<Duration>,
+    /// How long that answer took, or the wait for one that did not come since.
+    answered_in: Option<Duration>,
     /// Nobody listened there when it was last called: it does not run.
     refused: bool,
 }
@@ -104,6 +108,7 @@ impl StorageNodeManager {
                 status: None,
                 answered: None,
                 answered_at_home: None,
+                answered_in: None,
                 refused: false,
             });
     }
@@ -137,6 +142,7 @@ impl StorageNodeManager {
                     node: node.clone(),
                     status: known.and_then(|known| known.status.clone()),
                     last_seen: known.and_then(|known| Some(known.answered?.1)),
+                    answered_in: known.and_then(|known| known.answered_in),
                     health: health(now, known),
                 }
             })
@@ -314,18 +320,24 @@ impl StorageNodeManager {
     /// Nobody listens at `address`: the node there does not count towards a
     /// quorum until it answers again.
     pub(crate) fn refused(&self, address: &Address) {
-        let mut inner = self.lock();
-        let there = inner
-            .nodes
-            .values_mut()
-            .filter(|known| known.client.address() == address);
-        for known in there {
-            known.refused = true;
-        }
+        self.note(address, |known| known.refused = true);
     }
 
-    /// Takes what a node said of itself at `address`.
-    pub(crate) fn observe(&self, address: &Address, mut status: Status) {
+    /// An answer from `address` was waited for in vain, so long.
+    pub(crate) fn missed(&self, address: &Address, waited: Duration) {
+        self.note(address, |known| known.answered_in = Some(waited));
+    }
+
+    fn note(&self, address: &Address, what: impl Fn(&mut Known)) {
+        let mut inner = self.lock();
+        let nodes = inner.nodes.values_mut();
+        nodes
+            .filter(|known| known.client.address() == address)
+            .for_each(what);
+    }
+
+    /// Takes what a node said of itself at `address`, and how long it took.
+    pub(crate) fn observe(&self, address: &Address, mut status: Status, took: Duration) {
         if let Some(state) = status.state.take() {
             self.adopt(*state);
         }
@@ -348,6 +360,7 @@ impl StorageNodeManager {
         }
         if let Some(known) = self.lock().nodes.get_mut(&status.node) {
             known.answered = Some((now, self.env.clock.wall()));
+            known.answered_in = Some(took);
             if home {
                 known.answered_at_home = Some(now);
             }

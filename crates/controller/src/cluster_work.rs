@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use holdfast_client::{CallError, Health};
+use holdfast_client::{CallError, Health, NodeView};
 use holdfast_metadata::command::{ClusterCommand, Command};
 use holdfast_metadata::protocol::{
     GroupStatus, MemberStep, MembersRequest, NodeError, TransferRequest,
@@ -17,7 +17,8 @@ use holdfast_model::{ClusterState, DiskId, GroupId, Layout, NodeId};
 
 use crate::drain::{count_remains, emptied_of_groups, nowhere_to_go, plan_drained};
 use crate::error::WorkError;
-use crate::leaders::plan_leader_move;
+use crate::leaders::{Prompt, plan_leader_move};
+use crate::learners::Learners;
 use crate::members::{GroupSight, MemberOrder, MembersCase, plan_members};
 use crate::nodes::{Sights, plan_node_states};
 use crate::shared::{Shared, is_refusal};
@@ -27,10 +28,6 @@ use crate::worker::{Round, Worker};
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The least time between two moves of a leader: one is felt, many are an outage.
 const LEADER_MOVE_EVERY: Duration = Duration::from_secs(5);
-/// How long a learner may stand still before another disk is tried.
-const LEARNER_PATIENCE: Duration = Duration::from_secs(5 * 60);
-/// For how long such a disk is then not tried again for that group.
-const STUCK_FOR: Duration = Duration::from_secs(30 * 60);
 /// How often a disk that drains is counted: it takes a read of all rows.
 const COUNT_EVERY: Duration = Duration::from_secs(10);
 
@@ -46,6 +43,7 @@ struct Seen {
 pub(crate) struct ClusterWork {
     shared: Shared,
     sights: Sights,
+    prompt: Prompt,
     moved_leader: Option<Duration>,
     learners: Learners,
     counted: BTreeMap<NodeId, (Duration, String)>,
@@ -56,6 +54,7 @@ impl ClusterWork {
         Self {
             shared,
             sights: Sights::default(),
+            prompt: Prompt::default(),
             moved_leader: None,
             learners: Learners::default(),
             counted: BTreeMap::new(),
@@ -65,6 +64,7 @@ impl ClusterWork {
     async fn step(&mut self) -> Result<Round, WorkError> {
         if !(self.shared.leads)(GroupId::CLUSTER) {
             self.sights = Sights::default();
+            self.prompt = Prompt::default();
             self.counted.clear();
             return Ok(Round::Idle("group 0 is led elsewhere".into()));
         }
@@ -94,7 +94,8 @@ impl ClusterWork {
         let rested = self
             .moved_leader
             .is_none_or(|at| now.saturating_sub(at) >= LEADER_MOVE_EVERY);
-        if rested && let Some(step) = plan_leader_move(layout, &seen.welcoming, &seen.groups) {
+        let prompt = self.prompt.among(now, &seen.welcoming);
+        if rested && let Some(step) = plan_leader_move(layout, &prompt, &seen.groups) {
             self.moved_leader = Some(now);
             let order = MemberOrder::Transfer {
                 group: step.group,
@@ -121,6 +122,8 @@ impl ClusterWork {
         if self.shared.excuses_silence(&state) {
             self.sights.excuse(now);
         }
+        let took = |view: &NodeView| Some((view.node.disk, view.answered_in?));
+        self.prompt.look(now, nodes.iter().filter_map(took));
         let up = nodes.iter().filter(|view| view.health == Health::Up);
         let answering = up.clone().map(|view| view.node.disk).collect();
         let welcoming = up
@@ -364,57 +367,10 @@ fn sight(layout: &Layout, status: &GroupStatus) -> GroupSight {
     }
 }
 
-/// How learners get on, so that one which stands still is given up.
-#[derive(Default)]
-struct Learners {
-    /// By group and disk, the last entry it had and since when.
-    seen: BTreeMap<(GroupId, DiskId), (u64, Duration)>,
-    given_up: BTreeMap<(GroupId, DiskId), Duration>,
-}
-
-impl Learners {
-    fn look(&mut self, now: Duration, groups: &BTreeMap<GroupId, GroupSight>) {
-        let before = std::mem::take(&mut self.seen);
-        for (group, sight) in groups {
-            for learner in &sight.learners {
-                let name = (*group, *learner);
-                let matched = sight.matched.get(learner).copied().unwrap_or(0);
-                let same = before.get(&name).filter(|(old, _)| *old == matched);
-                let since = same.map_or(now, |(_, since)| *since);
-                if now.saturating_sub(since) >= LEARNER_PATIENCE {
-                    self.given_up.insert(name, now);
-                }
-                self.seen.insert(name, (matched, since));
-            }
-        }
-        self.given_up
-            .retain(|_, at| now.saturating_sub(*at) < STUCK_FOR);
-    }
-
-    fn stuck(&self) -> BTreeSet<(GroupId, DiskId)> {
-        self.given_up.keys().copied().collect()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::scenario::{Scenario, disk};
-
-    #[test]
-    fn is_a_learner_stuck_only_when_it_stands_still_for_long() {
-        let mut scenario = Scenario::read("1 a active\n2 b active\ngroup 1: 1* +2");
-        let mut learners = Learners::default();
-        let mut at = |seconds: u64, matched: u64| {
-            let sight = scenario.groups.get_mut(&GroupId(1)).unwrap();
-            sight.matched.insert(disk(2), matched);
-            let now = Duration::from_secs(seconds);
-            learners.look(now, &scenario.groups);
-            learners.stuck().len()
-        };
-        assert_eq!([at(0, 0), at(299, 5), at(598, 5)], [0, 0, 0]);
-        assert_eq!(at(599, 5), 1);
-    }
 
     #[test]
     fn are_members_told_by_number_and_strangers_counted() {

@@ -32,6 +32,7 @@ mod drain;
 mod error;
 mod facts;
 mod leaders;
+mod learners;
 mod members;
 mod nodes;
 mod pace;

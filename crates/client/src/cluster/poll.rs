@@ -20,6 +20,8 @@ pub const CONFIRM_EVERY: Duration = Duration::from_secs(3);
 const CONFIRM_AGAIN: Duration = Duration::from_secs(1);
 /// How long it may take.
 const CONFIRM_DEADLINE: Duration = Duration::from_secs(3);
+/// A round of polls that ends so long after its deadline was held up here.
+const STOOD_STILL: Duration = Duration::from_millis(250);
 /// The least time between two polls, however often one is asked for.
 const POLL_AT_MOST_EVERY: Duration = Duration::from_millis(100);
 
@@ -56,13 +58,15 @@ impl Cluster {
 
     /// Asks everybody at once; each answer counts as soon as it is there.
     async fn poll_once(&self) {
+        let started = self.now();
         let addresses = self.manager().addresses(&self.settings().seeds);
         join_all(addresses.into_iter().map(|address| async move {
             let transport = std::sync::Arc::clone(&self.env().transport);
             let node = StorageNodeClient::new(transport, address.clone());
             match within(&*self.env().clock, STATUS_DEADLINE, node.status()).await {
                 Some(Ok(status)) => {
-                    self.manager().observe(&address, status);
+                    let took = self.now().saturating_sub(started);
+                    self.manager().observe(&address, status, took);
                     self.note_state();
                 }
                 Some(Err(error)) => {
@@ -71,11 +75,18 @@ impl Cluster {
                         self.manager().refused(&address);
                     }
                 }
-                None => tracing::debug!(%address, "no status in time"),
+                None => {
+                    tracing::debug!(%address, "no status in time");
+                    self.manager().missed(&address, STATUS_DEADLINE);
+                }
             }
         }))
         .await;
-        self.view().polled = self.now();
+        // Where this process itself stood still, answers were there that it
+        // did not come to: such a round blames nobody.
+        if self.now().saturating_sub(started) <= STATUS_DEADLINE + STOOD_STILL {
+            self.view().polled = started;
+        }
     }
 
     fn note_state(&self) {

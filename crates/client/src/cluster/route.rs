@@ -36,9 +36,10 @@ const BUSY_PAUSE: Duration = Duration::from_secs(1);
 /// How many hints are followed without a pause: two members that point at each
 /// other must not make a tight loop.
 const HINTS_IN_A_ROW: u32 = 3;
-/// A member that was silent for so long does not count towards a quorum: one
-/// poll and a half, so that clients hear of a lost quorum within two seconds.
-const SILENT: Duration = Duration::from_millis(1_500);
+/// A member that has not answered since so long before the last round of polls
+/// began does not count towards a quorum: with a round that takes a second,
+/// clients hear of a lost quorum within two.
+const SILENT: Duration = Duration::from_millis(500);
 /// How often a waiting attempt looks whether the group still can answer.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -155,7 +156,8 @@ impl Cluster {
     }
 
     /// Whether it is certain enough that the group cannot decide anything now:
-    /// judged at the last poll, so that a stall of this process blames nobody.
+    /// judged by the last round of polls and from its beginning, so that neither
+    /// a stall of this process nor one node that answers late blames the others.
     pub(crate) fn has_no_quorum(&self, group: GroupId) -> bool {
         self.has_no_quorum_but(group, true)
     }

@@ -10,11 +10,14 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 /// The time over which lateness is summed up.
-const WINDOW: Duration = Duration::from_secs(10);
+const WINDOW: Duration = Duration::from_secs(6);
 /// A leader that was late for so long in it is of no use. On a machine with far
 /// too much to do all are late for a third of the time, and a new leader would
 /// be no better.
-const TOO_LATE: Duration = Duration::from_secs(6);
+const TOO_LATE: Duration = Duration::from_millis(3_600);
+/// As what one stall counts at most: that one is the past, an election has
+/// dealt with it. Three in a window are not.
+const ONE_STALL: Duration = Duration::from_millis(1_500);
 /// The least time between two times of giving leadership away.
 const PAUSE: Duration = Duration::from_secs(30);
 
@@ -39,11 +42,10 @@ impl Stalls {
         {
             self.late.pop_front();
         }
-        // One long stall is the past: an election has dealt with it.
         let sum: Duration = self
             .late
             .iter()
-            .map(|(_, late)| (*late).min(WINDOW / 8))
+            .map(|(_, late)| (*late).min(ONE_STALL))
             .sum();
         let rested = self
             .gave
@@ -78,9 +80,17 @@ mod tests {
     #[test]
     fn who_stands_still_most_of_the_time_leads_no_more() {
         let mut stalls = Stalls::default();
-        assert_eq!(run(&mut stalls, 0, 14_000, 1_000), 5);
-        assert_eq!(run(&mut stalls, 14_000, 36_000, 1_000), 0);
-        assert_eq!(run(&mut stalls, 36_000, 50_000, 1_000), 5);
+        assert_eq!(run(&mut stalls, 0, 10_000, 1_000), 5);
+        assert_eq!(run(&mut stalls, 10_000, 34_000, 1_000), 0);
+        assert_eq!(run(&mut stalls, 34_000, 48_000, 1_000), 5);
+    }
+
+    #[test]
+    fn who_stands_still_for_two_seconds_again_and_again_leads_no_more() {
+        // Less than the longest time-out of an election: nobody else stands.
+        for interval in [1_500, 2_000, 2_400] {
+            assert!(run(&mut Stalls::default(), 0, 12_000, interval) > 0);
+        }
     }
 
     #[test]
