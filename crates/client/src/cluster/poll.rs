@@ -71,8 +71,14 @@ impl Cluster {
                 }
                 Some(Err(error)) => {
                     tracing::debug!(%address, %error, "no status");
-                    if matches!(error, CallError::Transport(TransportError::Connect { .. })) {
-                        self.manager().refused(&address);
+                    match error {
+                        CallError::Transport(TransportError::Connect { .. }) => {
+                            self.manager().refused(&address);
+                        }
+                        CallError::Transport(TransportError::Deadline { limit }) => {
+                            self.manager().missed(&address, limit);
+                        }
+                        _ => {}
                     }
                 }
                 None => {

@@ -19,8 +19,8 @@ use crate::front::Context;
 pub const TICKET_HEADER: &str = "holdfast-ticket";
 /// The same for browsers, bound to the file's path.
 const TICKET_COOKIE: &str = "holdfast_ticket";
-/// How long a reservation may take.
-const DEADLINE: Duration = Duration::from_secs(5);
+/// How long a reservation may take: as long as any question to a group.
+const DEADLINE: Duration = crate::files::lookup::QUERY_DEADLINE;
 
 /// The tickets that a request shows.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]

@@ -11,8 +11,9 @@ use crate::app::App;
 use crate::error::ApiError;
 use crate::upload::parameters::password_header;
 
-/// How long a group may take to answer.
-pub const QUERY_DEADLINE: Duration = Duration::from_secs(5);
+/// How long a group may take to answer: a leader that stands still again and
+/// again notices within five seconds, and another one is to be found after it.
+pub const QUERY_DEADLINE: Duration = Duration::from_secs(10);
 
 /// A file that was found. It may have expired: who asks refuses that.
 pub struct Found {
