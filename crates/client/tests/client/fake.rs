@@ -55,6 +55,8 @@ pub enum Fault {
     LosesAnswers,
     /// It is too busy for commands.
     Busy,
+    /// It takes calls and never answers.
+    Silent,
 }
 
 #[derive(Default)]
@@ -279,6 +281,9 @@ impl Fake {
         if fault == Fault::Dead {
             let reason = "dead".into();
             return Err(TransportError::Connect { to, reason });
+        }
+        if fault == Fault::Silent {
+            std::future::pending::<()>().await;
         }
         match call.path {
             protocol::STATUS => reply(Ok(self.status(n))),

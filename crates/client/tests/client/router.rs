@@ -125,6 +125,49 @@ async fn without_a_quorum_a_call_fails_within_two_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_process_that_stood_still_takes_nobody_for_silent() {
+    let fake = Fake::new();
+    let cluster = fake.cluster().await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    fake.fault(3, Fault::Silent);
+    // Nobody leads for a moment, and two of three are there to elect somebody.
+    fake.world().leader = None;
+    fake.world().hint = None;
+    let waiting = tokio::spawn({
+        let cluster = cluster.clone();
+        async move { propose(&cluster, 3 * DEADLINE).await }
+    });
+    for _ in 0..4 {
+        // The others answer at the beginning of a round of polls, which ends
+        // when this process comes to look at its clock again.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        tokio::time::advance(Duration::from_millis(1_700)).await;
+        assert!(!waiting.is_finished());
+    }
+    fake.world().leader = Some(1);
+    let answer = waiting.await.unwrap();
+    assert!(answer.is_ok(), "{answer:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn how_long_an_answer_to_a_poll_took_is_told() {
+    let fake = Fake::new();
+    let cluster = fake.cluster().await;
+    fake.fault(3, Fault::Silent);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let took: Vec<_> = cluster
+        .nodes()
+        .iter()
+        .map(|view| view.answered_in)
+        .collect();
+    let (now, late) = (Some(Duration::ZERO), Some(Duration::from_secs(1)));
+    assert_eq!(took, [now, now, late]);
+    fake.fault(3, Fault::None);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(cluster.nodes()[2].answered_in, now);
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_a_leader_a_command_was_not_done_when_the_deadline_ends() {
     let fake = Fake::new();
     let cluster = fake.cluster().await;
