@@ -14,6 +14,7 @@ mod counted;
 mod drains;
 mod first_light;
 mod full;
+mod leaders;
 mod losses;
 mod named;
 mod objects;
