@@ -260,6 +260,11 @@ pub fn all() -> Vec<Case> {
             Others,
             places::more_nodes_than_machines_are_told_and_the_rest_serves
         ),
+        case!(
+            Full,
+            Others,
+            restore::a_namespace_that_is_gone_comes_back_on_volumes_that_were_retained
+        ),
         case!(Full, Others, leaving::one_name_in_two_namespaces),
         case!(
             Full,
