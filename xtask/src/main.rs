@@ -19,6 +19,7 @@ mod manifests;
 mod reference;
 mod servers;
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -220,6 +221,16 @@ fn test(budget: &mut Budget, chosen: &[String]) -> Result<()> {
 fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
+    // What `cargo run` tells this program of itself: build scripts that look at
+    // it would run again, and all that rests on them would be built again.
+    let told = |name: &OsString| {
+        let name = name.to_string_lossy();
+        name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
+    };
+    let names = std::env::vars_os().map(|(name, _)| name);
+    names.filter(told).for_each(|name| {
+        command.env_remove(name);
+    });
     command
 }
 

@@ -19,7 +19,7 @@ use super::SETTLED;
 use super::rest::Files;
 use crate::outages::run;
 use crate::room::Room;
-use crate::spec::small;
+use crate::spec::{encrypted, small};
 use crate::state::id_of;
 
 /// Where it is written how this is done.
@@ -95,7 +95,7 @@ async fn make_backup(room: &Room, gateway: &Gateway, file: &Path) -> Result<()> 
 pub async fn a_namespace_that_is_gone_comes_back_on_volumes_that_were_retained(
     room: &Room,
 ) -> Result<()> {
-    room.apply("demo", &small(room)).await?;
+    room.apply("demo", &encrypted(room)).await?;
     let before = room.until_settled("demo", SETTLED).await?;
     let files = Files::store(&room.gateway("demo").await?, 600).await?;
     let volumes = volumes(room).await?;
@@ -123,7 +123,7 @@ async fn namespace_lost(room: &Room, before: &StorageCluster, files: &Files) -> 
         "apiVersion": "holdfast.dev/v1alpha1",
         "kind": "StorageCluster",
         "metadata": {"name": "demo"},
-        "spec": small(room),
+        "spec": encrypted(room),
     });
     std::fs::write(
         directory.path().join("storagecluster.yaml"),
