@@ -154,13 +154,10 @@ pub fn look(observed: &Observed, held: Vec<String>, memory: &Memory, now_seconds
 
 /// What the pods of a part are made by.
 fn workload(spec: &StorageClusterSpec, name: &str, component: Component) -> String {
-    let queue = (component == Component::Rabbitmq)
-        .then(|| brokers::managed(spec))
-        .flatten();
-    queue.map_or_else(
-        || names::workload(name, component),
-        |queue| brokers::set(name, &queue),
-    )
+    match brokers::managed(spec) {
+        Some(queue) if component == Component::Rabbitmq => brokers::set(name, &queue),
+        _ => names::workload(name, component),
+    }
 }
 
 /// While brokers of another shape serve, these are on their way, and nothing is

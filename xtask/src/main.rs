@@ -19,7 +19,6 @@ mod manifests;
 mod reference;
 mod servers;
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -223,14 +222,12 @@ fn cargo() -> Command {
     command.current_dir(root());
     // What `cargo run` tells this program of itself: build scripts that look at
     // it would run again, and all that rests on them would be built again.
-    let told = |name: &OsString| {
-        let name = name.to_string_lossy();
-        name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
-    };
-    let names = std::env::vars_os().map(|(name, _)| name);
-    names.filter(told).for_each(|name| {
-        command.env_remove(name);
-    });
+    for (name, _) in std::env::vars_os() {
+        let told = name.to_string_lossy();
+        if told.starts_with("CARGO_PKG_") || told.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(name);
+        }
+    }
     command
 }
 

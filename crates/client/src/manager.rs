@@ -68,7 +68,7 @@ struct Known {
     answered: Option<(Duration, Timestamp)>,
     /// When it last answered at the address that the layout gives it.
     answered_at_home: Option<Duration>,
-    /// How long that answer took, or the wait for one that did not come since.
+    /// How long its last answer to a poll took, or was waited for in vain.
     answered_in: Option<Duration>,
     /// Nobody listened there when it was last called: it does not run.
     refused: bool,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use holdfast_client::{CallError, Health, NodeView};
+use holdfast_client::{CallError, Health};
 use holdfast_metadata::command::{ClusterCommand, Command};
 use holdfast_metadata::protocol::{
     GroupStatus, MemberStep, MembersRequest, NodeError, TransferRequest,
@@ -17,7 +17,7 @@ use holdfast_model::{ClusterState, DiskId, GroupId, Layout, NodeId};
 
 use crate::drain::{count_remains, emptied_of_groups, nowhere_to_go, plan_drained};
 use crate::error::WorkError;
-use crate::leaders::{Prompt, plan_leader_move};
+use crate::leaders::{PROVED, is_prompt, plan_leader_move};
 use crate::learners::Learners;
 use crate::members::{GroupSight, MemberOrder, MembersCase, plan_members};
 use crate::nodes::{Sights, plan_node_states};
@@ -36,6 +36,7 @@ struct Seen {
     state: Arc<ClusterState>,
     answering: BTreeSet<DiskId>,
     welcoming: BTreeSet<DiskId>,
+    prompt: BTreeSet<DiskId>,
     groups: BTreeMap<GroupId, GroupSight>,
 }
 
@@ -43,7 +44,8 @@ struct Seen {
 pub(crate) struct ClusterWork {
     shared: Shared,
     sights: Sights,
-    prompt: Prompt,
+    /// Who answers in time.
+    prompt: Sights,
     moved_leader: Option<Duration>,
     learners: Learners,
     counted: BTreeMap<NodeId, (Duration, String)>,
@@ -54,7 +56,7 @@ impl ClusterWork {
         Self {
             shared,
             sights: Sights::default(),
-            prompt: Prompt::default(),
+            prompt: Sights::default(),
             moved_leader: None,
             learners: Learners::default(),
             counted: BTreeMap::new(),
@@ -64,7 +66,7 @@ impl ClusterWork {
     async fn step(&mut self) -> Result<Round, WorkError> {
         if !(self.shared.leads)(GroupId::CLUSTER) {
             self.sights = Sights::default();
-            self.prompt = Prompt::default();
+            self.prompt = Sights::default();
             self.counted.clear();
             return Ok(Round::Idle("group 0 is led elsewhere".into()));
         }
@@ -94,8 +96,10 @@ impl ClusterWork {
         let rested = self
             .moved_leader
             .is_none_or(|at| now.saturating_sub(at) >= LEADER_MOVE_EVERY);
-        let prompt = self.prompt.among(now, &seen.welcoming);
-        if rested && let Some(step) = plan_leader_move(layout, &prompt, &seen.groups) {
+        if rested
+            && let Some(step) =
+                plan_leader_move(layout, &seen.welcoming, &seen.prompt, &seen.groups)
+        {
             self.moved_leader = Some(now);
             let order = MemberOrder::Transfer {
                 group: step.group,
@@ -122,8 +126,13 @@ impl ClusterWork {
         if self.shared.excuses_silence(&state) {
             self.sights.excuse(now);
         }
-        let took = |view: &NodeView| Some((view.node.disk, view.answered_in?));
-        self.prompt.look(now, nodes.iter().filter_map(took));
+        self.prompt.look(
+            now,
+            nodes.iter().map(|view| (view.node.id, is_prompt(view))),
+        );
+        let proved = |id| self.prompt.answering_for(now, id) >= Some(PROVED);
+        let prompt = nodes.iter().filter(|view| proved(view.node.id));
+        let prompt = prompt.map(|view| view.node.disk).collect();
         let up = nodes.iter().filter(|view| view.health == Health::Up);
         let answering = up.clone().map(|view| view.node.disk).collect();
         let welcoming = up
@@ -149,6 +158,7 @@ impl ClusterWork {
             state,
             answering,
             welcoming,
+            prompt,
             groups,
         })
     }

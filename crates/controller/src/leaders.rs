@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use holdfast_client::{Health, NodeView};
 use holdfast_model::{DiskId, GroupId, Layout, LayoutNode, NodeState};
 
 use crate::members::GroupSight;
@@ -10,37 +11,14 @@ use crate::members::GroupSight;
 /// An answer to a poll that takes so long is late: who leads is waited for by
 /// everybody, at every command.
 const LATE: Duration = Duration::from_millis(250);
-/// For how long a node must have answered in time before it is led to.
-const PROVED: Duration = Duration::from_secs(10);
+/// For how long a node must have answered in time before it is led to. One that
+/// stands still again and again, or whose network is slow, is alive and gives
+/// leadership away; it is not to be given it back.
+pub(crate) const PROVED: Duration = Duration::from_secs(10);
 
-/// Who has answered in time lately. A node that stands still again and again,
-/// or whose network is slow, is alive and gives leadership away; it is not to
-/// be given it back. Kept in memory by who leads group 0, who has looked long
-/// enough before it moves anything.
-#[derive(Debug, Default)]
-pub(crate) struct Prompt {
-    since: Option<Duration>,
-    late: BTreeMap<DiskId, Duration>,
-}
-
-impl Prompt {
-    /// Takes a look at how long each took to answer its last poll.
-    pub fn look(&mut self, now: Duration, answers: impl Iterator<Item = (DiskId, Duration)>) {
-        self.since.get_or_insert(now);
-        self.late.retain(|_, at| now.saturating_sub(*at) < PROVED);
-        let late = answers.filter(|(_, took)| *took >= LATE);
-        self.late.extend(late.map(|(disk, _)| (disk, now)));
-    }
-
-    /// Those of `disks` that were never late for [`PROVED`].
-    pub fn among(&self, now: Duration, disks: &BTreeSet<DiskId>) -> BTreeSet<DiskId> {
-        let looked = |since: Duration| now.saturating_sub(since) >= PROVED;
-        if !self.since.is_some_and(looked) {
-            return BTreeSet::new();
-        }
-        let prompt = |disk: &&DiskId| !self.late.contains_key(*disk);
-        disks.iter().filter(prompt).copied().collect()
-    }
+/// Whether a node answers, and its last answer was not late.
+pub(crate) fn is_prompt(view: &NodeView) -> bool {
+    view.health == Health::Up && view.answered_in.is_some_and(|took| took < LATE)
 }
 
 /// A group to be led by another disk.
@@ -52,11 +30,13 @@ pub(crate) struct LeaderMove {
 }
 
 /// One leader to move, when a disk leads far more groups than its share and
-/// nothing at all is wrong, all of the layout's active disks being `welcoming`:
-/// every move costs the group a moment.
+/// nobody is away, all of the layout's active disks being `welcoming`: every move
+/// costs the group a moment. It goes to one of those that are `prompt`, among
+/// which the groups are shared: one slow node does not leave the rest uneven.
 pub(crate) fn plan_leader_move(
     layout: &Layout,
     welcoming: &BTreeSet<DiskId>,
+    prompt: &BTreeSet<DiskId>,
     groups: &BTreeMap<GroupId, GroupSight>,
 ) -> Option<LeaderMove> {
     let quiet = |node: &LayoutNode| match node.state {
@@ -72,7 +52,9 @@ pub(crate) fn plan_leader_move(
     if !layout.nodes.values().all(quiet) || !groups.values().all(settled) {
         return None;
     }
-    let stays = |disk: &DiskId| layout.node_of(*disk).is_some_and(LayoutNode::takes_data);
+    let stays = |disk: &DiskId| {
+        prompt.contains(disk) && layout.node_of(*disk).is_some_and(LayoutNode::takes_data)
+    };
     let mut leads: BTreeMap<DiskId, usize> = groups
         .values()
         .flat_map(|sight| sight.voters.iter())
@@ -105,8 +87,7 @@ pub(crate) fn plan_leader_move(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::scenario::{Scenario, disk};
+    use crate::scenario::Scenario;
 
     fn groups(leaders: &[u8]) -> String {
         let mut text = "1 a active\n2 b active\n3 c active\n".to_owned();
@@ -144,19 +125,17 @@ mod tests {
     }
 
     #[test]
-    fn who_was_late_is_led_to_after_it_was_in_time_for_a_while() {
-        let all = BTreeSet::from([disk(1), disk(2)]);
-        let mut prompt = Prompt::default();
-        let mut look = |second: u64, millis: u64| {
-            let now = Duration::from_secs(second);
-            let took = [(disk(1), 3), (disk(2), millis)];
-            let took = took.map(|(disk, millis)| (disk, Duration::from_millis(millis)));
-            prompt.look(now, took.into_iter());
-            prompt.among(now, &all).len()
-        };
-        // At first nobody is known.
-        assert_eq!([look(0, 3), look(9, 3), look(10, 3)], [0, 0, 2]);
-        assert_eq!([look(11, 250), look(12, 3), look(20, 3)], [1, 1, 1]);
-        assert_eq!(look(21, 249), 2);
+    fn is_a_late_node_led_to_by_none_and_relieved_of_what_it_leads() {
+        let late = |leaders: &[u8]| groups(leaders).replace("3 c active", "3 c active late");
+        let mut led = Scenario::read(&late(&[1; 17]));
+        let moves = led.run_leaders();
+        assert!(moves.contains("-> 2") && !moves.contains("-> 3"), "{moves}");
+        assert!(moves.lines().count() >= 5, "{moves}");
+        let mut leads = Scenario::read(&late(&[3; 17]));
+        let moves = leads.run_leaders();
+        assert!(
+            moves.contains("3 -> 1") && moves.contains("3 -> 2"),
+            "{moves}"
+        );
     }
 }

@@ -66,7 +66,8 @@ impl Sights {
         Some(now.saturating_sub(sight.since))
     }
 
-    fn answering_for(&self, now: Duration, node: NodeId) -> Option<Duration> {
+    /// For how long a node has answered.
+    pub fn answering_for(&self, now: Duration, node: NodeId) -> Option<Duration> {
         let sight = self.nodes.get(&node).filter(|sight| sight.answers)?;
         Some(now.saturating_sub(sight.since))
     }

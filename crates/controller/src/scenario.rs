@@ -1,7 +1,7 @@
 //! Clusters as text, for the planners' tests.
 //!
 //! ```text
-//! 1 a active          a node: its number, zone (- for none), state, [silent]
+//! 1 a active          a node: its number, zone (- for none), state, [silent] or [late]
 //! group 1: 1* 2 +4    a group: voters (* leads), learners (+), then
 //!                     [stuck] or [wanted 1 2 3]: members the layout names
 //! ```
@@ -36,6 +36,7 @@ fn number(disk: DiskId) -> u8 {
 pub struct Scenario {
     pub layout: Layout,
     pub answering: BTreeSet<DiskId>,
+    pub prompt: BTreeSet<DiskId>,
     pub groups: BTreeMap<GroupId, GroupSight>,
     pub stuck: BTreeSet<(GroupId, DiskId)>,
 }
@@ -52,6 +53,7 @@ impl Scenario {
                 groups: BTreeMap::new(),
             },
             answering: BTreeSet::new(),
+            prompt: BTreeSet::new(),
             groups: BTreeMap::new(),
             stuck: BTreeSet::new(),
         };
@@ -84,8 +86,12 @@ impl Scenario {
             "lost" => NodeState::Lost,
             other => panic!("{other} is no state"),
         };
-        if words.next() != Some("silent") {
+        let how = words.next();
+        if how != Some("silent") {
             self.answering.insert(disk(id));
+        }
+        if how.is_none() {
+            self.prompt.insert(disk(id));
         }
         self.layout.nodes.insert(
             node(id),
@@ -237,9 +243,9 @@ impl Scenario {
     pub fn run_leaders(&mut self) -> String {
         let mut out = String::new();
         for _ in 0..MAX_STEPS {
-            let Some(step) = plan_leader_move(&self.layout, &self.answering, &self.groups) else {
-                return out;
-            };
+            let (layout, groups) = (&self.layout, &self.groups);
+            let step = plan_leader_move(layout, &self.answering, &self.prompt, groups);
+            let Some(step) = step else { return out };
             self.groups.get_mut(&step.group).unwrap().leader = Some(step.to);
             let (from, to) = (number(step.from), number(step.to));
             out.push_str(&format!("group {}: {from} -> {to}\n", step.group));

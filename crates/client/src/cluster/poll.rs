@@ -63,13 +63,15 @@ impl Cluster {
         join_all(addresses.into_iter().map(|address| async move {
             let transport = std::sync::Arc::clone(&self.env().transport);
             let node = StorageNodeClient::new(transport, address.clone());
-            match within(&*self.env().clock, STATUS_DEADLINE, node.status()).await {
-                Some(Ok(status)) => {
+            let limit = STATUS_DEADLINE;
+            let answer = within(&*self.env().clock, limit, node.status()).await;
+            match answer.unwrap_or(Err(TransportError::Deadline { limit }.into())) {
+                Ok(status) => {
                     let took = self.now().saturating_sub(started);
                     self.manager().observe(&address, status, took);
                     self.note_state();
                 }
-                Some(Err(error)) => {
+                Err(error) => {
                     tracing::debug!(%address, %error, "no status");
                     match error {
                         CallError::Transport(TransportError::Connect { .. }) => {
@@ -80,10 +82,6 @@ impl Cluster {
                         }
                         _ => {}
                     }
-                }
-                None => {
-                    tracing::debug!(%address, "no status in time");
-                    self.manager().missed(&address, STATUS_DEADLINE);
                 }
             }
         }))

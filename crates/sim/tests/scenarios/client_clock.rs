@@ -25,6 +25,7 @@ const READY: Duration = Duration::from_secs(30);
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Objects that are put, small and large in turn.
 const OBJECTS: u64 = 8;
+
 fn key(name: &str, n: u64) -> ObjectKey {
     ObjectKey::new(format!("{name}-{n}")).unwrap()
 }

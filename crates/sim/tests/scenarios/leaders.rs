@@ -6,8 +6,8 @@ use holdfast_sim::{World, run};
 
 use crate::support::begin;
 
-/// Its links are so many times slower: half of its answers take longer than
-/// half a second, and still it is heard often enough to be up.
+/// Its links are so many times slower: most of its answers take a quarter of a
+/// second or more, and still it is heard often enough to be up.
 const SLOW_TIMES: u64 = 250;
 
 /// How many groups node 3 leads.

@@ -1,26 +1,23 @@
 //! Tickets: one download, however many requests it takes.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use axum::http::{HeaderMap, header};
 use holdfast_client::ClusterError;
 use holdfast_metadata::command::{ByteSpan, Command, Outcome, Refusal};
 use holdfast_model::times::MAX_TICKET_MILLIS;
 use holdfast_model::{TicketId, Timestamp};
-use std::sync::Arc;
 
 use super::settle::Settlement;
 use crate::app::App;
 use crate::error::ApiError;
-use crate::files::lookup::Found;
+use crate::files::lookup::{Found, QUERY_DEADLINE};
 use crate::front::Context;
 
 /// Carries the ticket, both ways.
 pub const TICKET_HEADER: &str = "holdfast-ticket";
 /// The same for browsers, bound to the file's path.
 const TICKET_COOKIE: &str = "holdfast_ticket";
-/// How long a reservation may take: as long as any question to a group.
-const DEADLINE: Duration = crate::files::lookup::QUERY_DEADLINE;
 
 /// The tickets that a request shows.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -136,7 +133,13 @@ async fn propose(
     let id = app.cluster.request_id();
     let proposed = app
         .cluster
-        .propose(found.address.group, id, command, DEADLINE, context.trace())
+        .propose(
+            found.address.group,
+            id,
+            command,
+            QUERY_DEADLINE,
+            context.trace(),
+        )
         .await;
     match proposed {
         Ok(Outcome::Reserved { deadline, .. }) => {
