@@ -8,11 +8,11 @@ use holdfast_blobs::{Engine, EngineSettings};
 use holdfast_client::{Cluster, ClusterSettings};
 use holdfast_controller::{Controller, ControllerParts, ControllerSettings};
 use holdfast_metadata::log::LogSettings;
-use holdfast_metadata::protocol::{DiskStatus, NodeError, Status};
+use holdfast_metadata::protocol::{DiskStatus, NodeError};
 use holdfast_metadata::raft::peers::Identity as RaftIdentity;
 use holdfast_metadata::raft::{AddressBook, Groups, GroupsParts, Shared};
 use holdfast_metadata::store::{Store, StoreError};
-use holdfast_model::{ClusterId, ClusterState, GroupId, Supported, Timestamp};
+use holdfast_model::{ClusterId, GroupId, Supported, Timestamp};
 use holdfast_runtime::trusted::TrustedDisk;
 use holdfast_runtime::{Address, Disk, Env, Fatal, OnFatal, Pulse, Shutdown, TasksExt};
 
@@ -32,6 +32,7 @@ mod maintenance;
 mod ready;
 mod release;
 mod space;
+mod status;
 
 pub use calls::{Admitted, NodeHandler};
 pub use clocks::Clocks;
@@ -348,36 +349,6 @@ impl Node {
 
     fn lock_identity(&self) -> MutexGuard<'_, Identity> {
         self.identity.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What it says of itself; costs no IO.
-    pub fn status(&self) -> Status {
-        let identity = self.identity();
-        let groups = self.groups.get();
-        Status {
-            node: identity.node,
-            disk: identity.disk,
-            cluster: identity.cluster,
-            incarnation: identity.incarnation,
-            wire_version: identity
-                .active
-                .map_or(self.supports.wire.min, |active| active.wire),
-            supports: self.supports,
-            recorded: identity.active,
-            now: self.env.clock.wall(),
-            state: groups
-                .and_then(|groups| groups.shared().state())
-                .map(|state| Box::new(ClusterState::clone(&state))),
-            space: *self.space.lock().unwrap_or_else(PoisonError::into_inner),
-            groups: groups
-                .map(|groups| groups.shared().statuses())
-                .unwrap_or_default(),
-            draining: self.draining.load(std::sync::atomic::Ordering::Relaxed),
-            started: self.started,
-            address: self.address.0.clone(),
-            zone: self.zone.clone(),
-            host: self.host.clone(),
-        }
     }
 
     /// Hands leadership over, so that nobody waits for an election. The caller
