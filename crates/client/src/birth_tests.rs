@@ -24,6 +24,7 @@ fn status(number: u8) -> Status {
         space: DiskStatus::default(),
         groups: Vec::new(),
         draining: false,
+        disk_hangs: false,
         started: Timestamp(0),
         address: at(number).0,
         zone: None,

@@ -16,9 +16,10 @@ const LATE: Duration = Duration::from_millis(250);
 /// leadership away; it is not to be given it back.
 pub(crate) const PROVED: Duration = Duration::from_secs(10);
 
-/// Whether a node answers, and its last answer was not late.
+/// Whether a node answers, its last answer was not late, and its disk moves.
 pub(crate) fn is_prompt(view: &NodeView) -> bool {
-    view.health == Health::Up && view.answered_in.is_some_and(|took| took < LATE)
+    let hangs = view.status.as_ref().is_some_and(|status| status.disk_hangs);
+    view.health == Health::Up && view.answered_in.is_some_and(|took| took < LATE) && !hangs
 }
 
 /// A group to be led by another disk.

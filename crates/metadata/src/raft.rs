@@ -29,6 +29,7 @@ mod timing;
 mod waiting;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use holdfast_model::{ClusterState, DiskId, GroupId};
@@ -127,6 +128,8 @@ pub struct Shared {
     /// How far this member of each group is behind.
     lags: Mutex<BTreeMap<GroupId, Lag>>,
     state: Mutex<Option<Arc<ClusterState>>>,
+    /// Whether this node's disk hangs.
+    hangs: AtomicBool,
     /// Wakes who waits for a newer cluster state.
     pub changed: tokio::sync::Notify,
 }
@@ -147,6 +150,15 @@ impl Shared {
     fn publish(&self, statuses: BTreeMap<GroupId, GroupStatus>, lags: BTreeMap<GroupId, Lag>) {
         *self.statuses.lock().unwrap_or_else(PoisonError::into_inner) = statuses;
         *self.lags.lock().unwrap_or_else(PoisonError::into_inner) = lags;
+    }
+
+    /// Whether calls of this node's disk begin and do not return.
+    pub fn disk_hangs(&self) -> bool {
+        self.hangs.load(Ordering::Relaxed)
+    }
+
+    fn note_hangs(&self, hangs: bool) {
+        self.hangs.store(hangs, Ordering::Relaxed);
     }
 
     /// The newest cluster state that is known here.

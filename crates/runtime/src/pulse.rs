@@ -89,6 +89,12 @@ pub struct Beat {
 }
 
 impl Beat {
+    /// For how long it has not come round.
+    pub fn still_for(&self) -> Duration {
+        let at = Duration::from_millis(self.moved.load(Ordering::Relaxed));
+        self.clock.monotonic().saturating_sub(at)
+    }
+
     /// It has come round, now.
     pub fn moved(&self) {
         let now = self.clock.monotonic().as_millis() as u64;

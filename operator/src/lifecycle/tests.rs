@@ -238,6 +238,7 @@ fn status(ordinal: u32) -> Status {
         },
         groups: Vec::new(),
         draining: false,
+        disk_hangs: false,
         started: Timestamp(0),
         address: address(ordinal),
         zone: None,

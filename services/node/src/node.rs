@@ -13,6 +13,7 @@ use holdfast_metadata::raft::peers::Identity as RaftIdentity;
 use holdfast_metadata::raft::{AddressBook, Groups, GroupsParts, Shared};
 use holdfast_metadata::store::{Store, StoreError};
 use holdfast_model::{ClusterId, GroupId, Supported, Timestamp};
+use holdfast_runtime::pulse::{DiskCalls, WatchedDisk};
 use holdfast_runtime::trusted::TrustedDisk;
 use holdfast_runtime::{Address, Disk, Env, Fatal, OnFatal, Pulse, Shutdown, TasksExt};
 
@@ -109,6 +110,8 @@ pub struct Node {
     clocks: Arc<Clocks>,
     /// Its loops, as long as it lives.
     pulse: Arc<Pulse>,
+    /// Its calls of the disk.
+    disk_calls: Arc<DiskCalls>,
     space: Mutex<DiskStatus>,
     /// Whether this node takes no inline data, whoever sends it.
     refuses_inline: std::sync::atomic::AtomicBool,
@@ -138,6 +141,9 @@ impl Node {
             supports: parts.supports,
             seeds: parts.seeds.clone(),
         };
+        let watched = WatchedDisk::new(parts.disk, parts.env.clock.clone());
+        let calls = watched.calls();
+        parts.disk = Arc::new(watched);
         let ending = Ending::new(parts.env.clone(), parts.disk.clone(), place, parts.on_fatal);
         let own = ending.clone();
         parts.on_fatal = Arc::new(move |fatal| own.begin(fatal));
@@ -146,7 +152,7 @@ impl Node {
         let disk = TrustedDisk::new(parts.disk, lost);
         ending.trusts(disk.trust());
         parts.disk = Arc::new(disk);
-        let started = Self::open(parts, &ending).await;
+        let started = Self::open(parts, calls, &ending).await;
         if started.is_err() {
             // The process must not end before the disk counts as failed, if it has.
             ending.over().await;
@@ -154,7 +160,11 @@ impl Node {
         started
     }
 
-    async fn open(parts: NodeParts, ending: &Arc<Ending>) -> Result<Arc<Self>, StartError> {
+    async fn open(
+        parts: NodeParts,
+        disk_calls: Arc<DiskCalls>,
+        ending: &Arc<Ending>,
+    ) -> Result<Arc<Self>, StartError> {
         let env = parts.env;
         let (disk, entropy) = (parts.disk.clone(), env.entropy.clone());
         let (settings, supports) = (parts.engine, parts.supports);
@@ -190,6 +200,7 @@ impl Node {
         let node = Arc::new(Self {
             clocks: Arc::new(Clocks::new(env.clone())),
             pulse: Arc::new(Pulse::new(env.clock.clone())),
+            disk_calls,
             started: env.clock.wall(),
             disk: parts.disk,
             address: parts.address,
@@ -252,6 +263,7 @@ impl Node {
             shared: Arc::new(Shared::default()),
             clock_seen: Arc::new(move |disk, ahead| clocks.saw(disk, ahead)),
             clock_off: Arc::new(move || asked.off()),
+            calls: self.disk_calls.clone(),
             pulse: self.pulse.clone(),
             on_fatal: self.on_fatal.clone(),
             shutdown: self.shutdown.clone(),
@@ -320,6 +332,11 @@ impl Node {
     /// Its view of the cluster.
     pub fn cluster(&self) -> &Cluster {
         &self.cluster
+    }
+
+    /// Its calls of the disk.
+    pub fn disk_calls(&self) -> Arc<DiskCalls> {
+        self.disk_calls.clone()
     }
 
     /// Its loops.

@@ -18,7 +18,6 @@ use holdfast_runtime::host::operations::{OperationsParts, serve_operations};
 use holdfast_runtime::host::serve::serve_encrypted;
 use holdfast_runtime::host::system::{SystemClock, SystemEntropy, TokioTasks};
 use holdfast_runtime::host::tls::{Security, TlsError};
-use holdfast_runtime::pulse::WatchedDisk;
 use holdfast_runtime::{Disk, Env, Fatal, Shutdown};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::json;
@@ -160,9 +159,6 @@ pub async fn start_on(
             setting: "HOLDFAST_LISTEN",
         })?;
     let env = host_env(&parts.security)?;
-    let watched = WatchedDisk::new(directory, env.clock.clone());
-    let calls = watched.calls();
-    let directory: Arc<dyn Disk> = Arc::new(watched);
     // The node's own end, apart from the process's: it comes last.
     let shutdown = Shutdown::default();
     let on_fatal = Arc::new(move |fatal: Fatal| {
@@ -218,7 +214,7 @@ pub async fn start_on(
         let (asked, seen) = (node.clone(), node.clone());
         let shown = OperationsParts {
             metrics: parts.metrics,
-            alive: Some(liveness::alive(node.clone(), calls)),
+            alive: Some(liveness::alive(node.clone(), node.disk_calls())),
             ready: Arc::new(move || asked.ready()),
             debug: Arc::new(move || debug_view(&seen)),
             loaded: Some(parts.security),

@@ -270,6 +270,7 @@ impl Fake {
             },
             groups: vec![group(GroupId::CLUSTER), group(GROUP)],
             draining: false,
+            disk_hangs: false,
             started: Timestamp(0),
             address: address(n).0,
         }

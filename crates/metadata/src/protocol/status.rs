@@ -61,6 +61,10 @@ pub struct Status {
     /// The formats that its volume may hold, once it belongs to a cluster.
     #[n(15)]
     pub recorded: Option<ActiveRelease>,
+    /// Whether calls of its disk begin and do not return: it leads nothing.
+    #[n(16)]
+    #[cbor(default)]
+    pub disk_hangs: bool,
 }
 
 /// A disk's room.

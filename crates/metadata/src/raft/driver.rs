@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use holdfast_model::GroupId;
+use holdfast_runtime::pulse::DiskCalls;
 use holdfast_runtime::{Beat, Disk, Env, Pulse, Shutdown};
 use tokio::sync::{mpsc, oneshot};
 
@@ -78,6 +79,8 @@ pub struct GroupsParts {
     pub clock_seen: ClockSeen,
     /// Whether this machine's clock is off now; asked before each stamp.
     pub clock_off: ClockOff,
+    /// The calls of the disk that are open: who waits for one leads nothing.
+    pub calls: Arc<DiskCalls>,
     /// Told that the loop and the log's writer move.
     pub pulse: Arc<Pulse>,
     /// Ends the process.
@@ -163,6 +166,9 @@ pub(super) struct Driver {
     turns: Beat,
     /// No round of the log is being written, or one was.
     writes: Beat,
+    calls: Arc<DiskCalls>,
+    /// Whether the disk hung at the last tick.
+    hangs: bool,
 }
 
 impl Driver {

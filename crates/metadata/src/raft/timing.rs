@@ -25,6 +25,13 @@ pub const QUERY_TICKS: u64 = 6;
 /// quorum, and a follower's disk may take a second for one sync.
 pub const SILENT_TICKS: u64 = 5;
 
+/// A round of the log that is being written for so long hangs: as long as a
+/// leader can be silent before another is elected. Nothing is applied meanwhile.
+pub const ROUND_HANGS: Duration = Duration::from_secs(3);
+/// Any call of the disk that is open for so long hangs. One that works takes
+/// seconds for a large sync; what is only read waits no longer than this.
+pub const CALL_HANGS: Duration = Duration::from_secs(10);
+
 /// The election time-out of a member: drawn by hashing, so that it depends on
 /// nothing but who it is, and a seed replays a run.
 pub fn election_ticks(disk: DiskId, group: GroupId, term: u64, role: StateRole) -> usize {

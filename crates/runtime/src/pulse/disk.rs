@@ -38,7 +38,7 @@ impl DiskCalls {
     }
 
     /// Does `work`, a call of the disk, which is open meanwhile.
-    fn during<T>(&self, what: &'static str, name: &Arc<str>, work: impl FnOnce() -> T) -> T {
+    pub fn during<T>(&self, what: &'static str, name: &Arc<str>, work: impl FnOnce() -> T) -> T {
         let number = {
             let (at, name) = (self.clock.monotonic(), name.clone());
             let mut open = self.lock();
@@ -50,6 +50,14 @@ impl DiskCalls {
         let done = work();
         self.lock().calls.remove(&number);
         done
+    }
+
+    /// For how long the oldest call has been open; zero if none is.
+    pub fn open_for(&self) -> Duration {
+        let now = self.clock.monotonic();
+        let open = self.lock();
+        let oldest = open.calls.first_key_value();
+        oldest.map_or(Duration::ZERO, |(_, call)| now.saturating_sub(call.at))
     }
 
     /// The oldest call, if it has been open for longer than

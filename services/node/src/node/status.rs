@@ -32,6 +32,7 @@ impl Node {
                 .map(|groups| groups.shared().statuses())
                 .unwrap_or_default(),
             draining: self.draining.load(Ordering::Relaxed),
+            disk_hangs: groups.is_some_and(|groups| groups.shared().disk_hangs()),
             started: self.started,
             address: self.address.0.clone(),
             zone: self.zone.clone(),

@@ -14,6 +14,7 @@ use crate::command::{Outcome, Request};
 use crate::protocol::{NodeError, ProposeRequest, QueryRequest};
 use crate::query::Answer;
 use crate::raft::applier;
+use crate::raft::timing::{CALL_HANGS, ROUND_HANGS};
 
 /// A leader commits no more with a heartbeat than what this disk has told it to
 /// hold durably; if that is more than the log has, entries were lost.
@@ -171,6 +172,27 @@ impl Driver {
         }
     }
 
+    /// Whether the disk hangs. Its loop comes round, so that it is heard and
+    /// nobody is elected in its place, and what it leads waits for the disk: it
+    /// gives its groups away, and says that it is to be given none.
+    fn look_at_disk(&mut self) {
+        let (round, call) = (self.writes.still_for(), self.calls.open_for());
+        let hangs = round >= ROUND_HANGS || call >= CALL_HANGS;
+        if hangs != self.hangs {
+            self.hangs = hangs;
+            self.shared.note_hangs(hangs);
+            if hangs {
+                tracing::warn!(
+                    ?round,
+                    ?call,
+                    "the disk hangs: this node leads nothing until it moves"
+                );
+            } else {
+                tracing::info!("the disk moves again");
+            }
+        }
+    }
+
     pub(super) fn on_tick(&mut self) {
         if self.book.outdated(&self.identity) {
             return (self.on_fatal)(Fatal::Outdated(format!(
@@ -182,6 +204,7 @@ impl Driver {
         if self.writing.is_none() {
             self.writes.moved();
         }
+        self.look_at_disk();
         self.tell_starts();
         self.ticks += 1;
         let (ticks, clock_off) = (self.ticks, (self.clock_off)());
@@ -206,6 +229,9 @@ impl Driver {
             // Where nobody's clock is known to be right nobody stands for election,
             // and without one there are no messages whose answers would tell.
             self.peers.values().for_each(Peer::call);
+        }
+        if self.hangs {
+            self.give_leadership_away();
         }
         if ticks.is_multiple_of(LOOK_TICKS) {
             self.give_up_what_is_left();

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
 use holdfast_model::Timestamp;
+use holdfast_runtime::pulse::WatchedDisk;
 use holdfast_runtime::{Body, Clock, TransportError, still};
 use raft::eraftpb::{Message, MessageType};
 
@@ -43,6 +44,7 @@ fn driver(hand: &Hand) -> Driver {
     let mut parts = parts(&born());
     parts.env.clock = Arc::new(hand.clone());
     parts.pulse = Arc::new(Pulse::new(parts.env.clock.clone()));
+    parts.calls = WatchedDisk::new(parts.disk.clone(), parts.env.clock.clone()).calls();
     let (inbox, _) = mpsc::channel(MAX_INBOX);
     let (work, _) = mpsc::unbounded_channel();
     Driver::open(parts, inbox, work).unwrap()
@@ -125,6 +127,33 @@ async fn a_round_that_is_not_written_is_told_though_the_loop_comes_round() {
     hand.pass(31);
     driver.on_tick();
     assert_eq!(pulse.still().unwrap().part, "the Raft loop");
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_is_told_by_the_round_or_by_any_call_until_it_moves() {
+    let hand = Hand::default();
+    let mut driver = driver(&hand);
+    let hangs = |driver: &mut Driver| {
+        driver.on_tick();
+        driver.shared.disk_hangs()
+    };
+    hand.pass(600);
+    assert!(!hangs(&mut driver), "an idle disk moves");
+    let (_written, receiver) = oneshot::channel();
+    driver.writing = Some(receiver);
+    hand.pass(2);
+    assert!(!hangs(&mut driver));
+    hand.pass(1);
+    assert!(hangs(&mut driver), "nothing can be applied");
+    driver.writing = None;
+    assert!(!hangs(&mut driver));
+    driver.calls.clone().during("read", &"state".into(), || {
+        hand.pass(9);
+        assert!(!hangs(&mut driver));
+        hand.pass(1);
+        assert!(hangs(&mut driver), "who reads waits as well");
+    });
+    assert!(!hangs(&mut driver));
 }
 
 /// The head of a snapshot of group [`A`], of all up to that index.

@@ -6,6 +6,7 @@ use futures_util::future::BoxFuture;
 use holdfast_model::layout::initial_slots;
 use holdfast_model::{ClusterId, ClusterState, DiskId, Epoch, Layout, Redundancy, RequestId};
 use holdfast_runtime::memory_disk::MemoryDisk;
+use holdfast_runtime::pulse::WatchedDisk;
 use holdfast_runtime::{Address, Call, Fatal, Reply, Transport, TransportError, still};
 
 use super::*;
@@ -80,8 +81,10 @@ pub(super) fn born() -> MemoryDisk {
 
 /// What the node is made of, in its first start.
 pub(super) fn parts(disk: &MemoryDisk) -> GroupsParts {
-    let disk: Arc<dyn Disk> = Arc::new(disk.clone());
     let env = still::env(1);
+    let disk = WatchedDisk::new(Arc::new(disk.clone()), env.clock.clone());
+    let calls = disk.calls();
+    let disk: Arc<dyn Disk> = Arc::new(disk);
     GroupsParts {
         store: Arc::new(Store::open(&disk, "state").unwrap()),
         pulse: Arc::new(Pulse::new(env.clock.clone())),
@@ -93,6 +96,7 @@ pub(super) fn parts(disk: &MemoryDisk) -> GroupsParts {
         shared: Arc::default(),
         clock_seen: Arc::new(|_, _| {}),
         clock_off: Arc::new(|| false),
+        calls,
         on_fatal: Arc::new(|fatal| panic!("{fatal:?}")),
         shutdown: Shutdown::default(),
     }

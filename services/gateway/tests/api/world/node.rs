@@ -169,6 +169,7 @@ impl Node {
             },
             groups: groups.collect(),
             draining: false,
+            disk_hangs: false,
             started: Timestamp(0),
             zone: Some("zone".into()),
             host: None,
