@@ -110,7 +110,13 @@ impl ClusterWork {
         if notes.is_empty() {
             notes.push("all is as it should be".into());
         }
-        Ok(Round::Idle(notes.join("; ")))
+        let notes = notes.join("; ");
+        if seen.groups.values().any(|sight| !sight.learners.is_empty()) {
+            // A learner has caught up within moments, mostly.
+            self.shared.cluster.kick();
+            return Ok(Round::Begun(notes));
+        }
+        Ok(Round::Idle(notes))
     }
 
     fn observe(&mut self) -> Result<Seen, WorkError> {
@@ -197,11 +203,11 @@ impl ClusterWork {
             Ok(_) => {
                 self.shared.env.tasks.pass("layout.set");
                 self.shared.cluster.kick();
-                Ok(Round::Idle(why))
+                Ok(Round::Begun(why))
             }
             Err(error) if is_refusal(&error) => {
                 self.shared.cluster.kick();
-                Ok(Round::Idle(format!("{why}: overtaken: {error}")))
+                Ok(Round::Begun(format!("{why}: overtaken: {error}")))
             }
             Err(error) => Err(error),
         }
@@ -288,13 +294,13 @@ impl ClusterWork {
         match result {
             Ok(()) => {
                 self.shared.cluster.kick();
-                Ok(Round::Idle(said))
+                Ok(Round::Begun(said))
             }
             Err(CallError::Node(
                 error @ (NodeError::Busy { .. } | NodeError::NotLeader { .. }),
             )) => {
                 self.shared.cluster.kick();
-                Ok(Round::Idle(format!("{said}: {error}")))
+                Ok(Round::Begun(format!("{said}: {error}")))
             }
             Err(source) => Err(WorkError::AskNode {
                 attempted,

@@ -16,6 +16,8 @@ const FIRST_BACK_OFF: Duration = Duration::from_millis(500);
 /// The longest pause after failures: a minute after what was in the way has
 /// gone, everything works again.
 const LAST_BACK_OFF: Duration = Duration::from_secs(60);
+/// The pause after a round that has begun something: until its effect is seen.
+const SOON: Duration = Duration::from_millis(200);
 /// The least pause between two rounds, whoever asks: no loop may be tight.
 const LEAST_PAUSE: Duration = Duration::from_millis(20);
 
@@ -24,6 +26,8 @@ const LEAST_PAUSE: Duration = Duration::from_millis(20);
 pub(crate) enum Round {
     /// All is done for now. What there is to say of it.
     Idle(String),
+    /// Something was begun and its effect is waited for.
+    Begun(String),
     /// There is more to do at once.
     More(String),
 }
@@ -169,6 +173,10 @@ fn settle(
                     view.note.clone_from(note);
                     every
                 }
+                Round::Begun(note) => {
+                    view.note.clone_from(note);
+                    SOON.min(every)
+                }
                 Round::More(note) => {
                     view.note.clone_from(note);
                     LEAST_PAUSE
@@ -219,13 +227,15 @@ mod tests {
                 every,
                 Timestamp(2),
             ));
+            let begun = Ok(Round::Begun("fine".into()));
+            pauses.push(settle(view, &begun, every, Timestamp(3)));
         });
         let view = workers.views().remove(0);
         assert_eq!(
             (view.failures, view.rounds, view.note.as_str()),
-            (0, 2, "fine")
+            (0, 3, "fine")
         );
         assert_eq!(view.last_error.unwrap().0, Timestamp(1));
-        assert_eq!(pauses, [every, every]);
+        assert_eq!(pauses, [every, every, SOON]);
     }
 }

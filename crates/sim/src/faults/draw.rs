@@ -15,6 +15,8 @@ pub const LAST_BEGIN: u64 = 22_000;
 /// Kinds of faults.
 const KINDS: u64 = 30;
 const HOUR: i64 = 3_600_000;
+/// Of a disk that hangs, the longest that a piece of work takes.
+const HANGS_MILLIS: u64 = 600_000;
 
 /// Draws a schedule for `nodes` nodes.
 pub fn draw(entropy: &dyn Entropy, nodes: usize) -> Schedule {
@@ -185,12 +187,20 @@ impl Draw<'_> {
     }
 
     fn slow(&mut self, node: usize, at: u64, long: u64) {
-        if self.below(2) == 0 {
-            return self.during(at, long, |on| Step::SlowNode(node, on));
+        match self.below(3) {
+            0 => self.during(at, long, |on| Step::SlowNode(node, on)),
+            // It hangs, until whoever watches over its machine has enough.
+            1 => {
+                self.add(at, Step::SlowDisk(node, HANGS_MILLIS));
+                self.add(long, Step::PowerCut(node));
+                self.add(long + 100, Step::Start(node));
+            }
+            _ => {
+                let millis = 50 + self.below(700);
+                self.add(at, Step::SlowDisk(node, millis));
+                self.add(long, Step::SlowDisk(node, 3));
+            }
         }
-        let millis = 50 + self.below(700);
-        self.add(at, Step::SlowDisk(node, millis));
-        self.add(long, Step::SlowDisk(node, 3));
     }
 
     fn clocks(&mut self, node: usize, at: u64, short: u64) {

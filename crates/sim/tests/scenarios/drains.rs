@@ -14,6 +14,8 @@ use holdfast_sim::orders::Operator;
 use holdfast_sim::scenario::hurry;
 use holdfast_sim::{World, checks, run};
 
+use crate::support::{begin, key};
+
 /// How long an order may take to be done.
 const DONE: Duration = Duration::from_secs(240);
 const BYTES: usize = 300 << 10;
@@ -103,5 +105,28 @@ fn a_gateway_that_has_not_heard_of_a_drain_writes_nothing_to_the_drained_disk() 
         });
         taken.await.unwrap();
         assert_eq!(world.trace.wrongs(), Vec::<String>::new());
+    });
+}
+
+/// Its groups go one at a time, and each as soon as the last one has gone: a step
+/// a second would take a minute and more.
+#[test]
+fn a_node_that_holds_little_is_drained_in_less_than_half_a_minute() {
+    run(132, async |mut world| {
+        let (cluster, client, _) = begin(&mut world, 4).await;
+        for n in 0..20 {
+            client.put(&key(n), 300 << 10, None).await;
+        }
+        let id = world.node_id(2).unwrap();
+        let state = cluster.state().unwrap();
+        let disk = state.layout.nodes[&id].disk;
+        let carried = state.layout.groups.values().filter(|g| g.contains(&disk));
+        assert!(carried.count() >= 10);
+        let begun = world.trace.at();
+        Operator::new(&world).order(&world, id, NodeState::Draining);
+        until(&world, &cluster, disk, NodeState::Drained).await;
+        let took = world.trace.at() - begun;
+        println!("drained in {took:?}");
+        assert!(took < Duration::from_secs(30), "{took:?}");
     });
 }
