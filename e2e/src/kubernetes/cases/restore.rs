@@ -1,6 +1,7 @@
 //! What is lost comes back as it is written: metadata out of a backup, a
 //! namespace on volumes that were retained.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -100,13 +101,18 @@ pub async fn a_namespace_that_is_gone_comes_back_on_volumes_that_were_retained(
     let files = Files::store(&room.gateway("demo").await?, 600).await?;
     let volumes = volumes(room).await?;
     reclaim(room, &volumes, "Retain").await?;
-    let shown = namespace_lost(room, &before, &files).await;
+    let shown = namespace_lost(room, &before, &files, &volumes).await;
     // Or they would stay for ever.
     reclaim(room, &volumes, "Delete").await?;
     shown
 }
 
-async fn namespace_lost(room: &Room, before: &StorageCluster, files: &Files) -> Result<()> {
+async fn namespace_lost(
+    room: &Room,
+    before: &StorageCluster,
+    files: &Files,
+    volumes_before: &BTreeSet<String>,
+) -> Result<()> {
     let directory = tempfile::tempdir()?;
     let there = format!("set -e; cd {}\n", directory.path().display());
     let typed = |name: &str| -> Result<String> {
@@ -145,6 +151,8 @@ async fn namespace_lost(room: &Room, before: &StorageCluster, files: &Files) -> 
     ensure!(lines.contains(&create), "the page makes no namespace");
     run(&lines.replace(&create, "")).await?;
 
+    let volumes = volumes(room).await?;
+    ensure!(volumes == *volumes_before, "other volumes: {volumes:?}");
     let after = room.until_settled("demo", SETTLED).await?;
     ensure!(id_of(&after) == id_of(before), "it is another cluster");
     let gateway = room.gateway("demo").await?;
@@ -154,7 +162,7 @@ async fn namespace_lost(room: &Room, before: &StorageCluster, files: &Files) -> 
 }
 
 /// The volumes that claims here have.
-async fn volumes(room: &Room) -> Result<Vec<String>> {
+async fn volumes(room: &Room) -> Result<BTreeSet<String>> {
     let listed = room
         .api::<PersistentVolumeClaim>()
         .list(&ListParams::default())
@@ -163,7 +171,7 @@ async fn volumes(room: &Room) -> Result<Vec<String>> {
     Ok(listed.into_iter().filter_map(volume).collect())
 }
 
-async fn reclaim(room: &Room, volumes: &[String], policy: &str) -> Result<()> {
+async fn reclaim(room: &Room, volumes: &BTreeSet<String>, policy: &str) -> Result<()> {
     let patch = Patch::Merge(json!({"spec": {"persistentVolumeReclaimPolicy": policy}}));
     for volume in volumes {
         room.everywhere::<PersistentVolume>()
