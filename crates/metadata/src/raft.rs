@@ -23,6 +23,7 @@ pub mod driver;
 mod group;
 pub mod lag;
 pub mod peers;
+mod resign;
 mod rounds;
 pub mod snapshot;
 mod timing;

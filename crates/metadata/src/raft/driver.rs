@@ -38,6 +38,8 @@ mod handle_tests;
 mod open;
 mod progress;
 mod reader;
+#[cfg(test)]
+mod removed_tests;
 mod replies;
 mod stalls;
 #[cfg(test)]
@@ -246,6 +248,7 @@ fn apply_members(group: &mut Group, entry: &raft::eraftpb::Entry) -> Result<Memb
         .map_err(|error| error.to_string())?;
     let members = Members::from(&state);
     group.node.mut_store().set_members(members.clone());
+    group.resign_if_removed();
     Ok(members)
 }
 

@@ -145,7 +145,7 @@ impl Group {
     }
 
     /// Replaces the library's random time-out by ours.
-    fn pin_timeout(&mut self) {
+    pub(super) fn pin_timeout(&mut self) {
         let raft = &mut self.node.raft;
         let ticks = timing::election_ticks(self.disk, self.id, raft.term, raft.state);
         raft.set_randomized_election_timeout(ticks);

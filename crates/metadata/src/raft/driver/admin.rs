@@ -105,22 +105,10 @@ impl Driver {
     }
 
     fn transfer(&mut self, id: GroupId, to: Option<u64>) {
-        let own = self.identity.disk.raft_id();
         let Some(group) = self.groups.get_mut(&id) else {
             return;
         };
-        let raft = &group.node.raft;
-        let best = raft
-            .prs()
-            .iter()
-            .filter(|(peer, progress)| {
-                **peer != own
-                    && progress.recent_active
-                    && raft.prs().conf().voters().contains(**peer)
-            })
-            .max_by_key(|(peer, progress)| (progress.matched, **peer))
-            .map(|(peer, _)| *peer);
-        if let Some(to) = to.or(best) {
+        if let Some(to) = to.or_else(|| group.heir()) {
             group.node.transfer_leader(to);
         }
     }
