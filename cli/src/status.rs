@@ -58,6 +58,15 @@ fn verdict(stats: &Value) -> String {
     }
 }
 
+/// A node may answer while its disk does not.
+fn health_cell(node: &Value) -> String {
+    let health = cell(node, "health");
+    match node.get("disk_hangs").and_then(Value::as_bool) {
+        Some(true) => format!("{health}, disk hangs"),
+        _ => health,
+    }
+}
+
 /// Prints the nodes of an answer of `/api/nodes`.
 pub fn print_nodes(nodes: &Value, output: Output) {
     let list = nodes.get("nodes").unwrap_or(nodes).as_array();
@@ -70,7 +79,7 @@ pub fn print_nodes(nodes: &Value, output: Output) {
                 cell(node, "address"),
                 cell(node, "zone"),
                 cell(node, "state"),
-                cell(node, "health"),
+                health_cell(node),
                 cell(node, "release"),
                 size_cell(node, "used_bytes"),
                 size_cell(node, "capacity_bytes"),
@@ -134,6 +143,14 @@ mod tests {
         );
         let missing = stats(|told| told["missing_fragments"] = 1.into());
         assert!(verdict(&missing).contains("1 fragments are missing"));
+    }
+
+    #[test]
+    fn a_node_that_answers_without_its_disk_is_not_just_up() {
+        let node = |hangs| json!({"health": "up", "disk_hangs": hangs});
+        assert_eq!(health_cell(&node(true)), "up, disk hangs");
+        assert_eq!(health_cell(&node(false)), "up");
+        assert_eq!(health_cell(&json!({"health": "up"})), "up");
     }
 
     #[test]

@@ -134,6 +134,16 @@ async fn is_not_alive_until_it_goes_on(cluster: &Cluster, freezer: &Freezer) -> 
     for other in others {
         ensure_eq(&other.name, other.health().await?, (200, "alive\n".into()))?;
     }
+    let nodes = gateway.json("/api/nodes").await?;
+    let listed = nodes["nodes"].as_array().context("no nodes are listed")?;
+    for node in listed {
+        let own = format!(":{}", hangs.port);
+        let is_it = node["address"]
+            .as_str()
+            .context("no address")?
+            .ends_with(&own);
+        ensure!(node["disk_hangs"] == is_it, "{node}");
+    }
     freezer.set("--unfreeze")?;
     until("it is alive again", limit, async || {
         ensure_eq("alive", hangs.health().await?, (200, "alive\n".into()))

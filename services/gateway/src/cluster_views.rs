@@ -36,6 +36,8 @@ pub struct NodeJson {
     host: Option<String>,
     state: NodeState,
     health: &'static str,
+    /// It answers, and calls of its disk do not return: it leads nothing.
+    disk_hangs: bool,
     last_seen: Option<String>,
     capacity_bytes: u64,
     used_bytes: u64,
@@ -54,6 +56,7 @@ pub fn nodes_of(app: &App) -> Vec<NodeJson> {
             // What it runs now, or else what it ran when it last joined.
             let now = view.status.as_ref().map(|status| status.supports);
             let release = now.unwrap_or(view.node.supports).release;
+            let disk_hangs = view.status.as_ref().is_some_and(|status| status.disk_hangs);
             let space = view.status.map(|status| status.space).unwrap_or_default();
             NodeJson {
                 id: view.node.id.to_string(),
@@ -66,6 +69,7 @@ pub fn nodes_of(app: &App) -> Vec<NodeJson> {
                     Health::Suspect => "suspect",
                     Health::Unreachable => "unreachable",
                 },
+                disk_hangs,
                 last_seen: view.last_seen.map(rfc3339),
                 capacity_bytes: space.capacity,
                 used_bytes: space.fragment_bytes,
