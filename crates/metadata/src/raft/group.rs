@@ -167,8 +167,10 @@ impl Group {
         self.pin_timeout();
     }
 
+    /// Stands for election at once, if it may be elected: the library would let
+    /// one stand that is no member any more, and panic when it wins.
     pub(super) fn campaign(&mut self) {
-        if self.installing.is_some() {
+        if self.installing.is_some() || !self.node.raft.promotable() {
             return;
         }
         if let Err(error) = self.node.campaign() {

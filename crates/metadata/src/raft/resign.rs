@@ -1,4 +1,6 @@
-//! A leader that is one no more: who follows it, and when it must go.
+//! Who leads no more: who follows, and when it must go.
+
+use raft::StateRole;
 
 use super::group::Group;
 
@@ -14,16 +16,20 @@ impl Group {
         best.map(|(peer, _)| *peer)
     }
 
-    /// A leader that a change of members has taken out altogether, begun by the
-    /// one before it, leads no more: the library goes on with it, and panics when
-    /// it is next told that something is durable, here or elsewhere.
+    /// Who was taken out of the group altogether leads no more, and stands for
+    /// election no more: a leader by the change that the one before it began, a
+    /// candidate by one that it hears of late. The library goes on with both, and
+    /// panics when a leader is next told that something is durable, here or
+    /// elsewhere, and when a candidate gets its votes.
     pub(super) fn resign_if_removed(&mut self) {
         let raft = &self.node.raft;
-        if !self.leads() || raft.prs().get(raft.id).is_some() {
+        if raft.state == StateRole::Follower || raft.prs().get(raft.id).is_some() {
             return;
         }
         // Who has all of it stands at once; others do when they miss their leader.
-        if let Some(heir) = self.heir() {
+        if self.leads()
+            && let Some(heir) = self.heir()
+        {
             self.node.transfer_leader(heir);
         }
         let term = self.node.raft.term;

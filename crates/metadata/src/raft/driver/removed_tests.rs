@@ -1,5 +1,5 @@
 //! A leader that a change of members takes out altogether: its predecessor began
-//! it, since a leader itself is not asked to.
+//! it, since a leader itself is not asked to. And a candidate that it takes out.
 
 use holdfast_model::RequestId;
 use raft::StateRole;
@@ -56,4 +56,41 @@ async fn a_leader_that_is_no_member_any_more_leads_no_more_whatever_is_durable_t
     assert!(raft.prs().get(own).is_none(), "it is removed");
     assert_eq!(raft.state, StateRole::Follower);
     has(&mut alone, left + 1).await;
+}
+
+#[tokio::test]
+async fn a_candidate_that_is_no_member_any_more_wins_no_election() {
+    let disk = born();
+    let mut alone = Alone::start_leading(&disk, &[A]).await.unwrap();
+    let own = alone.driver.identity.disk.raft_id();
+    let change = |changes| conf_change(&MemberChange { changes }).unwrap();
+    let group = alone.driver.groups.get_mut(&A).unwrap();
+    let added = change(vec![(ADD_VOTER, NEW.raft_id())]);
+    group.node.apply_conf_change(&added).unwrap();
+    let term = group.node.raft.term + 1;
+    group.node.raft.become_follower(term, raft::INVALID_ID);
+    group.campaign();
+    vote(&mut alone, MessageType::MsgRequestPreVoteResponse);
+    let group = alone.driver.groups.get_mut(&A).unwrap();
+    assert_eq!(group.node.raft.state, StateRole::Candidate);
+    let removed = change(vec![(REMOVE, own)]);
+    group.node.apply_conf_change(&removed).unwrap();
+    group.resign_if_removed();
+    vote(&mut alone, MessageType::MsgRequestVoteResponse);
+    let group = alone.driver.groups.get_mut(&A).unwrap();
+    assert_eq!(group.node.raft.state, StateRole::Follower);
+    // Nor does it stand, as one that the layout prefers would after a start.
+    group.campaign();
+    assert_eq!(group.node.raft.state, StateRole::Follower);
+}
+
+/// The other member votes for this one, in the term that it stands for.
+fn vote(alone: &mut Alone, kind: MessageType) {
+    let raft = &alone.driver.groups[&A].node.raft;
+    let mut message = Message::default();
+    message.set_msg_type(kind);
+    (message.from, message.to) = (NEW.raft_id(), raft.id);
+    let ahead = u64::from(kind == MessageType::MsgRequestPreVoteResponse);
+    message.term = raft.term + ahead;
+    alone.driver.on_message(A, message);
 }
