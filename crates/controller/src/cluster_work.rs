@@ -111,12 +111,16 @@ impl ClusterWork {
             notes.push("all is as it should be".into());
         }
         let notes = notes.join("; ");
-        if seen.groups.values().any(|sight| !sight.learners.is_empty()) {
-            // A learner has caught up within moments, mostly.
-            self.shared.cluster.kick();
-            return Ok(Round::Begun(notes));
-        }
-        Ok(Round::Idle(notes))
+        Ok(match self.learners.move_at(now) {
+            true => self.begun(notes),
+            false => Round::Idle(notes),
+        })
+    }
+
+    /// Something goes on whose effect is looked for at once.
+    fn begun(&self, said: String) -> Round {
+        self.shared.cluster.kick();
+        Round::Begun(said)
     }
 
     fn observe(&mut self) -> Result<Seen, WorkError> {
@@ -202,12 +206,10 @@ impl ClusterWork {
         match result {
             Ok(_) => {
                 self.shared.env.tasks.pass("layout.set");
-                self.shared.cluster.kick();
-                Ok(Round::Begun(why))
+                Ok(self.begun(why))
             }
             Err(error) if is_refusal(&error) => {
-                self.shared.cluster.kick();
-                Ok(Round::Begun(format!("{why}: overtaken: {error}")))
+                Ok(self.begun(format!("{why}: overtaken: {error}")))
             }
             Err(error) => Err(error),
         }
@@ -292,16 +294,10 @@ impl ClusterWork {
         result: Result<(), CallError>,
     ) -> Result<Round, WorkError> {
         match result {
-            Ok(()) => {
-                self.shared.cluster.kick();
-                Ok(Round::Begun(said))
-            }
+            Ok(()) => Ok(self.begun(said)),
             Err(CallError::Node(
                 error @ (NodeError::Busy { .. } | NodeError::NotLeader { .. }),
-            )) => {
-                self.shared.cluster.kick();
-                Ok(Round::Begun(format!("{said}: {error}")))
-            }
+            )) => Ok(self.begun(format!("{said}: {error}"))),
             Err(source) => Err(WorkError::AskNode {
                 attempted,
                 disk,

@@ -7,6 +7,8 @@ use holdfast_model::{DiskId, GroupId};
 
 use crate::members::GroupSight;
 
+/// So long after it has moved a learner counts as moving.
+const MOVES_FOR: Duration = Duration::from_secs(2);
 /// How long a learner may stand still before another disk is tried.
 const LEARNER_PATIENCE: Duration = Duration::from_secs(5 * 60);
 /// For how long such a disk is then not tried again for that group.
@@ -40,6 +42,12 @@ impl Learners {
             .retain(|_, at| now.saturating_sub(*at) < STUCK_FOR);
     }
 
+    /// Whether one is new, or has moved a moment ago: it will soon have caught up.
+    pub fn move_at(&self, now: Duration) -> bool {
+        let lately = |since: &Duration| now.saturating_sub(*since) < MOVES_FOR;
+        self.seen.values().any(|(_, since)| lately(since))
+    }
+
     /// Those that are given up for now.
     pub fn stuck(&self) -> BTreeSet<(GroupId, DiskId)> {
         self.given_up.keys().copied().collect()
@@ -64,5 +72,24 @@ mod tests {
         };
         assert_eq!([at(0, 0), at(299, 5), at(598, 5)], [0, 0, 0]);
         assert_eq!(at(599, 5), 1);
+    }
+
+    #[test]
+    fn does_a_learner_move_only_for_moments_after_it_did() {
+        let mut scenario = Scenario::read("1 a active\n2 b active\ngroup 1: 1* +2");
+        let mut learners = Learners::default();
+        let at = Duration::from_secs;
+        assert!(!learners.move_at(at(100)), "there is none");
+        let mut moves = |seconds: u64, matched: u64| {
+            let sight = scenario.groups.get_mut(&GroupId(1)).unwrap();
+            sight.matched.insert(disk(2), matched);
+            learners.look(at(seconds), &scenario.groups);
+            learners.move_at(at(seconds))
+        };
+        assert_eq!(
+            [moves(100, 0), moves(101, 0), moves(102, 0)],
+            [true, true, false]
+        );
+        assert_eq!([moves(200, 7), moves(203, 7)], [true, false]);
     }
 }

@@ -158,8 +158,9 @@ impl Shared {
         self.hangs.load(Ordering::Relaxed)
     }
 
-    fn note_hangs(&self, hangs: bool) {
-        self.hangs.store(hangs, Ordering::Relaxed);
+    /// Notes whether it hangs; whether it did before.
+    fn note_hangs(&self, hangs: bool) -> bool {
+        self.hangs.swap(hangs, Ordering::Relaxed)
     }
 
     /// The newest cluster state that is known here.

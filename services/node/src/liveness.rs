@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use holdfast_runtime::host::operations::Check;
-use holdfast_runtime::pulse::DiskCalls;
 use holdfast_runtime::{Disk, Env, Shutdown, TasksExt};
 
 use crate::node::Node;
@@ -15,15 +14,15 @@ use crate::node::Node;
 const ASK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What stands still in a node, or on its disk.
-pub(crate) fn alive(node: Arc<Node>, calls: Arc<DiskCalls>) -> Check {
+pub(crate) fn alive(node: Arc<Node>) -> Check {
     Arc::new(move || {
-        let still = calls.still().or_else(|| node.pulse().still());
+        let still = node.disk_calls().still().or_else(|| node.pulse().still());
         still.map_or(Ok(()), |still| Err(still.to_string()))
     })
 }
 
 /// Has a sync go to the disk now and then, so that one that hangs is noticed on
-/// a node that has nothing to do. What hangs is a call of [`DiskCalls`].
+/// a node that has nothing to do. What hangs is a call of [`Node::disk_calls`].
 pub(crate) async fn keep_asking(env: Env, disk: Arc<dyn Disk>, shutdown: Shutdown) {
     loop {
         tokio::select! {

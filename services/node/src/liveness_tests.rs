@@ -9,7 +9,6 @@ use futures_util::future::BoxFuture;
 use holdfast_model::Timestamp;
 use holdfast_runtime::disk::Space;
 use holdfast_runtime::memory_disk::MemoryDisk;
-use holdfast_runtime::pulse::WatchedDisk;
 use holdfast_runtime::{Clock, disk::File, still};
 
 use super::*;
@@ -33,12 +32,12 @@ impl Clock for Hand {
     }
 }
 
-/// A disk that counts the syncs of its top, and has them wait where it is told.
+/// A disk that counts the syncs of its top, and has one wait where it is told.
 struct Top {
     disk: MemoryDisk,
     syncs: Arc<AtomicUsize>,
-    /// Told when a sync waits, and tells it to go on.
-    hangs: Option<(mpsc::Sender<()>, Mutex<mpsc::Receiver<()>>)>,
+    /// Told when the next sync waits, and tells it to go on.
+    hangs: Mutex<Option<(mpsc::Sender<()>, mpsc::Receiver<()>)>>,
 }
 
 impl Top {
@@ -46,7 +45,7 @@ impl Top {
         Self {
             disk: MemoryDisk::new(1 << 30, 1),
             syncs: Arc::default(),
-            hangs: None,
+            hangs: Mutex::default(),
         }
     }
 }
@@ -72,9 +71,10 @@ impl Disk for Top {
     }
     fn sync_dir(&self, dir: &str) -> io::Result<()> {
         self.syncs.fetch_add(1, Ordering::SeqCst);
-        if let Some((waits, go_on)) = &self.hangs {
+        let hangs = self.hangs.lock().unwrap().take();
+        if let Some((waits, go_on)) = hangs {
             waits.send(()).unwrap();
-            go_on.lock().unwrap().recv().unwrap();
+            go_on.recv().unwrap();
         }
         self.disk.sync_dir(dir)
     }
@@ -88,22 +88,16 @@ impl Disk for Top {
 async fn a_disk_that_hangs_and_a_loop_that_stands_are_told_after_thirty_seconds() {
     let ((waits, waiting), (go, go_on)) = (mpsc::channel(), mpsc::channel());
     let hand = Hand::default();
-    let hangs = Some((waits, Mutex::new(go_on)));
-    let top = Top {
-        hangs,
-        ..Top::new()
-    };
-    let disk = Arc::new(WatchedDisk::new(Arc::new(top), Arc::new(hand.clone())));
+    let top = Arc::new(Top::new());
     let mut env = still::env(1);
     env.clock = Arc::new(hand.clone());
-    // Its own data is elsewhere: the one that hangs is looked at from here alone.
-    let own: Arc<dyn Disk> = Arc::new(MemoryDisk::new(1 << 30, 1));
-    let node = start(env, own, Arc::new(|fatal| panic!("{fatal:?}"))).await;
+    let node = start(env, top.clone(), Arc::new(|fatal| panic!("{fatal:?}"))).await;
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
-    let alive = alive(node, disk.calls());
-    let asking = disk.clone();
+    *top.hangs.lock().unwrap() = Some((waits, go_on));
+    let asking = node.disk();
+    let alive = alive(node);
     let asking = std::thread::spawn(move || asking.sync_dir(""));
     waiting.recv().unwrap();
     hand.0.fetch_add(30, Ordering::SeqCst);
@@ -124,15 +118,8 @@ async fn a_node_that_has_nothing_to_do_is_alive() {
     env.clock = still::paused_clock();
     let memory: Arc<dyn Disk> = Arc::new(MemoryDisk::new(1 << 30, 1));
     adopt(memory.as_ref(), &env);
-    let watched = WatchedDisk::new(memory, env.clock.clone());
-    let calls = watched.calls();
-    let node = start(
-        env,
-        Arc::new(watched),
-        Arc::new(|fatal| panic!("{fatal:?}")),
-    )
-    .await;
-    let alive = alive(node, calls);
+    let node = start(env, memory, Arc::new(|fatal| panic!("{fatal:?}"))).await;
+    let alive = alive(node);
     for _ in 0..6 {
         tokio::time::sleep(Duration::from_secs(100)).await;
         assert_eq!(alive(), Ok(()));

@@ -335,8 +335,8 @@ impl Node {
     }
 
     /// Its calls of the disk.
-    pub fn disk_calls(&self) -> Arc<DiskCalls> {
-        self.disk_calls.clone()
+    pub fn disk_calls(&self) -> &DiskCalls {
+        &self.disk_calls
     }
 
     /// Its loops.

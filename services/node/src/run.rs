@@ -214,7 +214,7 @@ pub async fn start_on(
         let (asked, seen) = (node.clone(), node.clone());
         let shown = OperationsParts {
             metrics: parts.metrics,
-            alive: Some(liveness::alive(node.clone(), node.disk_calls())),
+            alive: Some(liveness::alive(node.clone())),
             ready: Arc::new(move || asked.ready()),
             debug: Arc::new(move || debug_view(&seen)),
             loaded: Some(parts.security),

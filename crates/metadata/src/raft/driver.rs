@@ -169,8 +169,6 @@ pub(super) struct Driver {
     /// No round of the log is being written, or one was.
     writes: Beat,
     calls: Arc<DiskCalls>,
-    /// Whether the disk hung at the last tick.
-    hangs: bool,
 }
 
 impl Driver {

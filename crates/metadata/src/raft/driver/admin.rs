@@ -8,8 +8,8 @@ use crate::protocol::{MemberStep, MembersRequest, NodeError};
 use crate::raft::Answerer;
 use crate::wire::{MemberChange, conf_change};
 
-const ADD_VOTER: u8 = 0;
-const REMOVE: u8 = 1;
+pub(super) const ADD_VOTER: u8 = 0;
+pub(super) const REMOVE: u8 = 1;
 const ADD_LEARNER: u8 = 2;
 /// How far behind a learner may be when it gets its vote.
 const MAX_LEARNER_LAG: u64 = 1_000;

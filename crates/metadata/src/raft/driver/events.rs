@@ -178,18 +178,14 @@ impl Driver {
     fn look_at_disk(&mut self) {
         let (round, call) = (self.writes.still_for(), self.calls.open_for());
         let hangs = round >= ROUND_HANGS || call >= CALL_HANGS;
-        if hangs != self.hangs {
-            self.hangs = hangs;
-            self.shared.note_hangs(hangs);
-            if hangs {
-                tracing::warn!(
-                    ?round,
-                    ?call,
-                    "the disk hangs: this node leads nothing until it moves"
-                );
-            } else {
-                tracing::info!("the disk moves again");
-            }
+        match (self.shared.note_hangs(hangs), hangs) {
+            (false, true) => tracing::warn!(
+                ?round,
+                ?call,
+                "the disk hangs: this node leads nothing until it moves"
+            ),
+            (true, false) => tracing::info!("the disk moves again"),
+            _ => {}
         }
     }
 
@@ -230,7 +226,7 @@ impl Driver {
             // and without one there are no messages whose answers would tell.
             self.peers.values().for_each(Peer::call);
         }
-        if self.hangs {
+        if self.shared.disk_hangs() {
             self.give_leadership_away();
         }
         if ticks.is_multiple_of(LOOK_TICKS) {

@@ -59,7 +59,6 @@ impl Driver {
             turns: parts.pulse.part("the Raft loop"),
             writes: parts.pulse.part("the writer of the Raft log"),
             calls: parts.calls,
-            hangs: false,
         };
         for (id, log) in recovered.groups {
             driver.open_group(id, Some(log))?;

@@ -81,13 +81,12 @@ pub(super) fn born() -> MemoryDisk {
 
 /// What the node is made of, in its first start.
 pub(super) fn parts(disk: &MemoryDisk) -> GroupsParts {
+    let disk: Arc<dyn Disk> = Arc::new(disk.clone());
     let env = still::env(1);
-    let disk = WatchedDisk::new(Arc::new(disk.clone()), env.clock.clone());
-    let calls = disk.calls();
-    let disk: Arc<dyn Disk> = Arc::new(disk);
     GroupsParts {
         store: Arc::new(Store::open(&disk, "state").unwrap()),
         pulse: Arc::new(Pulse::new(env.clock.clone())),
+        calls: WatchedDisk::new(disk.clone(), env.clock.clone()).calls(),
         env,
         disk,
         identity: IDENTITY,
@@ -96,7 +95,6 @@ pub(super) fn parts(disk: &MemoryDisk) -> GroupsParts {
         shared: Arc::default(),
         clock_seen: Arc::new(|_, _| {}),
         clock_off: Arc::new(|| false),
-        calls,
         on_fatal: Arc::new(|fatal| panic!("{fatal:?}")),
         shutdown: Shutdown::default(),
     }
@@ -157,15 +155,20 @@ impl Alone {
     /// Has a group commit and apply so many entries, each in a round of its own.
     pub async fn commit(&mut self, group: GroupId, entries: u64) {
         for number in 0..entries {
-            let (answer, _) = oneshot::channel();
-            let request = ProposeRequest {
-                group,
-                id: RequestId::from_bytes(u128::from(number).to_be_bytes()),
-                command: crate::command::Command::Tick,
-            };
-            self.driver.on_propose(request, answer.into());
+            self.propose(group, number);
             self.settle().await;
         }
+    }
+
+    /// Has a group asked for a command of that number.
+    pub fn propose(&mut self, group: GroupId, number: u64) {
+        let (answer, _) = oneshot::channel();
+        let request = ProposeRequest {
+            group,
+            id: RequestId::from_bytes(u128::from(number).to_be_bytes()),
+            command: crate::command::Command::Tick,
+        };
+        self.driver.on_propose(request, answer.into());
     }
 
     pub fn applied(&self, group: GroupId) -> u64 {
