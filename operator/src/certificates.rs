@@ -18,6 +18,7 @@ pub mod decide;
 pub mod making;
 pub mod reading;
 pub mod settle;
+pub mod stored;
 
 /// How long an authority of ours holds, in days.
 pub const AUTHORITY_DAYS: i64 = 3_650;

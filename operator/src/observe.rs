@@ -16,7 +16,7 @@ use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod, Secret};
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams};
 use kube::{Api, ResourceExt};
 
-use crate::certificates::settle;
+use crate::certificates::stored::{Stored, authorities};
 use crate::context::Context;
 use crate::error::{Attempt, OperatorError};
 use crate::nodes::{Nodes, Sight};
@@ -66,8 +66,8 @@ pub struct Observed {
     pub credentials: Option<Secret>,
     /// The Secret with the first access key.
     pub admin: Option<Secret>,
-    /// The Secret with the authorities that are trusted.
-    pub trusted: Option<Secret>,
+    /// What its certificates are kept in.
+    pub certificates: Stored,
     /// The cluster's nodes, where a credential to call them is there.
     pub nodes: Option<Nodes>,
     /// What they say.
@@ -161,20 +161,22 @@ pub async fn observe(
     context: &Context,
     seen: &StorageCluster,
 ) -> Result<Option<Observed>, OperatorError> {
-    let Some(resource) = read_resource(context, seen).await? else {
-        return Ok(None);
-    };
-    let name = resource.name_any();
-    let namespace = resource.namespace().unwrap_or_default();
+    let (name, namespace) = (seen.name_any(), seen.namespace().unwrap_or_default());
     let kinds = *context.kinds.borrow();
-    let (children, pods, (claims, broker_claims), credentials, admin, trusted) = tokio::try_join!(
+    // All at once: each waits for the API server far longer than it takes it.
+    let (resource, children, pods, claims, credentials, admin, certificates) = tokio::try_join!(
+        read_resource(context, seen),
         list_children(context, &name, &namespace, kinds),
         list_pods(context, &name, &namespace),
         list_claims(context, &name, &namespace),
         read_secret(context, &namespace, names::credentials_secret(&name)),
         read_secret(context, &namespace, names::admin_secret(&name)),
-        read_secret(context, &namespace, names::ca_secret(&name)),
+        Stored::read(context, &namespace, &name),
     )?;
+    let Some(resource) = resource else {
+        return Ok(None);
+    };
+    let (claims, broker_claims) = claims;
     let set = node_set(&children, &name)?;
     let (machines, can_grow, growth_refused) = tokio::try_join!(
         read_machines(context, &resource, &name, &pods),
@@ -193,7 +195,7 @@ pub async fn observe(
         machines,
         credentials,
         admin,
-        trusted,
+        certificates,
         nodes: None,
         sight: Sight::default(),
         kinds,
@@ -210,7 +212,7 @@ async fn ask_nodes(context: &Context, observed: &mut Observed) -> Result<(), Ope
     let Some(credential) = Observed::text(secret, names::CLUSTER_SECRET_KEY) else {
         return Ok(());
     };
-    let authorities = settle::authorities(observed.trusted.as_ref());
+    let authorities = authorities(observed.certificates.trusted.as_ref());
     let encrypted = observed.encrypts();
     if encrypted && authorities.is_empty() {
         return Ok(());

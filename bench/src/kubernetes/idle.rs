@@ -24,15 +24,27 @@ const OPERATIONS_PORT: u16 = 9090;
 /// How long its rounds take, as a histogram.
 const ROUNDS: &str = "holdfast_operator_reconcile_seconds_bucket";
 
-/// Measures.
+/// Measures, with each cluster in a namespace of its own: a list looks at all that
+/// its namespace holds.
 pub async fn measure(room: &Room, amounts: &Amounts) -> Result<Vec<Figure>> {
-    let asleep = with(small(room), json!({"hibernate": true}));
+    let mut rooms = Vec::new();
     for number in 0..amounts.asleep {
-        room.apply(&format!("asleep-{number}"), &asleep).await?;
+        rooms.push(room.beside(&number.to_string()).await?);
     }
-    for number in 0..amounts.asleep {
-        let name = format!("asleep-{number}");
-        room.until_cluster(&name, "it sleeps", LIMIT, |cluster| {
+    let measured = watch(room, &rooms, amounts).await;
+    for room in &rooms {
+        room.close().await?;
+    }
+    measured
+}
+
+async fn watch(room: &Room, rooms: &[Room], amounts: &Amounts) -> Result<Vec<Figure>> {
+    let asleep = with(small(room), json!({"hibernate": true}));
+    for room in rooms {
+        room.apply("asleep", &asleep).await?;
+    }
+    for room in rooms {
+        room.until_cluster("asleep", "it sleeps", LIMIT, |cluster| {
             let phase = cluster.status.as_ref().and_then(|status| status.phase);
             phase == Some(ClusterPhase::Hibernated)
         })

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::by_us;
 use crate::context::Context;
-use crate::error::{Attempt, OperatorError, is_missing};
+use crate::error::{Attempt, OperatorError};
 use crate::observe::Observed;
 
 /// Labels claims and Secrets with the cluster's identity, and has claims go with
@@ -57,27 +57,20 @@ async fn label_secrets(
     let api: Api<Secret> = Api::namespaced(context.client.clone(), &observed.namespace);
     let patch = json!({ "metadata": { "labels": labels } });
     let lacks = |secret: &Secret| !has_labels(secret.labels(), &labels);
-    let mut unlabelled: Vec<String> = Vec::new();
-    // The key is read by those who make certificates alone: it is labelled before
-    // what it has signed, and then has its labels when that has.
-    if observed.trusted.as_ref().is_some_and(lacks) {
-        unlabelled.push(names::ca_key_secret(&observed.name));
-    }
-    let known = [&observed.credentials, &observed.admin, &observed.trusted];
-    let known = known.into_iter().flatten();
-    unlabelled.extend(
-        known
-            .filter(|secret| lacks(secret))
-            .map(ResourceExt::name_any),
-    );
+    let stored = &observed.certificates;
+    // The authority before what trusts it.
+    let known = [
+        &observed.credentials,
+        &observed.admin,
+        &stored.authority,
+        &stored.trusted,
+    ];
+    let unlabelled = known.into_iter().flatten().filter(|secret| lacks(secret));
+    let unlabelled: Vec<String> = unlabelled.map(ResourceExt::name_any).collect();
     for name in unlabelled {
-        match api.patch(&name, &by_us(), &Patch::Merge(&patch)).await {
-            // An issuer's authority has no key here.
-            Err(error) if is_missing(&error) => {}
-            labelled => {
-                labelled.attempt(|| format!("labelling Secret {name}"))?;
-            }
-        }
+        api.patch(&name, &by_us(), &Patch::Merge(&patch))
+            .await
+            .attempt(|| format!("labelling Secret {name}"))?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Reads the Secrets, has it decided what to write, and writes it.
+//! Has it decided what to write, and writes it.
 
 use std::collections::BTreeMap;
 
@@ -9,25 +9,21 @@ use holdfast_runtime::host::system::SystemEntropy;
 use holdfast_runtime::host::tls::{Authorities, Trust};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{ListParams, Patch, PatchParams, PostParams};
-use kube::{Api, Resource, ResourceExt};
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, Resource};
 use rcgen::KeyPair;
 use serde_json::json;
 
-use super::decide::{Issued, Own, Part, Sight, Verdict, Write, decide};
+use super::decide::{Own, Sight, Verdict, Write, decide};
 use super::making::{Chance, MakingError, SERIAL_BYTES, make_authority, make_leaf};
 use super::reading::{Certificate, Leaf, to_pem};
+use super::stored::{BEGUN_FOR, NEXT_CERTIFICATE_KEY, NEXT_PRIVATE_KEY_KEY, Stored};
 use crate::apply::by_us;
 use crate::context::Context;
 use crate::error::{Attempt, OperatorError, is_conflict};
 use crate::loaded::{Reports, ask_pods};
-use crate::observe::{Observed, read_secret};
+use crate::observe::Observed;
 
-/// The keys of the authority's Secret with the one that takes its place.
-const NEXT_CERTIFICATE_KEY: &str = "next.crt";
-const NEXT_PRIVATE_KEY_KEY: &str = "next.key";
-/// The annotation of a Secret with the wish that its exchange was begun for.
-pub const BEGUN_FOR: &str = "holdfast.dev/rotated";
 /// Writes one after the other in a round: those of a birth, and some more.
 const MAX_WRITES_A_ROUND: usize = 8;
 
@@ -55,8 +51,16 @@ pub async fn settle(
         settled.verdict.done = true;
         return Ok(settled);
     }
+    // Mostly there is nothing to do, and what the round began with says so. What is
+    // written, or asked for, is decided of what is there just before.
+    let sight = observed.certificates.sight(observed, wish.clone(), now);
+    settled.verdict = decide(&sight);
+    if !settled.verdict.ask && settled.verdict.writes.is_empty() {
+        return Ok(settled);
+    }
     for _ in 0..MAX_WRITES_A_ROUND {
-        let (mut sight, version) = read(context, observed, wish.clone(), now).await?;
+        let stored = Stored::read(context, &observed.namespace, &observed.name).await?;
+        let mut sight = stored.sight(observed, wish.clone(), now);
         sight.reports = settled.reports.take();
         settled.verdict = decide(&sight);
         if settled.verdict.ask {
@@ -64,7 +68,7 @@ pub async fn settle(
             settled.verdict = decide(&sight);
         }
         for one in &settled.verdict.writes {
-            write(context, observed, &sight, version.as_ref(), one).await?;
+            write(context, observed, &sight, stored.version().as_ref(), one).await?;
         }
         settled.reports = sight.reports;
         if settled.verdict.writes.is_empty() {
@@ -83,84 +87,6 @@ pub async fn ask(observed: &Observed, trusted: &[Certificate]) -> Reports {
 pub fn trusting(authorities: &[Certificate]) -> Option<Trust> {
     let authorities = Authorities::from_pem(to_pem(authorities).as_bytes()).ok()?;
     Some(Trust::only(authorities))
-}
-
-/// What is there; and the version of the Secret with our own authority.
-async fn read(
-    context: &Context,
-    observed: &Observed,
-    wish: Option<String>,
-    now: i64,
-) -> Result<(Sight, Option<String>), OperatorError> {
-    let (name, namespace) = (&observed.name, &observed.namespace);
-    let api: Api<Secret> = Api::namespaced(context.client.clone(), namespace);
-    let labelled = ListParams::default().labels(&names::instance_selector(name));
-    let (own, trusted, listed) = tokio::try_join!(
-        read_secret(context, namespace, names::ca_key_secret(name)),
-        read_secret(context, namespace, names::ca_secret(name)),
-        async {
-            let list = api.list(&labelled).await;
-            list.attempt(|| "listing secrets".into())
-        },
-    )?;
-    let listed: BTreeMap<String, Secret> = listed
-        .items
-        .into_iter()
-        .map(|secret| (secret.name_any(), secret))
-        .collect();
-    let spec = &observed.resource.spec;
-    let parts = tls::parts(spec).into_iter().map(|part| {
-        let read = Part {
-            names: tls::dns_names(name, namespace, spec, part)
-                .into_iter()
-                .collect(),
-            mounted: leaf(listed.get(&names::certificate_secret(name, part))),
-            issued: issued(listed.get(&names::issued_secret(name, part))),
-        };
-        (part, read)
-    });
-    let sight = Sight {
-        mode: spec.tls.mode,
-        wish,
-        own: own_of(own.as_ref()),
-        trusted: authorities(trusted.as_ref()),
-        parts: parts.collect(),
-        reports: None,
-        has_cert_manager: observed.kinds.certificate,
-        now,
-    };
-    Ok((sight, own.and_then(|secret| secret.resource_version())))
-}
-
-fn leaf(secret: Option<&Secret>) -> Option<Leaf> {
-    Leaf::read(
-        Observed::text(secret, names::CERTIFICATE_KEY),
-        Observed::text(secret, names::PRIVATE_KEY_KEY),
-    )
-}
-
-fn issued(secret: Option<&Secret>) -> Option<Issued> {
-    Some(Issued {
-        leaf: leaf(secret)?,
-        authorities: authorities(secret),
-    })
-}
-
-/// The authorities that a Secret says to trust.
-pub fn authorities(secret: Option<&Secret>) -> Vec<Certificate> {
-    let text = Observed::text(secret, names::AUTHORITIES_KEY);
-    Certificate::all(text.unwrap_or_default().as_bytes())
-}
-
-fn own_of(secret: Option<&Secret>) -> Own {
-    Own {
-        current: leaf(secret),
-        next: Leaf::read(
-            Observed::text(secret, NEXT_CERTIFICATE_KEY),
-            Observed::text(secret, NEXT_PRIVATE_KEY_KEY),
-        ),
-        begun_for: secret.and_then(|secret| secret.annotations().get(BEGUN_FOR).cloned()),
-    }
 }
 
 async fn write(

@@ -100,7 +100,7 @@ fn observed() -> Observed {
         machines: (0..3).map(machine).collect(),
         credentials: None,
         admin: None,
-        trusted: None,
+        certificates: Default::default(),
         nodes: None,
         sight: whole_sight(3),
         kinds: OptionalKinds::default(),
