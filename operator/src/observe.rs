@@ -16,7 +16,7 @@ use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod, Secret};
 use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams};
 use kube::{Api, ResourceExt};
 
-use crate::certificates::stored::{Stored, authorities};
+use crate::certificates::stored::Stored;
 use crate::context::Context;
 use crate::error::{Attempt, OperatorError};
 use crate::nodes::{Nodes, Sight};
@@ -212,7 +212,7 @@ async fn ask_nodes(context: &Context, observed: &mut Observed) -> Result<(), Ope
     let Some(credential) = Observed::text(secret, names::CLUSTER_SECRET_KEY) else {
         return Ok(());
     };
-    let authorities = authorities(observed.certificates.trusted.as_ref());
+    let authorities = observed.certificates.authorities();
     let encrypted = observed.encrypts();
     if encrypted && authorities.is_empty() {
         return Ok(());

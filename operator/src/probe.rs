@@ -9,7 +9,6 @@ use kube::ResourceExt;
 use serde_json::Value;
 
 use crate::certificates::settle;
-use crate::certificates::stored::authorities;
 use crate::context::Context;
 use crate::observe::Observed;
 
@@ -26,7 +25,7 @@ pub async fn write_and_read(context: &Context, observed: &Observed) -> Result<()
     let token = Observed::text(observed.admin.as_ref(), names::ADMIN_TOKEN_KEY)
         .ok_or("the Secret with the admin token is not there")?;
     let encrypted = observed.encrypts();
-    let authorities = authorities(observed.certificates.trusted.as_ref());
+    let authorities = observed.certificates.authorities();
     let trust = match encrypted {
         true => settle::trusting(&authorities).ok_or("there is no authority to trust yet")?,
         false => Trust::System(None),

@@ -28,22 +28,23 @@ const ROUNDS: &str = "holdfast_operator_reconcile_seconds_bucket";
 /// its namespace holds.
 pub async fn measure(room: &Room, amounts: &Amounts) -> Result<Vec<Figure>> {
     let mut rooms = Vec::new();
-    for number in 0..amounts.asleep {
-        rooms.push(room.beside(&number.to_string()).await?);
-    }
-    let measured = watch(room, &rooms, amounts).await;
+    let measured = watch(room, &mut rooms, amounts).await;
     for room in &rooms {
         room.close().await?;
     }
     measured
 }
 
-async fn watch(room: &Room, rooms: &[Room], amounts: &Amounts) -> Result<Vec<Figure>> {
+/// What it has made is in `rooms`, whatever came of it.
+async fn watch(room: &Room, rooms: &mut Vec<Room>, amounts: &Amounts) -> Result<Vec<Figure>> {
     let asleep = with(small(room), json!({"hibernate": true}));
-    for room in rooms {
+    for number in 0..amounts.asleep {
+        rooms.push(room.beside(&number.to_string()).await?);
+    }
+    for room in &*rooms {
         room.apply("asleep", &asleep).await?;
     }
-    for room in rooms {
+    for room in &*rooms {
         room.until_cluster("asleep", "it sleeps", LIMIT, |cluster| {
             let phase = cluster.status.as_ref().and_then(|status| status.phase);
             phase == Some(ClusterPhase::Hibernated)

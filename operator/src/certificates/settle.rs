@@ -1,4 +1,4 @@
-//! Has it decided what to write, and writes it.
+//! Has it decided what is to be written into the Secrets, and writes it.
 
 use std::collections::BTreeMap;
 

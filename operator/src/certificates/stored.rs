@@ -64,6 +64,11 @@ impl Stored {
         self.authority.as_ref()?.resource_version()
     }
 
+    /// The authorities that are trusted.
+    pub fn authorities(&self) -> Vec<Certificate> {
+        authorities(self.trusted.as_ref())
+    }
+
     /// What is in them, beside what is asked for.
     pub fn sight(&self, observed: &Observed, wish: Option<String>, now: i64) -> Sight {
         let (name, namespace) = (&observed.name, &observed.namespace);
@@ -83,7 +88,7 @@ impl Stored {
             mode: spec.tls.mode,
             wish,
             own: own_of(self.authority.as_ref()),
-            trusted: authorities(self.trusted.as_ref()),
+            trusted: self.authorities(),
             parts: parts.collect(),
             reports: None,
             has_cert_manager: observed.kinds.certificate,
@@ -107,7 +112,7 @@ fn issued(secret: Option<&Secret>) -> Option<Issued> {
 }
 
 /// The authorities that a Secret says to trust.
-pub fn authorities(secret: Option<&Secret>) -> Vec<Certificate> {
+fn authorities(secret: Option<&Secret>) -> Vec<Certificate> {
     let text = Observed::text(secret, names::AUTHORITIES_KEY);
     Certificate::all(text.unwrap_or_default().as_bytes())
 }

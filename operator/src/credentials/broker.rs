@@ -10,7 +10,6 @@ use serde_json::json;
 
 use super::Login;
 use crate::certificates::settle::trusting;
-use crate::certificates::stored::authorities;
 use crate::observe::Observed;
 
 /// Why the brokers did not do something: they are asked again.
@@ -43,7 +42,7 @@ impl Broker {
         let failed = BrokerError;
         let encrypted = observed.encrypts();
         let trust = match encrypted {
-            true => trusting(&authorities(observed.certificates.trusted.as_ref()))
+            true => trusting(&observed.certificates.authorities())
                 .ok_or_else(|| failed("there is no authority to trust yet".into()))?,
             false => Trust::System(None),
         };

@@ -15,7 +15,7 @@ use super::broker::{Broker, BrokerError};
 use super::{Login, Slots, Verdict, Which, Write, after, cache, decide};
 use crate::apply::{brokers, by_us};
 use crate::certificates::settle::{ask, trusting};
-use crate::certificates::stored::{BEGUN_FOR, authorities};
+use crate::certificates::stored::BEGUN_FOR;
 use crate::context::Context;
 use crate::error::{Attempt, OperatorError};
 use crate::loaded::Reports;
@@ -116,13 +116,7 @@ pub async fn settle(
         let mut verdict = decide(which, &slots, wish, None);
         if verdict.ask {
             if reports.is_none() {
-                reports = Some(
-                    ask(
-                        observed,
-                        &authorities(observed.certificates.trusted.as_ref()),
-                    )
-                    .await,
-                );
+                reports = Some(ask(observed, &observed.certificates.authorities()).await);
             }
             let reports = reports.get_or_insert_default();
             ask_servers(observed, which, &slots, reports).await;
@@ -167,7 +161,7 @@ async fn ask_servers(observed: &Observed, which: Which, slots: &Slots, reports: 
         Which::Queue => ask_broker(observed, slots, reports).await,
         Which::Cache => {
             let wanted = slots.next.as_ref().unwrap_or(&slots.current);
-            let known = authorities(observed.certificates.trusted.as_ref());
+            let known = observed.certificates.authorities();
             let trust = observed.encrypts().then(|| trusting(&known));
             for (pod, takes) in cache::those_that_take(observed, trust, wanted).await {
                 let (_, loaded) = reports.entry(pod).or_insert((Component::Redis, None));

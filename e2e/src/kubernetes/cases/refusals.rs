@@ -51,8 +51,8 @@ async fn refused_by_zones_and_health(room: &Room, zones: &Zones<'_>) -> Result<(
     refused(room, &four, |message| message.contains("zone")).await?;
     taken_back(room).await?;
 
-    // It is one of two there now, and another node is away. A zone that had two
-    // would have three: none of its pods could be made again, so strict is the spread.
+    // It is one of two there now, and another node is away. With three in its zone
+    // and one in the other, strict spread would let none of the three come back.
     let mut on_first = 0;
     for ordinal in 0..FOURTH {
         on_first += u32::from(machine_of(room, ordinal).await? == *first);
